@@ -1,0 +1,197 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+const (
+	enterSQL     = `SELECT pgdist.enter($1::bigint, $2::bigint, $3::pg_snapshot)`
+	recordSQL    = `SELECT pgdist.record($1::text[])`
+	sequencesSQL = `SELECT pgdist.sequences($1::text[], $2::text[])`
+	leaveSQL     = `SELECT pgdist.leave($1::bigint, $2::pg_snapshot)`
+	termsSQL     = `SELECT pgdist.terms($1::jsonb)`
+	replaySQL    = `SELECT pgdist.replay($1::jsonb)`
+	emptySQL     = `SELECT pgdist.empty($1::int, $2::text)`
+)
+
+// step is one statement of an apply.
+type step struct {
+	sql    string
+	params [][]byte
+	once   bool // names a function that may not exist yet when the apply begins
+}
+
+func rowsSQL(tab int) string {
+	return "SELECT pgdist.a_" + strconv.Itoa(tab) + "($1::text[], $2::text[])"
+}
+
+// steps turns an op into statements. rows of tables that the same batch may
+// create are not prepared.
+func (o op) step(ddl bool) (step, error) {
+	switch o.kind {
+	case 'j':
+		return step{sql: recordSQL, params: [][]byte{o.v}}, nil
+	case 'd':
+		return step{sql: replaySQL, params: [][]byte{o.a}}, nil
+	case 'e':
+		return step{sql: emptySQL, params: [][]byte{strconv.AppendInt(nil, int64(o.tab), 10), o.a}}, nil
+	case 'w':
+		return step{sql: "SELECT pgdist.w_" + strconv.Itoa(o.tab) + "()", once: true}, nil
+	case 'r':
+		return step{sql: rowsSQL(o.tab), params: [][]byte{o.k, o.v}, once: ddl}, nil
+	case 's':
+		return step{sql: sequencesSQL, params: [][]byte{o.k, o.v}}, nil
+	}
+	return step{}, fmt.Errorf("the leader sent a batch entry of kind %q, which this version does not know", o.kind)
+}
+
+// enterStep begins an apply under the fence of epoch.
+func enterStep(epoch int64, from Place) step {
+	return step{sql: enterSQL, params: [][]byte{strconv.AppendInt(nil, epoch, 10), strconv.AppendInt(nil, from.Term, 10), nullable(from.Snapshot)}}
+}
+
+func leaveStep(to Place) step {
+	return step{sql: leaveSQL, params: [][]byte{strconv.AppendInt(nil, to.Term, 10), nullable(to.Snapshot)}}
+}
+
+// plan is a small batch as statements, in the order they must run: DDL and
+// emptied tables first, then rows.
+func (b *batch) plan(epoch int64, terms []byte) ([]step, error) {
+	steps := make([]step, 0, len(b.ops)+4)
+	steps = append(steps, enterStep(epoch, b.from))
+	for _, o := range b.ops {
+		s, err := o.step(b.head.DDL)
+		if err != nil {
+			return nil, err
+		}
+		steps = append(steps, s)
+	}
+	if terms != nil {
+		steps = append(steps, step{sql: termsSQL, params: [][]byte{terms}})
+	}
+	return append(steps, leaveStep(b.to())), nil
+}
+
+// run sends all steps as one message and one transaction, waits until they have
+// run, then for gate, and commits.
+func (c *conn) run(ctx context.Context, steps []step, gate func() error) (err error) {
+	for _, s := range steps {
+		if !s.once {
+			if _, err := c.prepare(ctx, s.sql); err != nil {
+				return err
+			}
+		}
+	}
+	p := c.StartPipeline(ctx)
+	defer func() {
+		if e := p.Close(); err == nil {
+			err = e
+		}
+	}()
+	for _, s := range steps {
+		if s.once {
+			p.SendQueryParams(s.sql, s.params, nil, nil, nil)
+		} else {
+			p.SendQueryPrepared(c.prepared[s.sql], s.params, nil, nil)
+		}
+	}
+	if gate == nil {
+		if err := p.Sync(); err != nil {
+			return err
+		}
+		return drain(p, len(steps)+1)
+	}
+	p.SendFlushRequest()
+	if err := p.Flush(); err != nil {
+		return err
+	}
+	if err := drain(p, len(steps)); err != nil {
+		return errors.Join(err, p.Sync())
+	}
+	if err := gate(); err != nil {
+		// Whatever ends the pipeline without a Sync closes the connection, and
+		// with it the transaction.
+		return err
+	}
+	if err := p.Sync(); err != nil {
+		return err
+	}
+	return drain(p, 1)
+}
+
+// drain reads n results.
+func drain(p *pgconn.Pipeline, n int) error {
+	for range n {
+		res, err := p.GetResults()
+		if err != nil {
+			return err
+		}
+		switch r := res.(type) {
+		case *pgconn.ResultReader:
+			if _, err := r.Close(); err != nil {
+				return err
+			}
+		case nil:
+			return errors.New("the server answered fewer statements than were sent")
+		}
+	}
+	return nil
+}
+
+// stepwise applies a streamed batch: one transaction, one statement at a time.
+type stepwise struct {
+	c    *conn
+	mind func(context.Context) (context.Context, func()) // watches over one statement
+	ddl  bool
+}
+
+func (w *stepwise) exec(ctx context.Context, s step) error {
+	ctx, stop := w.mind(ctx)
+	defer stop()
+	var res *pgconn.Result
+	if s.once {
+		res = w.c.ExecParams(ctx, s.sql, s.params, nil, nil, nil).Read()
+	} else {
+		name, err := w.c.prepare(ctx, s.sql)
+		if err != nil {
+			return err
+		}
+		res = w.c.ExecPrepared(ctx, name, s.params, nil, nil).Read()
+	}
+	return causeOf(ctx, res.Err)
+}
+
+// begin opens the transaction and takes the fence.
+func (w *stepwise) begin(ctx context.Context, epoch int64, from Place) error {
+	if err := w.c.exec(ctx, "BEGIN"); err != nil {
+		return err
+	}
+	return w.exec(ctx, enterStep(epoch, from))
+}
+
+func (w *stepwise) apply(ctx context.Context, o op) error {
+	w.ddl = w.ddl || o.kind == 'd' || o.kind == 'w'
+	s, err := o.step(w.ddl)
+	if err != nil {
+		return err
+	}
+	return w.exec(ctx, s)
+}
+
+// end commits, or gives up.
+func (w *stepwise) end(ctx context.Context, to Place, terms []byte) error {
+	if terms != nil {
+		if err := w.exec(ctx, step{sql: termsSQL, params: [][]byte{terms}}); err != nil {
+			return err
+		}
+	}
+	if err := w.exec(ctx, leaveStep(to)); err != nil {
+		return err
+	}
+	return w.c.exec(ctx, "COMMIT")
+}

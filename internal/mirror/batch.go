@@ -1,0 +1,113 @@
+package mirror
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strconv"
+)
+
+// header is what a batch read says about itself and the leader.
+type header struct {
+	Epoch   int64  `json:"epoch"`
+	Leads   bool   `json:"leads"`
+	Term    int64  `json:"term"`
+	Booted  bool   `json:"booted"`
+	Snap    string `json:"snap"` // capped: what a follower may claim after it
+	Entries int64  `json:"entries"`
+	Keys    int64  `json:"keys"`
+	Big     bool   `json:"big"`
+	DDL     bool   `json:"ddl"`
+	Insert  string `json:"insert"`  // WAL position after the snapshot …
+	Flushed string `json:"flushed"` // … and how far it was on disk
+	Own     *int64 `json:"own"`     // the batch's own transaction number: must not have one
+}
+
+// op is one step of an apply.
+type op struct {
+	kind byte   // j d e w r s, as pgdist.batch() marks them; w empties a table to be copied whole
+	tab  int    // e w r
+	a    []byte // d e: description, name
+	k, v []byte // array literals; nil is NULL
+}
+
+// batch is what a follower at place from lacks.
+type batch struct {
+	from Place
+	head header
+	ops  []op
+}
+
+// to is the place a follower is at once it has applied the batch.
+func (b *batch) to() Place { return Place{Term: b.head.Term, Snapshot: b.head.Snap} }
+
+// empty tells that nothing is to be shipped.
+func (b *batch) empty() bool { return b.head.Entries == 0 && len(b.ops) == 0 }
+
+// gated tells that the leader's disk already holds all the batch has read.
+func (b *batch) gated() bool { return lsn(b.head.Flushed) >= lsn(b.head.Insert) }
+
+// lsn reads a pg_lsn ("16/B374D848").
+func lsn(s string) uint64 {
+	for i := range len(s) {
+		if s[i] == '/' {
+			hi, err1 := strconv.ParseUint(s[:i], 16, 32)
+			lo, err2 := strconv.ParseUint(s[i+1:], 16, 32)
+			if err1 != nil || err2 != nil {
+				return 0
+			}
+			return hi<<32 | lo
+		}
+	}
+	return 0
+}
+
+const batchSQL = `SELECT op, tab, a, k, v FROM pgdist.batch($1::bigint, $2::pg_snapshot, $3::text::xid8, $4::int, $5::bool)`
+
+// readBatch asks the leader for what place from lacks. floor is the highest
+// xmax of all places this flush starts from. With limit < 0 only the header,
+// DDL, emptied tables and sequences come.
+func readBatch(ctx context.Context, c *conn, from Place, floor uint64, limit int, sequences bool) (*batch, error) {
+	name, err := c.prepare(ctx, batchSQL)
+	if err != nil {
+		return nil, err
+	}
+	b := &batch{from: from}
+	rr := c.ExecPrepared(ctx, name, [][]byte{
+		strconv.AppendInt(nil, from.Term, 10), nullable(from.Snapshot), strconv.AppendUint(nil, max(floor, 3), 10),
+		strconv.AppendInt(nil, int64(limit), 10), strconv.AppendBool(nil, sequences),
+	}, nil, nil)
+	for rr.NextRow() {
+		row := rr.Values()
+		if row[0][0] == 'h' {
+			if err := json.Unmarshal(row[2], &b.head); err != nil {
+				rr.Close() //nolint:errcheck // the decoding error is the one to report
+				return nil, fmt.Errorf("batch header: %w", err)
+			}
+			continue
+		}
+		b.ops = append(b.ops, op{kind: row[0][0], tab: number(row[1]), a: clone(row[2]), k: clone(row[3]), v: clone(row[4])})
+	}
+	if _, err := rr.Close(); err != nil {
+		return nil, err
+	}
+	if b.head.Own != nil {
+		return nil, fmt.Errorf("the batch ran in a transaction with a number of its own (%d), so its snapshot hides that", *b.head.Own)
+	}
+	return b, nil
+}
+
+func number(b []byte) int {
+	n := 0
+	for _, c := range b {
+		n = n*10 + int(c-'0')
+	}
+	return n
+}
+
+func clone(b []byte) []byte {
+	if b == nil {
+		return nil
+	}
+	return append(make([]byte, 0, len(b)), b...)
+}

@@ -1,0 +1,221 @@
+package mirror
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/pgdist/pgdist/health"
+)
+
+// promiseAnswer is what pgdist.promise() and pgdist.adopt() return.
+type promiseAnswer struct {
+	Given bool `json:"given"`
+	here
+}
+
+// answer is a member's promise, or why there is none.
+type answer struct {
+	m   *member
+	c   *conn
+	p   promiseAnswer
+	err error
+}
+
+// change has a new view chosen: promises, the view they allow, acceptance by a
+// majority, the leader's office, and a first flush under it. s.cur and what
+// clients see change only if all of it came about. with runs between promise
+// and acceptance, when nobody can be acknowledged: the last step of joining.
+func (s *Set) change(ctx context.Context, in health.Intent, with func(epoch int64) error) error {
+	for epoch := s.cur.Epoch + 1; ; {
+		again, err := s.propose(ctx, epoch, in, with)
+		if again <= epoch {
+			return err
+		}
+		epoch = again
+	}
+}
+
+// propose tries one epoch. A result above epoch asks for another try with it.
+func (s *Set) propose(ctx context.Context, epoch int64, in health.Intent, with func(epoch int64) error) (int64, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, changeTimeout, health.ErrTimeout)
+	defer cancel()
+	answers := s.promises(ctx, epoch, in)
+	defer func() {
+		for _, a := range answers {
+			a.c.close()
+		}
+	}()
+	var given []health.Promise
+	var errs []error
+	higher := epoch
+	for _, a := range answers {
+		switch {
+		case a.err != nil:
+			errs = append(errs, a.err)
+		case !a.p.Given:
+			higher = max(higher, a.p.refusedAt()+1)
+		default:
+			p, err := a.promise(epoch, s.cur)
+			if err != nil {
+				errs = append(errs, err)
+				continue
+			}
+			given = append(given, p)
+		}
+	}
+	if higher > epoch {
+		return higher, nil
+	}
+	next, err := health.Next(epoch, given, in)
+	if err != nil {
+		if errors.Is(err, health.ErrNoQuorum) {
+			err = &Error{Op: "change the view", Err: errors.Join(append([]error{ErrNoMajority}, errs...)...),
+				Hint: "bring the members that do not answer back; reads go on where they can"}
+		}
+		return 0, err
+	}
+	if with != nil {
+		if err := with(epoch); err != nil {
+			return 0, err
+		}
+	}
+	return 0, s.install(ctx, next, answers)
+}
+
+// refusedAt is the epoch a member that refused has promised already.
+func (p promiseAnswer) refusedAt() int64 { return max(p.Promised, p.Epoch) }
+
+const changeTimeout = 5 * time.Second
+
+// promises asks all members: the leader that is to stay softly, the others hard.
+func (s *Set) promises(ctx context.Context, epoch int64, in health.Intent) []answer {
+	keep := s.cur.Leader
+	if in.DropLeader || slices.Contains(in.Exclude, keep) || (in.Leader != 0 && in.Leader != keep) {
+		keep = 0
+	}
+	ids := s.sortedIDs()
+	out := make([]answer, len(ids))
+	var wg sync.WaitGroup
+	for i, id := range ids {
+		m := s.members[id]
+		wg.Go(func() {
+			timeout := m.health.ProbeTimeout
+			if s.downErr(id) != nil {
+				timeout /= 3 // most likely it is still away
+			}
+			ctx, cancel := context.WithTimeoutCause(ctx, timeout, health.ErrTimeout)
+			defer cancel()
+			out[i] = m.promise(ctx, epoch, id != keep)
+		})
+	}
+	wg.Wait()
+	return out
+}
+
+const promiseSQL = `SELECT pgdist.promise($1::bigint, $2::bool, $3::int)`
+
+func (m *member) promise(ctx context.Context, epoch int64, hard bool) answer {
+	c, err := m.connect(ctx)
+	if err != nil {
+		return answer{m: m, err: err}
+	}
+	a := answer{m: m, c: c}
+	s, err := c.one(ctx, promiseSQL, strconv.AppendInt(nil, epoch, 10), strconv.AppendBool(nil, hard), text("400"))
+	if err == nil {
+		err = json.Unmarshal([]byte(s), &a.p)
+	}
+	a.err = m.fail("ask for a promise", causeOf(ctx, err))
+	return a
+}
+
+// promise turns an answer into what health.Next judges.
+func (a answer) promise(epoch int64, cur *health.View) (health.Promise, error) {
+	if a.p.Set != cur.Set || a.p.Member != int(a.m.id) {
+		return health.Promise{}, &Error{Op: "change the view", Member: a.m.id, Host: a.m.host,
+			Err:  fmt.Errorf("the database there is member %d of set %s, not member %d of set %s", a.p.Member, a.p.Set, a.m.id, cur.Set),
+			Hint: "it was replaced or restored from another set; it counts for nothing until it is added anew"}
+	}
+	rank, err := a.p.rank()
+	return health.Promise{Member: a.m.id, Epoch: epoch, Hard: !a.p.Leads, Accepted: a.p.View, Booted: a.p.Booted, Term: a.p.Term, Rank: rank}, err
+}
+
+// install has the view accepted and put into force.
+func (s *Set) install(ctx context.Context, next *health.View, answers []answer) error {
+	body, err := json.Marshal(next)
+	if err != nil {
+		return err
+	}
+	var accepted []health.MemberID
+	var leader *conn
+	var errs []error
+	for _, a := range answers {
+		if a.err != nil {
+			continue
+		}
+		ok, err := a.c.one(ctx, `SELECT pgdist.accept($1::bigint, $2::jsonb)`, strconv.AppendInt(nil, next.Epoch, 10), body)
+		if err != nil || ok != "t" {
+			errs = append(errs, a.m.fail("accept the view", err))
+			continue
+		}
+		accepted = append(accepted, a.m.id)
+		if a.m.id == next.Leader {
+			leader = a.c
+		}
+	}
+	if !next.Quorum(accepted) {
+		return errors.Join(append([]error{ErrNoMajority}, errs...)...)
+	}
+	if next.Term == next.Epoch {
+		if leader == nil {
+			return errors.Join(append([]error{errLeaderLost}, errs...)...)
+		}
+		if _, err := leader.one(ctx, `SELECT pgdist.activate($1::bigint)`, strconv.AppendInt(nil, next.Epoch, 10)); err != nil {
+			return s.members[next.Leader].fail("take office", err)
+		}
+	}
+	return s.enterView(ctx, next)
+}
+
+// enterView makes a chosen view the loop's own.
+func (s *Set) enterView(ctx context.Context, next *health.View) error {
+	old := s.cur
+	s.cur = next
+	if old == nil || old.Leader != next.Leader || old.Term != next.Term {
+		s.leaderC.close()
+		s.gateC.close()
+		s.leaderC, s.gateC = nil, nil
+	}
+	for id, m := range s.members {
+		if !next.Has(id) || id == next.Leader {
+			m.forget()
+		}
+	}
+	return s.connectLeader(ctx)
+}
+
+// connectLeader makes sure there is a connection batches are read on, and the
+// chain of terms to go with the next flush.
+func (s *Set) connectLeader(ctx context.Context) error {
+	if s.leaderC != nil && !s.leaderC.IsClosed() {
+		return nil
+	}
+	m := s.members[s.cur.Leader]
+	c, err := dial(ctx, m.cfg, map[string]string{"default_transaction_read_only": "on"})
+	if err != nil {
+		return &leaderError{m.fail("connect", err)}
+	}
+	h, err := c.where(ctx)
+	if err != nil {
+		c.close()
+		return &leaderError{m.fail("ask for its state", err)}
+	}
+	s.leaderC = c
+	s.terms, err = json.Marshal(h.Terms)
+	return err
+}

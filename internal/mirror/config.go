@@ -1,0 +1,102 @@
+package mirror
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/pgdist/pgdist/health"
+)
+
+// Config describes a set to open. The zero value of each optional field is the
+// default named with it.
+type Config struct {
+	// Members are the databases, in any order; each says itself which member it is.
+	Members []MemberConfig
+	// Health tunes breakers and probes for all members.
+	Health health.Config
+	// AckTimeout is how long a committed write waits for its acknowledgement
+	// when the set cannot give it (no majority). Default 30 s.
+	AckTimeout time.Duration
+	// FlushInterval is how often changes that nobody waits for (made past
+	// pgdist) are mirrored. Default 500 ms.
+	FlushInterval time.Duration
+	// BlockedTimeout is how long a lock may hold up a batch or an apply before
+	// its holder is ended (ddl_conflict_timeout). Default 1 s.
+	BlockedTimeout time.Duration
+	// BatchKeys is how many journaled keys are read and applied in one message;
+	// above it a batch is streamed in pieces of this size. Default 2000.
+	BatchKeys int
+	// JournalBytes and JournalAge turn the journal to its next slot; JournalKeep
+	// is how long entries are kept for outcomes to be asked for; JournalMax is
+	// how many bytes a member that is away may hold back before it loses its
+	// place. Defaults 64 MiB, 10 min, 5 min, 8 GiB.
+	JournalBytes int64
+	JournalAge   time.Duration
+	JournalKeep  time.Duration
+	JournalMax   int64
+	// Logger gets events of the set; nil discards them.
+	Logger *slog.Logger
+}
+
+// MemberConfig is one database and how mirroring connects to it.
+type MemberConfig struct {
+	// Conn holds address, database and the credentials of the mirror role. It
+	// must name one host.
+	Conn *pgconn.Config
+	// Health overrides the set's settings for this member.
+	Health health.Config
+}
+
+// Host is "host:port", for messages.
+func (m MemberConfig) Host() string { return fmt.Sprintf("%s:%d", m.Conn.Host, m.Conn.Port) }
+
+func (c Config) withDefaults() Config {
+	set(&c.AckTimeout, 30*time.Second)
+	set(&c.FlushInterval, 500*time.Millisecond)
+	set(&c.BlockedTimeout, time.Second)
+	set(&c.BatchKeys, 2000)
+	set(&c.JournalBytes, 64<<20)
+	set(&c.JournalAge, 10*time.Minute)
+	set(&c.JournalKeep, 5*time.Minute)
+	set(&c.JournalMax, 8<<30)
+	c.Health = c.Health.WithDefaults()
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return c
+}
+
+func set[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// Validate joins every problem it finds.
+func (c Config) Validate() error {
+	var errs []error
+	if len(c.Members) == 0 {
+		errs = append(errs, errors.New("a set needs at least one member"))
+	}
+	seen := map[string]bool{}
+	for i, m := range c.Members {
+		if m.Conn == nil {
+			errs = append(errs, fmt.Errorf("member %d: no connection settings", i+1))
+			continue
+		}
+		key := m.Host() + "/" + m.Conn.Database
+		if seen[key] {
+			errs = append(errs, fmt.Errorf("member %d: %s is listed twice", i+1, key))
+		}
+		seen[key] = true
+	}
+	if c.BatchKeys < 0 {
+		errs = append(errs, errors.New("BatchKeys must not be negative"))
+	}
+	return errors.Join(append(errs, c.Health.Validate())...)
+}

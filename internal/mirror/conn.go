@@ -1,0 +1,124 @@
+package mirror
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// pinned are the settings every connection of ours runs under: text forms must
+// be the same on all members, and nothing of a role's own settings may get in
+// the way.
+var pinned = map[string]string{
+	"application_name":                    "pgdist",
+	"client_encoding":                     "UTF8",
+	"DateStyle":                           "ISO, YMD",
+	"IntervalStyle":                       "postgres",
+	"TimeZone":                            "UTC",
+	"extra_float_digits":                  "1",
+	"bytea_output":                        "hex",
+	"lc_monetary":                         "C",
+	"xmloption":                           "content",
+	"standard_conforming_strings":         "on",
+	"synchronous_commit":                  "on",
+	"default_transaction_isolation":       "read committed",
+	"default_transaction_deferrable":      "off",
+	"default_transaction_read_only":       "off",
+	"statement_timeout":                   "0",
+	"lock_timeout":                        "0",
+	"idle_in_transaction_session_timeout": "0",
+	"row_security":                        "off",
+	"jit":                                 "off",
+	"enable_hashjoin":                     "on",
+}
+
+// conn is one connection of the mirror's own, used by one goroutine at a time.
+type conn struct {
+	*pgconn.PgConn
+	prepared map[string]string // SQL text to statement name
+}
+
+// dial connects under the pinned settings, changed by extra.
+func dial(ctx context.Context, cfg *pgconn.Config, extra map[string]string) (*conn, error) {
+	c := cfg.Copy()
+	params := maps.Clone(c.RuntimeParams)
+	if params == nil {
+		params = map[string]string{}
+	}
+	delete(params, "search_path") // a client's search_path is not the mirror's
+	maps.Copy(params, pinned)
+	maps.Copy(params, extra)
+	c.RuntimeParams = params
+	c.Fallbacks = cfg.Fallbacks
+	pg, err := pgconn.ConnectConfig(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	return &conn{PgConn: pg, prepared: map[string]string{}}, nil
+}
+
+// close ends the connection; the server notices even if the goodbye is lost.
+func (c *conn) close() {
+	if c == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	//nolint:errcheck // nothing can be done about a connection that fails to say goodbye
+	c.PgConn.Close(ctx)
+}
+
+// text makes a parameter; null makes a NULL one.
+func text(s string) []byte { return []byte(s) }
+
+// call runs one statement and returns its rows' values, copied.
+func (c *conn) call(ctx context.Context, sql string, params ...[]byte) ([][][]byte, error) {
+	name, err := c.prepare(ctx, sql)
+	if err != nil {
+		return nil, err
+	}
+	res := c.ExecPrepared(ctx, name, params, nil, nil).Read()
+	return res.Rows, res.Err
+}
+
+// prepare prepares sql, once per connection, and returns the statement's name.
+func (c *conn) prepare(ctx context.Context, sql string) (string, error) {
+	if name, ok := c.prepared[sql]; ok {
+		return name, nil
+	}
+	name := "m" + strconv.Itoa(len(c.prepared))
+	if _, err := c.Prepare(ctx, name, sql, nil); err != nil {
+		return "", err
+	}
+	c.prepared[sql] = name
+	return name, nil
+}
+
+// one runs a statement that yields one value.
+func (c *conn) one(ctx context.Context, sql string, params ...[]byte) (string, error) {
+	rows, err := c.call(ctx, sql, params...)
+	if err != nil {
+		return "", err
+	}
+	if len(rows) != 1 || len(rows[0]) != 1 {
+		return "", fmt.Errorf("%q yielded %d rows", sql, len(rows))
+	}
+	return string(rows[0][0]), nil
+}
+
+// exec runs statements without results of interest.
+func (c *conn) exec(ctx context.Context, sql string) error {
+	_, err := c.Exec(ctx, sql).ReadAll()
+	return err
+}
+
+func nullable(s string) []byte {
+	if s == "" {
+		return nil
+	}
+	return []byte(s)
+}

@@ -1,0 +1,89 @@
+package mirror
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/pgdist/pgdist/health"
+)
+
+// Decisions that callers branch on.
+var (
+	// ErrTermOver: the leader's term ended before a commit was acknowledged.
+	ErrTermOver = errors.New("the leader's term ended before the commit was acknowledged")
+	// ErrOutcomeUnknown: nothing that could tell a commit's outcome was reached.
+	ErrOutcomeUnknown = errors.New("whether the transaction was committed could not be found out")
+	// ErrNotInstalled: a database has no pgdist schema.
+	ErrNotInstalled = errors.New("the database is not part of a pgdist set")
+	// ErrPlaceLost: a member is too far behind, or holds what cannot be undone
+	// row by row; only a full copy makes it usable again.
+	ErrPlaceLost = errors.New("the member lost its place and must be copied afresh")
+	// ErrNoMajority: not enough members answer to change the view.
+	ErrNoMajority = errors.New("no majority of the set's members can be reached")
+	// ErrClosed: the set was closed.
+	ErrClosed = errors.New("the set is closed")
+)
+
+// SQLSTATEs that pgdist's own functions raise between themselves; class PD is
+// not used by PostgreSQL (docs, appendix A).
+const (
+	codeFence     = "PD001" // another epoch, or the wrong role
+	codePosition  = "PD002" // the follower is not where the batch starts
+	codeRewritten = "PD003" // a table was rewritten after the batch's snapshot
+	codeDiverged  = "PD004" // a row that must be there is not
+	codeFenced    = "PD005" // the fence could not be taken in time
+)
+
+// Error says what went wrong with which member, and what to do about it.
+type Error struct {
+	Op     string
+	Member health.MemberID // 0: the set as a whole
+	Host   string
+	Err    error
+	Hint   string
+}
+
+func (e *Error) Error() string {
+	s := e.Op
+	if e.Host != "" {
+		s += " on " + e.Host
+	}
+	s += ": " + e.Err.Error()
+	if e.Hint != "" {
+		s += " (" + e.Hint + ")"
+	}
+	return s
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+func (m *member) fail(op string, err error) error {
+	if err == nil {
+		return nil
+	}
+	var mine *Error
+	if errors.As(err, &mine) && mine.Host == m.host {
+		return err
+	}
+	return &Error{Op: op, Member: m.id, Host: m.host, Err: err}
+}
+
+func sqlState(err error) string {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) {
+		return pg.Code
+	}
+	return ""
+}
+
+// memberError marks an error as one member's, for whoever must decide which
+// member to exclude.
+type memberError struct {
+	id  health.MemberID
+	err error
+}
+
+func (e *memberError) Error() string { return fmt.Sprintf("member %d: %v", e.id, e.err) }
+func (e *memberError) Unwrap() error { return e.err }

@@ -1,0 +1,256 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+
+	"github.com/pgdist/pgdist/health"
+)
+
+// leaderError marks what went wrong at the leader while a batch was read.
+type leaderError struct{ err error }
+
+func (e *leaderError) Error() string { return "leader: " + e.err.Error() }
+func (e *leaderError) Unwrap() error { return e.err }
+
+var (
+	errLeaderLost = errors.New("the leader crashed or was deposed")
+	errNewerEpoch = errors.New("the leader promised a newer epoch")
+)
+
+// flush brings the members given, followers under the fence of epoch, to the
+// leader's present. It returns the failures of single members apart from an
+// error that stopped it as a whole.
+func (s *Set) flush(ctx context.Context, epoch int64, targets []*member, seqs bool) (map[health.MemberID]error, error) {
+	groups, floor, err := s.groups(ctx, targets)
+	if err != nil {
+		return nil, err
+	}
+	if len(groups) <= 1 {
+		from := s.Acked()
+		var group []*member
+		for p, g := range groups {
+			from, group = p, g
+		}
+		return s.flushGroup(ctx, epoch, from, group, floor, seqs)
+	}
+	// Members at different places get the same snapshot, to be one group again.
+	if err := s.leaderC.exec(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"); err != nil {
+		return nil, &leaderError{err}
+	}
+	failed := map[health.MemberID]error{}
+	for from, group := range groups {
+		f, err := s.flushGroup(ctx, epoch, from, group, floor, seqs)
+		for id, e := range f {
+			failed[id] = e
+		}
+		if err != nil {
+			return failed, errors.Join(err, s.leaderC.exec(ctx, "ROLLBACK"))
+		}
+	}
+	if err := s.leaderC.exec(ctx, "COMMIT"); err != nil {
+		return failed, &leaderError{err}
+	}
+	return failed, nil
+}
+
+// groups sorts members by the place they are at.
+func (s *Set) groups(ctx context.Context, targets []*member) (map[Place][]*member, uint64, error) {
+	out := make(map[Place][]*member, 1)
+	floor, err := s.Acked().xmax()
+	if err != nil {
+		return nil, 0, err
+	}
+	if s.Acked().Term != s.cur.Term {
+		floor = 0
+	}
+	for _, m := range targets {
+		if !m.known {
+			if err := s.locate(ctx, m); err != nil {
+				return nil, 0, &memberError{m.id, err}
+			}
+		}
+		if m.place.Term == s.cur.Term {
+			x, err := m.place.xmax()
+			if err != nil {
+				return nil, 0, &memberError{m.id, err}
+			}
+			floor = max(floor, x)
+		}
+		out[m.place] = append(out[m.place], m)
+	}
+	return out, floor, nil
+}
+
+// locate asks a follower where it is.
+func (s *Set) locate(ctx context.Context, m *member) error {
+	c, err := m.applier(ctx)
+	if err != nil {
+		return err
+	}
+	h, err := c.where(ctx)
+	if err != nil {
+		return m.fail("ask for its position", err)
+	}
+	m.place, m.known = h.place(), true
+	m.leaveAt(m.place)
+	return nil
+}
+
+func (s *Set) flushGroup(ctx context.Context, epoch int64, from Place, group []*member, floor uint64, seqs bool) (map[health.MemberID]error, error) {
+	b, err := s.read(ctx, from, floor, s.cfg.BatchKeys, seqs)
+	if err != nil {
+		return nil, &leaderError{err}
+	}
+	if err := b.trusted(epoch, s.cur.Term); err != nil {
+		return nil, &leaderError{err}
+	}
+	move := from.Term != b.head.Term || s.terms != nil
+	switch {
+	case b.empty() && !move:
+		return nil, nil
+	case b.head.Big || slices.ContainsFunc(b.ops, func(o op) bool { return o.kind == 'c' }):
+		return s.flushStream(ctx, epoch, from, group, floor, seqs, nil)
+	}
+	steps, err := b.plan(epoch, s.terms)
+	if err != nil {
+		return nil, err
+	}
+	gate := s.gate(ctx, b)
+	failed := s.each(group, func(m *member) error {
+		c, err := m.applier(ctx)
+		if err != nil {
+			return err
+		}
+		ctx, stop := s.mind(ctx, m, c, m.health.SyncTimeout)
+		defer stop()
+		if err := c.run(ctx, steps, gate); err != nil {
+			return m.fail("apply", causeOf(ctx, err))
+		}
+		m.place = b.to()
+		return nil
+	})
+	if gate != nil {
+		if err := gate(); err != nil {
+			return failed, &leaderError{err}
+		}
+	}
+	s.advance(b.to())
+	return failed, nil
+}
+
+// read asks the leader for a batch, again if a table was rewritten meanwhile.
+func (s *Set) read(ctx context.Context, from Place, floor uint64, limit int, seqs bool) (*batch, error) {
+	ctx, stop := s.mind(ctx, s.members[s.cur.Leader], s.leaderC, 0)
+	defer stop()
+	for {
+		b, err := readBatch(ctx, s.leaderC, from, floor, limit, seqs)
+		if sqlState(err) != codeRewritten || s.leaderC.TxStatus() != 'I' {
+			return b, err
+		}
+	}
+}
+
+// trusted tells whether what the leader sent may count.
+func (b *batch) trusted(epoch, term int64) error {
+	switch {
+	case b.head.Epoch > epoch:
+		return errNewerEpoch
+	case !b.head.Leads || !b.head.Booted || b.head.Term != term || b.head.Epoch < epoch:
+		return errLeaderLost
+	}
+	return nil
+}
+
+// advance notes how far acknowledgements have come. Only the loop calls it.
+func (s *Set) advance(to Place) {
+	s.acked.Store(&to)
+}
+
+// gate makes the wait for the leader's WAL: nil if its disk holds all the batch
+// has read. Whoever calls the result first runs it; it begins at once.
+func (s *Set) gate(ctx context.Context, b *batch) func() error {
+	if b.gated() {
+		return nil
+	}
+	wait := sync.OnceValue(func() error {
+		if s.gateC == nil || s.gateC.IsClosed() {
+			c, err := s.members[s.cur.Leader].connect(ctx)
+			if err != nil {
+				return err
+			}
+			s.gateC = c
+		}
+		_, err := s.gateC.one(ctx, `SELECT pgdist.gate($1::pg_lsn)`, text(b.head.Insert))
+		return err
+	})
+	go wait() //nolint:errcheck // every caller of gate calls the result too and gets the error
+	return wait
+}
+
+// each runs f for all members at once and collects the failures.
+func (s *Set) each(group []*member, f func(*member) error) map[health.MemberID]error {
+	if len(group) == 0 {
+		return nil
+	}
+	errs := make([]error, len(group))
+	var wg sync.WaitGroup
+	for i, m := range group[1:] {
+		wg.Go(func() { errs[i+1] = f(m) })
+	}
+	errs[0] = f(group[0])
+	wg.Wait()
+	var failed map[health.MemberID]error
+	for i, err := range errs {
+		if err != nil {
+			if failed == nil {
+				failed = map[health.MemberID]error{}
+			}
+			failed[group[i].id] = err
+		}
+	}
+	return failed
+}
+
+// flushStream is flushGroup for what does not fit in one message.
+func (s *Set) flushStream(ctx context.Context, epoch int64, from Place, group []*member, floor uint64, seqs bool, x *extras) (map[health.MemberID]error, error) {
+	// Within the transaction of several groups a further BEGIN must not be sent.
+	c := s.leaderC
+	if c.TxStatus() != 'I' {
+		own, err := dial(ctx, s.members[s.cur.Leader].cfg, map[string]string{"default_transaction_read_only": "on"})
+		if err != nil {
+			return nil, &leaderError{err}
+		}
+		defer own.close()
+		c = own
+	}
+	ctx, stop := s.mind(ctx, s.members[s.cur.Leader], c, 0)
+	defer stop()
+	for {
+		b, failed, err := stream(ctx, streamJob{leader: c, epoch: epoch, term: s.cur.Term, from: from, group: group, floor: floor,
+			seqs: seqs, extra: x, chunk: s.cfg.BatchKeys, terms: s.terms, gate: s.gate, mind: s.mind})
+		if sqlState(err) == codeRewritten {
+			continue
+		}
+		if err != nil {
+			return failed, err
+		}
+		for _, m := range group {
+			if failed[m.id] == nil {
+				m.place = b.to()
+			}
+		}
+		s.advance(b.to())
+		return failed, nil
+	}
+}
+
+// causeOf prefers the reason a context ended over the error it made.
+func causeOf(ctx context.Context, err error) error {
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}

@@ -1,0 +1,268 @@
+package mirror
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/pgdist/pgdist/health"
+)
+
+// joiner is a member that has nearly caught up and asks the loop for the last step.
+type joiner struct {
+	m    *member
+	done chan error
+}
+
+const (
+	// closeEnough is how few keys may be left for the last step of a join,
+	// during which writers wait.
+	closeEnough = 2000
+	// rounds bounds catching up under a load that is faster than the member.
+	catchUpRounds = 50
+)
+
+// inviteBack starts catching up for members that answer again.
+func (s *Set) inviteBack(ctx context.Context) {
+	for id, m := range s.members {
+		if s.cur.Has(id) || s.downErr(id) != nil || m.joining.Load() || time.Now().UnixNano() < m.retry.Load() {
+			continue
+		}
+		if n := m.note.Load(); n != nil && n.Text == textLost {
+			continue
+		}
+		m.joining.Store(true)
+		view := s.cur
+		s.done.Go(func() {
+			defer m.joining.Store(false)
+			if err := s.rejoin(ctx, m, view); err != nil && ctx.Err() == nil {
+				s.postpone(m, err)
+				s.log.Warn("a member could not be taken back", "member", m.host, "err", err)
+			}
+		})
+	}
+}
+
+// postpone makes the next attempt to take a member back wait, longer each time.
+func (s *Set) postpone(m *member, err error) {
+	n := m.tries.Add(1)
+	wait := min(250*time.Millisecond<<min(n-1, 8), 30*time.Second)
+	m.retry.Store(time.Now().Add(wait).UnixNano())
+	switch {
+	case errors.Is(err, ErrPlaceLost):
+		m.say(textLost, err)
+	case errors.Is(err, errStranger), errors.Is(err, ErrNotInstalled):
+		m.say(textRefused, err)
+	default:
+		m.say(textExcluded, err)
+	}
+}
+
+// errStranger: what answers under a member's address is not that member.
+var errStranger = errors.New("another database answers under this address")
+
+// rejoin brings a member up to date while writes go on, then asks the loop to
+// take it into the view.
+func (s *Set) rejoin(ctx context.Context, m *member, view *health.View) error {
+	m.say(textCatchUp, nil)
+	c := &catchUp{s: s, m: m, twin: m.twin(), view: view}
+	defer c.close()
+	for range catchUpRounds {
+		left, err := c.round(ctx)
+		if err != nil {
+			return err
+		}
+		if left <= closeEnough {
+			j := &joiner{m: m, done: make(chan error, 1)}
+			select {
+			case s.joins <- j:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+			select {
+			case err = <-j.done:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+			if err == nil {
+				m.tries.Store(0)
+			}
+			return err
+		}
+	}
+	return fmt.Errorf("it does not catch up: after %d rounds there is still too much to apply", catchUpRounds)
+}
+
+// catchUp is one member's way back.
+type catchUp struct {
+	s      *Set
+	m      *member
+	twin   *member // m, with the catch-up's own connections
+	view   *health.View
+	mine   *conn // at the member, for questions
+	leader *conn
+	epoch  int64
+}
+
+func (c *catchUp) close() {
+	c.mine.close()
+	c.leader.close()
+	c.twin.forget()
+}
+
+// round applies once what the member lacks and tells how much that was.
+func (c *catchUp) round(ctx context.Context) (int64, error) {
+	c.view = c.s.View()
+	if c.view.Has(c.m.id) {
+		return 0, errors.New("it is in sync already")
+	}
+	h, err := c.prepare(ctx)
+	if err != nil {
+		return 0, err
+	}
+	lead, err := c.leader.where(ctx)
+	if err != nil {
+		return 0, err
+	}
+	from, x, err := c.route(ctx, h, lead)
+	if err != nil {
+		return 0, err
+	}
+	return c.ship(ctx, h.place(), from, x, lead)
+}
+
+// prepare connects, checks that the member is who it should be, and fences it
+// under the present epoch.
+func (c *catchUp) prepare(ctx context.Context) (*here, error) {
+	var err error
+	if c.mine == nil || c.mine.IsClosed() {
+		if c.mine, err = c.m.connect(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if c.leader == nil || c.leader.IsClosed() {
+		if c.leader, err = dial(ctx, c.s.members[c.view.Leader].cfg, map[string]string{"default_transaction_read_only": "on"}); err != nil {
+			return nil, &leaderError{err}
+		}
+	}
+	h, err := c.mine.where(ctx)
+	if err != nil {
+		return nil, c.m.fail("ask for its state", err)
+	}
+	if err := c.recognise(h); err != nil {
+		return nil, err
+	}
+	c.m.leaveAt(h.place())
+	if h.Epoch > c.view.Epoch || h.Promised > c.view.Epoch {
+		return nil, fmt.Errorf("it has promised epoch %d, the set is at %d", max(h.Epoch, h.Promised), c.view.Epoch)
+	}
+	if h.Epoch < c.view.Epoch || h.Leads {
+		body, err := json.Marshal(c.view)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := c.mine.one(ctx, `SELECT pgdist.adopt($1::bigint, $2::jsonb, 2000)`, strconv.AppendInt(nil, c.view.Epoch, 10), body); err != nil {
+			return nil, c.m.fail("give it the present view", err)
+		}
+	}
+	c.epoch = c.view.Epoch
+	return h, nil
+}
+
+func (c *catchUp) recognise(h *here) error {
+	want, _ := c.view.Member(c.m.id)
+	if h.Set != c.view.Set || h.Member != int(c.m.id) || h.Cluster != want.System {
+		return &Error{Op: "recognise the member", Member: c.m.id, Host: c.m.host,
+			Err:  fmt.Errorf("%w: it is member %d of set %s on cluster %s", errStranger, h.Member, h.Set, h.Cluster),
+			Hint: fmt.Sprintf("expected member %d of set %s on cluster %s; a replaced database has to be added anew", c.m.id, c.view.Set, want.System)}
+	}
+	if h.Version != Version {
+		return &Error{Op: "recognise the member", Member: c.m.id, Host: c.m.host,
+			Err: fmt.Errorf("%w: its pgdist schema has version %d, this program needs %d", errStranger, h.Version, Version), Hint: "run pgdist init again to upgrade it"}
+	}
+	return nil
+}
+
+// ship applies what lies between from and the leader's present.
+func (c *catchUp) ship(ctx context.Context, at, from Place, x *extras, lead *here) (int64, error) {
+	terms, err := json.Marshal(lead.Terms)
+	if err != nil {
+		return 0, err
+	}
+	floor := uint64(0)
+	if at.Term == c.view.Term {
+		if floor, err = at.xmax(); err != nil {
+			return 0, err
+		}
+	}
+	began := time.Now()
+	var bytes int
+	b, failed, err := stream(ctx, streamJob{leader: c.leader, epoch: c.epoch, term: c.view.Term, at: at, from: from, group: []*member{c.twin}, floor: floor,
+		seqs: true, extra: x, chunk: c.s.cfg.BatchKeys, terms: terms, gate: c.gate, mind: c.s.mind, progress: func(n int) { bytes += n }})
+	if sqlState(err) == codeRewritten {
+		return closeEnough + 1, nil // again
+	}
+	if err != nil {
+		return 0, err
+	}
+	if err := failed[c.m.id]; err != nil {
+		return 0, err
+	}
+	c.s.log.Info("catching up", "member", c.m.host, "entries", b.head.Entries, "keys", b.head.Keys, "bytes", bytes, "took", time.Since(began).Round(time.Millisecond))
+	return b.head.Keys, nil
+}
+
+// gate waits for the leader's WAL on a connection of the catch-up's own.
+func (c *catchUp) gate(ctx context.Context, b *batch) func() error {
+	return func() error {
+		g, err := c.s.members[c.view.Leader].connect(ctx)
+		if err != nil {
+			return err
+		}
+		defer g.close()
+		_, err = g.one(ctx, `SELECT pgdist.gate($1::pg_lsn)`, text(b.head.Insert))
+		return err
+	}
+}
+
+// join is the last step, in the loop: the fence, the last delta, the new view.
+func (s *Set) join(ctx context.Context, j *joiner) error {
+	m := j.m
+	if s.cur.Has(m.id) {
+		return nil
+	}
+	m.forget()
+	with := func(epoch int64) error {
+		ctx, done := s.engage(ctx, append([]health.MemberID{m.id}, s.cur.InSync...))
+		defer done()
+		if err := s.connectLeader(ctx); err != nil {
+			return err
+		}
+		h, err := s.leaderC.where(ctx)
+		if err != nil {
+			return &leaderError{err}
+		}
+		if s.terms, err = json.Marshal(h.Terms); err != nil {
+			return err
+		}
+		failed, err := s.flush(ctx, epoch, append(s.followers(), m), true)
+		if err != nil {
+			return err
+		}
+		for _, err := range failed {
+			return err
+		}
+		return nil
+	}
+	err := s.change(ctx, health.Intent{Join: m.id}, with)
+	if err != nil {
+		m.forget()
+		// The epoch was promised by others already: have a view chosen under it.
+		return errors.Join(err, s.reload(ctx))
+	}
+	s.log.Info("a member is in sync again", "member", m.host, "epoch", s.cur.Epoch)
+	return s.round(ctx, true)
+}

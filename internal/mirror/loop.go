@@ -1,0 +1,342 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/pgdist/pgdist/health"
+)
+
+// The loop is the one owner of the chosen view and of all flushes: it serves
+// acknowledgements, excludes members, elects leaders and takes members back, one
+// thing at a time.
+
+// tick is how often the loop looks after what nobody asked for.
+const tick = 100 * time.Millisecond
+
+func (s *Set) loop(ctx context.Context) {
+	t := time.NewTicker(tick)
+	defer t.Stop()
+	var flushed time.Time
+	for ctx.Err() == nil {
+		idle := false
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.wake:
+		case j := <-s.joins:
+			j.done <- s.join(ctx, j)
+		case <-t.C:
+			idle = true
+		}
+		if err := s.heal(ctx); err != nil {
+			s.trouble(ctx, err)
+			continue
+		}
+		if idle {
+			s.inviteBack(ctx)
+			s.prune(ctx)
+		}
+		if ws := s.take(); len(ws) > 0 || time.Since(flushed) > s.cfg.FlushInterval {
+			s.serve(ctx, ws)
+			flushed = time.Now()
+		}
+	}
+}
+
+// take removes the waiters that a flush beginning now will serve.
+func (s *Set) take() []*waiter {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.waiting == nil {
+		return nil
+	}
+	ws := s.waiting
+	s.waiting = make([]*waiter, 0, cap(ws))
+	return ws
+}
+
+// giveBack puts waiters that could not be served in front again.
+func (s *Set) giveBack(ws []*waiter) {
+	if len(ws) == 0 {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.waiting = append(ws, s.waiting...)
+}
+
+// serve flushes once and answers the waiters.
+func (s *Set) serve(ctx context.Context, ws []*waiter) {
+	seqs := slices.ContainsFunc(ws, func(w *waiter) bool { return w.seqs })
+	if err := s.round(ctx, seqs); err != nil {
+		s.giveBack(ws)
+		s.trouble(ctx, err)
+		return
+	}
+	for _, w := range ws {
+		if w.term != s.cur.Term {
+			w.done <- ErrTermOver
+		} else {
+			w.done <- nil
+		}
+	}
+}
+
+// round is one flush to all in-sync followers, and what its failures call for.
+// It returns nil only if every follower of the view then in force has what the
+// leader held when round began.
+func (s *Set) round(ctx context.Context, seqs bool) error {
+	for range 20 {
+		failed, err := s.flushInSync(ctx, seqs)
+		if err == nil && len(failed) == 0 {
+			s.terms = nil
+			if s.view.Load() != s.cur {
+				s.publish()
+			}
+			return nil
+		}
+		if err := s.react(ctx, failed, err); err != nil {
+			return err
+		}
+	}
+	return errors.New("the set does not come to rest")
+}
+
+func (s *Set) flushInSync(ctx context.Context, seqs bool) (map[health.MemberID]error, error) {
+	ctx, done := s.engage(ctx, s.cur.InSync)
+	defer done()
+	if err := s.connectLeader(ctx); err != nil {
+		return nil, err
+	}
+	failed, err := s.flush(ctx, s.cur.Epoch, s.followers(), seqs)
+	var dead *memberError
+	if errors.As(context.Cause(ctx), &dead) {
+		if dead.id == s.cur.Leader {
+			return nil, &leaderError{dead.err}
+		}
+		if failed == nil {
+			failed = map[health.MemberID]error{}
+		}
+		failed[dead.id] = dead
+		err = nil
+	}
+	return failed, err
+}
+
+func (s *Set) followers() []*member {
+	var out []*member
+	for _, id := range s.cur.Followers() {
+		out = append(out, s.members[id])
+	}
+	return out
+}
+
+// react changes the view as a failed flush requires. nil: flush again.
+func (s *Set) react(ctx context.Context, failed map[health.MemberID]error, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	var lead *leaderError
+	var one *memberError
+	switch {
+	case errors.As(err, &lead):
+		return s.leaderFailed(ctx, lead.err)
+	case errors.As(err, &one):
+		failed = map[health.MemberID]error{one.id: one.err}
+	case err != nil:
+		return err
+	}
+	var out []health.MemberID
+	for id, err := range failed {
+		if again := s.followerFailed(ctx, s.members[id], err); !again {
+			s.log.Warn("excluding a member", "member", s.hostOf(id), "err", err)
+			out = append(out, id)
+		}
+	}
+	if len(out) == 0 {
+		return nil
+	}
+	slices.Sort(out)
+	for _, id := range out {
+		s.members[id].say(textExcluded, failed[id])
+		s.postpone(s.members[id], failed[id])
+	}
+	return s.alter(ctx, health.Intent{Exclude: out})
+}
+
+// alter is change, and what to do when the leader turns out to be unfit for the
+// role that the intent leaves it.
+func (s *Set) alter(ctx context.Context, in health.Intent) error {
+	err := s.change(ctx, in, nil)
+	if errors.Is(err, health.ErrNeedHard) {
+		in.DropLeader = true
+		err = s.change(ctx, in, nil)
+	}
+	return err
+}
+
+// followerFailed tells whether the same apply may be tried again.
+func (s *Set) followerFailed(ctx context.Context, m *member, err error) (again bool) {
+	var dead *memberError
+	state := sqlState(err)
+	m.forget()
+	switch {
+	case errors.As(err, &dead), errors.Is(err, errSilent), errors.Is(err, health.ErrTimeout):
+		return false
+	case state == codeFence:
+		// Somebody else changed the view; ours is to be chosen anew.
+		return s.reload(ctx) == nil
+	case state == codePosition, state == "40P01", state == "40001", state == "55P03", state == "57014":
+		return m.strike()
+	case state != "" && health.Classify(err) != health.Failure && state != "57P01":
+		return false // the database works and refuses the rows
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, m.health.ProbeTimeout, health.ErrTimeout)
+	defer cancel()
+	if s.locate(ctx, m) != nil {
+		return false
+	}
+	return m.strike()
+}
+
+// strike allows a few repetitions in a row.
+func (m *member) strike() bool {
+	m.strikes++
+	return m.strikes%5 != 0
+}
+
+// leaderFailed finds out whether the leader works after all, and has a new one
+// chosen if not.
+func (s *Set) leaderFailed(ctx context.Context, cause error) error {
+	s.leaderC.close()
+	s.leaderC = nil
+	s.gateC.close()
+	s.gateC = nil
+	if errors.Is(cause, errNewerEpoch) {
+		return s.reload(ctx)
+	}
+	if s.downErr(s.cur.Leader) == nil && !errors.Is(cause, errLeaderLost) && s.leaderAnswers(ctx) {
+		s.strikes++
+		if s.strikes%5 != 0 {
+			return nil
+		}
+	}
+	s.log.Warn("the leader failed", "member", s.hostOf(s.cur.Leader), "err", cause)
+	old := s.members[s.cur.Leader]
+	err := s.change(ctx, health.Intent{DropLeader: true}, nil)
+	if err == nil && s.cur.Leader != old.id {
+		old.say(textExcluded, cause)
+		s.postpone(old, cause)
+	}
+	return err
+}
+
+func (s *Set) leaderAnswers(ctx context.Context) bool {
+	m := s.members[s.cur.Leader]
+	ctx, cancel := context.WithTimeoutCause(ctx, m.health.ProbeTimeout, health.ErrTimeout)
+	defer cancel()
+	if s.connectLeader(ctx) != nil {
+		return false
+	}
+	h, err := s.leaderC.where(ctx)
+	return err == nil && h.Leads && h.Booted
+}
+
+// reload takes over a view that somebody else had chosen, by having the same
+// chosen again under a fresh epoch.
+func (s *Set) reload(ctx context.Context) error {
+	return s.alter(ctx, health.Intent{})
+}
+
+// heal acts on breakers that opened while no flush was under way.
+func (s *Set) heal(ctx context.Context) error {
+	failed := map[health.MemberID]error{}
+	s.mu.Lock()
+	for _, id := range s.cur.InSync {
+		if err, dead := s.down[id]; dead {
+			failed[id] = &memberError{id, err}
+		}
+	}
+	s.mu.Unlock()
+	if len(failed) == 0 {
+		return nil
+	}
+	var err error
+	if e, dead := failed[s.cur.Leader]; dead {
+		err = s.leaderFailed(ctx, e)
+	} else {
+		err = s.react(ctx, failed, nil)
+	}
+	if err != nil {
+		return err
+	}
+	return s.round(ctx, true)
+}
+
+// trouble waits a little before the loop tries again, and answers writes that
+// waited too long.
+func (s *Set) trouble(ctx context.Context, err error) {
+	if ctx.Err() != nil {
+		return
+	}
+	s.log.Error("the set cannot acknowledge writes", "err", err)
+	s.lastErr.Store(&err)
+	s.mu.Lock()
+	var keep []*waiter
+	for _, w := range s.waiting {
+		if time.Since(w.at) > s.cfg.AckTimeout {
+			w.done <- err
+		} else {
+			keep = append(keep, w)
+		}
+	}
+	if s.waiting != nil {
+		s.waiting = append(make([]*waiter, 0, len(keep)), keep...)
+	}
+	s.mu.Unlock()
+	select {
+	case <-ctx.Done():
+	case <-time.After(tick / 2):
+	}
+	s.poke()
+}
+
+// prune lets go of journal entries that no member needs any more.
+func (s *Set) prune(ctx context.Context) {
+	if time.Since(s.pruned) < pruneEvery {
+		return
+	}
+	s.pruned = time.Now()
+	low, ok := s.lowest(ctx)
+	if !ok {
+		return
+	}
+	for _, id := range s.cur.InSync {
+		m := s.members[id]
+		did, err := s.pruneOne(ctx, m, low)
+		if err != nil {
+			s.log.Warn("cannot prune the journal", "member", m.host, "err", err)
+		} else if did != "" {
+			s.log.Debug("journal", "member", m.host, "did", did)
+		}
+	}
+}
+
+const pruneEvery = 5 * time.Second
+
+func (s *Set) pruneOne(ctx context.Context, m *member, low Place) (string, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, m.health.SyncTimeout, health.ErrTimeout)
+	defer cancel()
+	c, err := m.connect(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer c.close()
+	return c.one(ctx, `SELECT pgdist.prune($1::bigint, $2::pg_snapshot, $3::bigint, $4::interval, $5::interval)`,
+		strconv.AppendInt(nil, low.Term, 10), nullable(low.Snapshot), strconv.AppendInt(nil, s.cfg.JournalBytes, 10),
+		text(s.cfg.JournalAge.String()), text(s.cfg.JournalKeep.String()))
+}

@@ -1,0 +1,184 @@
+package mirror
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/pgdist/pgdist/health"
+)
+
+// member is one database of the set as this process sees it.
+type member struct {
+	id     health.MemberID
+	host   string
+	cfg    *pgconn.Config
+	health health.Config
+
+	// Owned by the loop.
+	apply   *conn // where batches are applied; nil until needed
+	place   Place // where a follower is; valid if known
+	known   bool
+	strikes int
+
+	// Owned by the prober, which never probes a member twice at once.
+	probe *conn
+
+	joining atomic.Bool           // a catch-up is under way
+	retry   atomic.Int64          // not to be tried again before (unix nanoseconds)
+	tries   atomic.Int64          // failed catch-ups in a row
+	note    atomic.Pointer[State] // what status shows
+	left    atomic.Pointer[Place] // where it was when last heard of; nil: never
+}
+
+// State is what a member is doing, for people.
+type State struct {
+	// Text is one of: in sync, excluded, catching up, refused, lost its place.
+	Text string
+	// Err is why; nil when in sync.
+	Err error
+	// At is when this state began.
+	At time.Time
+}
+
+func (m *member) say(text string, err error) {
+	m.note.Store(&State{Text: text, Err: err, At: time.Now()})
+}
+
+// here is what a member says of itself (pgdist.here()).
+type here struct {
+	Version   int          `json:"version"`
+	Set       string       `json:"set"`
+	Member    int          `json:"member"`
+	System    string       `json:"system"`
+	Cluster   string       `json:"cluster"`
+	Epoch     int64        `json:"epoch"`
+	Leads     bool         `json:"leads"`
+	Office    int64        `json:"office"`
+	Booted    bool         `json:"booted"`
+	Promised  int64        `json:"promised"`
+	Accepted  int64        `json:"accepted"`
+	View      *health.View `json:"view"`
+	Term      int64        `json:"term"`
+	Snap      string       `json:"snap"`
+	At        float64      `json:"at"`
+	FloorTerm int64        `json:"floor_term"`
+	FloorSnap string       `json:"floor_snap"`
+	Terms     []termRow    `json:"terms"`
+	Recovery  bool         `json:"recovery"`
+}
+
+// termRow is one row of pgdist.terms.
+type termRow struct {
+	Term   int64  `json:"term"`
+	Leader int    `json:"leader"`
+	Prev   int64  `json:"prev"`
+	Snap   string `json:"snap,omitempty"`
+}
+
+func (h *here) place() Place { return Place{Term: h.Term, Snapshot: h.Snap} }
+func (h *here) floor() Place { return Place{Term: h.FloorTerm, Snapshot: h.FloorSnap} }
+
+// rank is how far the member's data has come, for an election.
+func (h *here) rank() (health.PositionRank, error) {
+	x, err := h.place().xmax()
+	if h.Snap == "" {
+		x = 1<<64 - 1
+	}
+	return health.PositionRank{Term: h.Term, Xmax: x}, err
+}
+
+const hereSQL = `SELECT pgdist.here()`
+
+func decodeHere(s string) (*here, error) {
+	h := &here{}
+	if err := json.Unmarshal([]byte(s), h); err != nil {
+		return nil, fmt.Errorf("what the member says of itself: %w", err)
+	}
+	return h, nil
+}
+
+// where asks a member where it is.
+func (c *conn) where(ctx context.Context) (*here, error) {
+	s, err := c.one(ctx, hereSQL)
+	switch sqlState(err) {
+	case "3F000", "42883", "42P01": // no such schema, function, table
+		return nil, ErrNotInstalled
+	}
+	if err != nil {
+		return nil, err
+	}
+	return decodeHere(s)
+}
+
+// connect opens a connection for a task of the moment.
+func (m *member) connect(ctx context.Context) (*conn, error) {
+	c, err := dial(ctx, m.cfg, nil)
+	return c, m.fail("connect", err)
+}
+
+// applier returns the connection batches are applied on.
+func (m *member) applier(ctx context.Context) (*conn, error) {
+	if m.apply != nil && !m.apply.IsClosed() {
+		return m.apply, nil
+	}
+	c, err := m.connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.exec(ctx, "SELECT pgdist.apply_session()"); err != nil {
+		c.close()
+		return nil, m.fail("prepare the connection for applying", err)
+	}
+	m.apply = c
+	return c, nil
+}
+
+// forget drops what is known of a follower after a failure.
+func (m *member) forget() {
+	if m.known {
+		m.leaveAt(m.place)
+	}
+	m.apply.close()
+	m.apply, m.known = nil, false
+}
+
+// leaveAt notes where the member was when last heard of: what lies behind it
+// is of no use to the member any more.
+func (m *member) leaveAt(p Place) { m.left.Store(&p) }
+
+// twin is the same member with connections of its own, for work beside the loop.
+func (m *member) twin() *member {
+	return &member{id: m.id, host: m.host, cfg: m.cfg, health: m.health}
+}
+
+// check asks whether the database works; health.Board calls it.
+func (m *member) check(ctx context.Context) error {
+	fresh := m.probe == nil || m.probe.IsClosed()
+	err := m.ask(ctx)
+	if err != nil && !fresh && ctx.Err() == nil {
+		// Somebody may have ended just this backend.
+		err = m.ask(ctx)
+	}
+	return err
+}
+
+func (m *member) ask(ctx context.Context) error {
+	if m.probe == nil || m.probe.IsClosed() {
+		c, err := dial(ctx, m.cfg, nil)
+		if err != nil {
+			return err
+		}
+		m.probe = c
+	}
+	_, err := m.probe.one(ctx, "SELECT 1")
+	if err != nil {
+		m.probe.close()
+		m.probe = nil
+	}
+	return err
+}

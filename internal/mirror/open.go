@@ -1,0 +1,263 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/pgdist/pgdist/health"
+)
+
+// openTimeout bounds how long Open waits for a member that does not answer.
+const openTimeout = 3 * time.Second
+
+// Open joins the distributors of an initialised set and starts mirroring. It
+// returns once a view is in force and its in-sync followers hold everything.
+// ctx bounds opening only.
+func Open(ctx context.Context, cfg Config) (*Set, error) {
+	cfg = cfg.withDefaults()
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	s := &Set{
+		cfg: cfg, log: cfg.Logger,
+		members: map[health.MemberID]*member{},
+		waiting: []*waiter{},
+		news:    make(chan struct{}),
+		down:    map[health.MemberID]error{},
+		wake:    make(chan struct{}, 1),
+		joins:   make(chan *joiner),
+	}
+	s.acked.Store(&Place{})
+	found, err := s.meetMembers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.firstView(ctx, found); err != nil {
+		s.closeConns()
+		return nil, err
+	}
+	s.start()
+	return s, nil
+}
+
+func (s *Set) closeConns() {
+	for _, m := range s.members {
+		m.apply.close()
+		m.probe.close()
+	}
+	s.leaderC.close()
+	s.gateC.close()
+}
+
+// answerOf is what a configured database said when the set was opened.
+type answerOf struct {
+	cfg  MemberConfig
+	here *here
+	err  error
+}
+
+// meetMembers asks every configured database who it is.
+func (s *Set) meetMembers(ctx context.Context) ([]answerOf, error) {
+	out := make([]answerOf, len(s.cfg.Members))
+	var wg sync.WaitGroup
+	for i, mc := range s.cfg.Members {
+		wg.Go(func() {
+			ctx, cancel := context.WithTimeoutCause(ctx, openTimeout, health.ErrTimeout)
+			defer cancel()
+			out[i] = answerOf{cfg: mc}
+			c, err := dial(ctx, mc.Conn, nil)
+			if err == nil {
+				out[i].here, err = c.where(ctx)
+				c.close()
+			}
+			out[i].err = causeOf(ctx, err)
+		})
+	}
+	wg.Wait()
+	var errs []error
+	alive := 0
+	for _, a := range out {
+		switch {
+		case errors.Is(a.err, ErrNotInstalled):
+			errs = append(errs, &Error{Op: "open the set", Host: a.cfg.Host(), Err: a.err, Hint: "run: pgdist init DSN"})
+		case a.err != nil && health.Classify(a.err) != health.Failure && sqlState(a.err) != "":
+			errs = append(errs, &Error{Op: "open the set", Host: a.cfg.Host(), Err: a.err})
+		case a.err == nil:
+			alive++
+			if a.here.Version != Version {
+				errs = append(errs, &Error{Op: "open the set", Host: a.cfg.Host(),
+					Err: fmt.Errorf("its pgdist schema has version %d, this program needs %d", a.here.Version, Version), Hint: "run: pgdist init DSN, which upgrades it in place"})
+			}
+		}
+	}
+	if alive == 0 && len(errs) == 0 {
+		for _, a := range out {
+			errs = append(errs, &Error{Op: "open the set", Host: a.cfg.Host(), Err: a.err})
+		}
+	}
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
+	return out, nil
+}
+
+// firstView finds the view in force, or has one chosen, and flushes under it.
+func (s *Set) firstView(ctx context.Context, found []answerOf) error {
+	newest := newestView(found)
+	if newest == nil {
+		return &Error{Op: "open the set", Err: health.ErrNoView, Hint: "run: pgdist init DSN"}
+	}
+	if err := s.assign(found, newest); err != nil {
+		return err
+	}
+	s.cur = newest
+	if len(s.members) != len(newest.Members) {
+		return &Error{Op: "open the set", Err: fmt.Errorf("the set has %d members (%s), the DSN names %d", len(newest.Members), hostList(newest), len(s.members)),
+			Hint: "name all of them"}
+	}
+	for id, m := range s.members {
+		if newest.Has(id) {
+			m.say(textInSync, nil)
+		} else {
+			m.say(textExcluded, nil)
+		}
+	}
+	if fit := s.inForce(found, newest); !fit {
+		in := health.Intent{DropLeader: !s.leaderFit(found, newest)}
+		if err := s.alter(ctx, in); err != nil {
+			return err
+		}
+	}
+	return s.round(ctx, true)
+}
+
+func newestView(found []answerOf) *health.View {
+	var newest *health.View
+	for _, a := range found {
+		if a.here != nil && a.here.View != nil && (newest == nil || a.here.View.Epoch > newest.Epoch) {
+			newest = a.here.View
+		}
+	}
+	return newest
+}
+
+func hostList(v *health.View) string {
+	var hosts []string
+	for _, m := range v.Members {
+		hosts = append(hosts, m.Host)
+	}
+	return strings.Join(hosts, ", ")
+}
+
+// assign finds out which configured database is which member: by what it says,
+// or, if it does not answer, by the address it had at init, or as the one left.
+func (s *Set) assign(found []answerOf, v *health.View) error {
+	taken := map[health.MemberID]bool{}
+	put := func(a answerOf, id health.MemberID) error {
+		if taken[id] {
+			return &Error{Op: "open the set", Member: id, Host: a.cfg.Host(), Err: fmt.Errorf("two of the addresses lead to member %d", id), Hint: "name each database once"}
+		}
+		taken[id] = true
+		s.members[id] = &member{id: id, host: a.cfg.Host(), cfg: a.cfg.Conn, health: a.cfg.Health.Over(s.cfg.Health)}
+		return nil
+	}
+	var silent []answerOf
+	for _, a := range found {
+		if a.here == nil {
+			silent = append(silent, a)
+			continue
+		}
+		if a.here.Set != v.Set {
+			return &Error{Op: "open the set", Host: a.cfg.Host(), Err: fmt.Errorf("it belongs to set %s, the others to %s", a.here.Set, v.Set), Hint: "name the databases of one set"}
+		}
+		if err := put(a, health.MemberID(a.here.Member)); err != nil {
+			return err
+		}
+	}
+	for _, a := range silent {
+		i := slices.IndexFunc(v.Members, func(m health.Member) bool { return m.Host == a.cfg.Host() && !taken[m.ID] })
+		if i < 0 {
+			i = slices.IndexFunc(v.Members, func(m health.Member) bool { return !taken[m.ID] })
+		}
+		if i < 0 {
+			return &Error{Op: "open the set", Host: a.cfg.Host(), Err: errors.New("the set has no such member"), Hint: "its members are " + hostList(v)}
+		}
+		if err := put(a, v.Members[i].ID); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// inForce tells whether a view is chosen and every member it needs acts by it.
+func (s *Set) inForce(found []answerOf, v *health.View) bool {
+	var accepted []health.MemberID
+	for _, a := range found {
+		if a.here == nil {
+			continue
+		}
+		id := health.MemberID(a.here.Member)
+		if a.here.Accepted == v.Epoch && a.here.Epoch == v.Epoch {
+			accepted = append(accepted, id)
+		} else if v.Has(id) {
+			return false
+		}
+		if v.Has(id) && (a.here.Leads != (id == v.Leader)) {
+			return false
+		}
+	}
+	return v.Quorum(accepted) && s.leaderFit(found, v) && !slices.ContainsFunc(v.InSync, func(id health.MemberID) bool { return !slices.Contains(accepted, id) })
+}
+
+func (s *Set) leaderFit(found []answerOf, v *health.View) bool {
+	for _, a := range found {
+		if a.here != nil && health.MemberID(a.here.Member) == v.Leader {
+			return a.here.Leads && a.here.Booted && a.here.Office == v.Term
+		}
+	}
+	return false
+}
+
+// start sets the probes and the loop going.
+func (s *Set) start() {
+	ctx, stop := context.WithCancel(context.Background())
+	s.stop = stop
+	bc := health.BoardConfig{Logger: s.log, Probe: func(ctx context.Context, id health.MemberID) error { return s.members[id].check(ctx) }}
+	for _, id := range s.sortedIDs() {
+		m := s.members[id]
+		bc.Members = append(bc.Members, health.MemberConfig{ID: id, Host: m.host, Config: m.health})
+	}
+	s.board = health.NewBoard(bc)
+	s.done.Go(func() { s.watch(ctx) })
+	s.done.Go(func() { s.loop(ctx) })
+	if err := s.board.Start(ctx); err != nil {
+		s.log.Error("probes do not run", "err", err)
+	}
+}
+
+// lowest is the place behind which no member needs the journal any more.
+func (s *Set) lowest(ctx context.Context) (Place, bool) {
+	low := s.Acked()
+	for id, m := range s.members {
+		if id == s.cur.Leader {
+			continue
+		}
+		at := m.place
+		if !s.cur.Has(id) {
+			p := m.left.Load()
+			if p == nil {
+				return Place{}, false
+			}
+			at = *p
+		}
+		if ok, err := at.within(low); err == nil && ok {
+			low = at
+		}
+	}
+	return low, ctx.Err() == nil
+}

@@ -1,0 +1,103 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/pgdist/pgdist/health"
+)
+
+// Attempt identifies the last transaction of a lost connection to a leader.
+type Attempt struct {
+	Conn    string // the connection's setting pgdist.conn
+	PID     uint32
+	Started string // backend_start, "YYYY-MM-DD HH24:MI:SS.US" in UTC
+	Leader  health.MemberID
+	Term    int64
+	Since   Place // Acked() before the transaction began
+}
+
+// Resolve tells definitely whether an attempt was committed. The answer holds
+// for ever: it is itself acknowledged before it is given.
+func (s *Set) Resolve(ctx context.Context, a Attempt) (committed bool, err error) {
+	var last error
+	for ctx.Err() == nil {
+		v := s.View()
+		committed, err := s.decide(ctx, v, a)
+		if err == nil {
+			err = s.Ack(ctx, v.Term, Change{Sequences: true})
+		}
+		if err == nil {
+			return committed, nil
+		}
+		if errors.Is(err, ErrClosed) {
+			return false, err
+		}
+		if !errors.Is(err, ErrTermOver) {
+			last = err
+		}
+		wait, cancel := context.WithTimeout(ctx, tick)
+		s.WaitView(wait, v.Epoch) //nolint:errcheck // a time-out only means to look again
+		cancel()
+	}
+	return false, errors.Join(ErrOutcomeUnknown, last, context.Cause(ctx))
+}
+
+// decide asks the leader of v. In the attempt's own term its backend must be
+// gone first; in a later one the old leader's transactions count only as far as
+// this leader has them.
+func (s *Set) decide(ctx context.Context, v *health.View, a Attempt) (bool, error) {
+	m := s.members[v.Leader]
+	if m == nil {
+		return false, ErrNoMajority
+	}
+	ask, cancel := context.WithTimeoutCause(ctx, m.health.ProbeTimeout, health.ErrTimeout)
+	defer cancel()
+	c, err := m.connect(ask)
+	if err != nil {
+		return false, err
+	}
+	defer c.close()
+	if v.Term == a.Term && v.Leader == a.Leader {
+		if err := c.end(ctx, m, a); err != nil {
+			return false, err
+		}
+	}
+	ask, cancel = context.WithTimeoutCause(ctx, m.health.SyncTimeout, health.ErrTimeout)
+	defer cancel()
+	h, err := c.where(ask)
+	if err != nil {
+		return false, m.fail("ask for its state", err)
+	}
+	if !h.Leads || !h.Booted || h.Office != v.Term {
+		return false, ErrTermOver
+	}
+	got, err := c.one(ask, `SELECT pgdist.wrote($1, $2::bigint, $3::pg_snapshot)`, text(a.Conn), strconv.AppendInt(nil, a.Since.Term, 10), nullable(a.Since.Snapshot))
+	return got == "t", m.fail("look for the transaction", err)
+}
+
+// end ends the attempt's backend and waits until it is gone: until then it may
+// still commit.
+func (c *conn) end(ctx context.Context, m *member, a Attempt) error {
+	deadline := time.Now().Add(m.health.SyncTimeout)
+	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
+		gone, err := c.one(ctx, `SELECT pgdist.stop($1::int, $2)`, fmt.Append(nil, a.PID), text(a.Started))
+		if err != nil {
+			return m.fail("end a lost connection's backend", err)
+		}
+		if gone == "t" {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return m.fail("end a lost connection's backend", fmt.Errorf("backend %d does not go away", a.PID))
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(pause):
+		}
+	}
+}

@@ -1,0 +1,258 @@
+// Package mirror keeps the databases of a set identical: it journals what
+// writes did on the leader, brings followers up to it, and decides with the
+// members who leads. See DESIGN.md beside this file.
+package mirror
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/pgdist/pgdist/health"
+)
+
+// Set is an open set of mirrored databases. Its methods may be called by any
+// number of goroutines.
+type Set struct {
+	cfg     Config
+	log     *slog.Logger
+	members map[health.MemberID]*member // fixed once open
+	board   *health.Board
+
+	view  atomic.Pointer[health.View] // published: what clients go by
+	acked atomic.Pointer[Place]       // all that was acknowledged lies before it
+
+	mu      sync.Mutex
+	waiting []*waiter
+	news    chan struct{}             // closed and replaced when a view is published
+	down    map[health.MemberID]error // breakers that are open
+	cancel  context.CancelCauseFunc   // ends the flush in progress
+	engaged map[health.MemberID]bool  // members that flush talks to
+
+	wake  chan struct{}
+	joins chan *joiner
+
+	stop    context.CancelFunc
+	done    sync.WaitGroup
+	closing sync.Once
+
+	// Owned by the loop.
+	cur     *health.View // the chosen view
+	terms   []byte       // the chain of terms to ship with the next flush; nil if all followers have it
+	leaderC *conn        // reads batches
+	gateC   *conn        // forces WAL to disk
+	pruned  time.Time
+	strikes int // repetitions of the same work in a row
+
+	lastErr atomic.Pointer[error] // why writes are not acknowledged, if they are not
+}
+
+// waiter is a write that waits for its acknowledgement.
+type waiter struct {
+	term int64
+	seqs bool
+	done chan error
+	at   time.Time
+}
+
+// Change tells Ack what a transaction may have changed beyond rows.
+type Change struct {
+	Sequences bool
+	Schema    bool
+}
+
+// View is the present view, immutable.
+func (s *Set) View() *health.View { return s.view.Load() }
+
+// Acked is a place behind everything acknowledged so far.
+func (s *Set) Acked() Place { return *s.acked.Load() }
+
+// Health is what the breakers and probes know.
+func (s *Set) Health() *health.Snapshot { return s.board.Snapshot() }
+
+// Report feeds the result of client work on a member to its breaker.
+func (s *Set) Report(id health.MemberID, d time.Duration, err error) { s.board.Report(id, d, err) }
+
+// Ack waits until every in-sync follower holds what was committed on the leader
+// of term before the call. See [ErrTermOver].
+func (s *Set) Ack(ctx context.Context, term int64, c Change) error {
+	w := &waiter{term: term, seqs: c.Sequences || c.Schema, done: make(chan error, 1), at: time.Now()}
+	if err := s.enlist(w); err != nil {
+		return err
+	}
+	select {
+	case err := <-w.done:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// Flush brings the in-sync followers to the leader's present.
+func (s *Set) Flush(ctx context.Context) error {
+	for {
+		err := s.Ack(ctx, s.View().Term, Change{Sequences: true})
+		if !errors.Is(err, ErrTermOver) {
+			return err
+		}
+	}
+}
+
+func (s *Set) enlist(w *waiter) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.waiting == nil {
+		return ErrClosed
+	}
+	s.waiting = append(s.waiting, w)
+	s.poke()
+	return nil
+}
+
+func (s *Set) poke() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// WaitView blocks until a view newer than epoch is published.
+func (s *Set) WaitView(ctx context.Context, epoch int64) (*health.View, error) {
+	for {
+		s.mu.Lock()
+		news := s.news
+		s.mu.Unlock()
+		if v := s.View(); v.Epoch > epoch {
+			return v, nil
+		}
+		select {
+		case <-news:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// publish makes the chosen view the one that clients go by.
+func (s *Set) publish() {
+	old := s.view.Load()
+	s.view.Store(s.cur)
+	if old == nil || old.Epoch != s.cur.Epoch {
+		s.log.Info("view", "epoch", s.cur.Epoch, "term", s.cur.Term, "leader", s.hostOf(s.cur.Leader), "in_sync", s.hosts(s.cur.InSync))
+	}
+	for id, m := range s.members {
+		if n := m.note.Load(); s.cur.Has(id) && (n == nil || n.Text != textInSync) {
+			m.say(textInSync, nil)
+		} else if !s.cur.Has(id) && (n == nil || n.Text == textInSync) {
+			m.say(textExcluded, s.downErr(id))
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	close(s.news)
+	s.news = make(chan struct{})
+}
+
+// What a member's State.Text may be.
+const (
+	textInSync   = "in sync"
+	textExcluded = "excluded"
+	textCatchUp  = "catching up"
+	textRefused  = "refused"
+	textLost     = "lost its place"
+)
+
+func (s *Set) hostOf(id health.MemberID) string {
+	if m := s.members[id]; m != nil {
+		return m.host
+	}
+	return ""
+}
+
+func (s *Set) hosts(ids []health.MemberID) []string {
+	out := make([]string, len(ids))
+	for i, id := range ids {
+		out[i] = s.hostOf(id)
+	}
+	return out
+}
+
+func (s *Set) downErr(id health.MemberID) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.down[id]
+}
+
+// watch turns breaker events into work for the loop and ends a flush that waits
+// for a member known not to answer.
+func (s *Set) watch(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case e := <-s.board.Events():
+			s.mu.Lock()
+			if e.To == health.Closed {
+				delete(s.down, e.Member)
+			} else if e.To == health.Open {
+				s.down[e.Member] = e.Err
+				if s.cancel != nil && s.engaged[e.Member] {
+					s.cancel(&memberError{id: e.Member, err: e.Err})
+				}
+			}
+			s.mu.Unlock()
+			s.poke()
+		}
+	}
+}
+
+// engage makes a context that watch ends when one of ids is found dead.
+func (s *Set) engage(ctx context.Context, ids []health.MemberID) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cancel, s.engaged = cancel, make(map[health.MemberID]bool, len(ids))
+	for _, id := range ids {
+		s.engaged[id] = true
+		if err, dead := s.down[id]; dead {
+			cancel(&memberError{id: id, err: err})
+		}
+	}
+	return ctx, func() {
+		s.mu.Lock()
+		s.cancel, s.engaged = nil, nil
+		s.mu.Unlock()
+		cancel(nil)
+	}
+}
+
+// Close stops mirroring and waits for all that runs. Writes that wait get ErrClosed.
+func (s *Set) Close() {
+	s.closing.Do(func() {
+		s.stop()
+		s.board.Close()
+		s.done.Wait()
+		s.mu.Lock()
+		waiting := s.waiting
+		s.waiting = nil
+		s.mu.Unlock()
+		for _, w := range waiting {
+			w.done <- ErrClosed
+		}
+		s.closeConns()
+	})
+}
+
+// sortedIDs lists the members in order.
+func (s *Set) sortedIDs() []health.MemberID {
+	ids := make([]health.MemberID, 0, len(s.members))
+	for id := range s.members {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	return ids
+}

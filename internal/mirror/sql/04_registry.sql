@@ -1,0 +1,152 @@
+-- user_tables lists the relations whose rows are mirrored, one for a partition
+-- tree, with everything their generated functions depend on.
+CREATE FUNCTION pgdist.user_tables()
+RETURNS TABLE (oid oid, nsp name, rel name, files oid[], rels oid[], keyed boolean, byrow boolean, upsert boolean,
+               shape text, form text, missing text, seqs oid[])
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    WITH root AS (
+        SELECT c.oid, n.nspname, c.relname, c.relkind, c.relowner, pgdist.key_index(c.oid) AS idx,
+               -- The trigger of a plain inheritance parent sees only the parent's columns.
+               (c.relkind = 'r' AND EXISTS (SELECT 1 FROM pg_inherits h WHERE h.inhparent = c.oid OR h.inhrelid = c.oid)) AS byrow
+          FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+         WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relpersistence <> 't'
+           AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgdist') AND n.nspname !~ '^pg_(toast|temp)'),
+    tree AS (
+        SELECT r.oid AS root, p.relid::oid AS rel, p.isleaf FROM root r, pg_partition_tree(r.oid) p WHERE r.relkind = 'p'
+        UNION ALL SELECT r.oid, r.oid, true FROM root r WHERE r.relkind <> 'p'),
+    att AS (
+        SELECT a.attrelid, string_agg(concat_ws(':', a.attname, pgdist.type_name(a.atttypid), a.attnotnull, a.attgenerated, a.attidentity, a.attcollation),
+                                      ',' ORDER BY a.attnum) AS cols,
+               string_agg(concat_ws(':', a.attname, pgdist.type_name(a.atttypid)), ',' ORDER BY a.attnum) AS plain,
+               md5(coalesce(string_agg(a.attname || '=' || a.attmissingval::text, ',' ORDER BY a.attnum), '')) AS missing
+          FROM pg_attribute a JOIN root r ON r.oid = a.attrelid WHERE a.attnum > 0 AND NOT a.attisdropped GROUP BY 1),
+    key AS (
+        SELECT r.oid, string_agg(concat_ws(':', k.col, pgdist.type_name(k.typ), k.eq), ',' ORDER BY k.ord) AS cols,
+               bool_and(pgdist.exact_type(k.typ, k.coll)) AS exact, array_agg(k.col) AS names
+          FROM root r, pgdist.key_columns(r.idx) k WHERE r.idx IS NOT NULL GROUP BY 1),
+    lone AS (
+        -- The key is the only thing that can be violated, and row by row.
+        SELECT r.oid, bool_and(i.indexrelid = r.idx OR EXISTS (
+                   WITH RECURSIVE up(oid) AS (SELECT i.indexrelid UNION ALL SELECT h.inhparent FROM up JOIN pg_inherits h ON h.inhrelid = up.oid)
+                   SELECT 1 FROM up WHERE up.oid = r.idx)) AS yes,
+               bool_and(i.indimmediate) AS immediate
+          FROM root r JOIN tree t ON t.root = r.oid JOIN pg_index i ON i.indrelid = t.rel
+         WHERE i.indisunique OR i.indisexclusion GROUP BY 1),
+    made AS (
+        SELECT r.*, att.cols, att.plain, coalesce(att.missing, '') AS missing, key.cols AS kcols, r.idx IS NOT NULL AS keyed,
+               (coalesce(key.exact AND lone.yes AND lone.immediate, false)
+                AND NOT EXISTS (SELECT 1 FROM pg_attribute a WHERE a.attrelid = r.oid AND a.attidentity = 'a' AND a.attname <> ALL (key.names))) AS upsert,
+               (SELECT array_agg(t.rel ORDER BY t.rel) FROM tree t WHERE t.root = r.oid AND t.isleaf) AS files,
+               (SELECT array_agg(t.rel ORDER BY t.rel) FROM tree t WHERE t.root = r.oid) AS rels,
+               (SELECT string_agg(t.rel::regclass::text, ',' ORDER BY t.rel::regclass::text) FROM tree t WHERE t.root = r.oid AND t.rel <> r.oid) AS parts,
+               (SELECT coalesce(array_agg(DISTINCT s.oid), '{}') FROM tree t JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = t.rel
+                  JOIN pg_class s ON s.oid = d.objid AND s.relkind = 'S' WHERE t.root = r.oid AND d.classid = 'pg_class'::regclass)
+               || (SELECT coalesce(array_agg(DISTINCT s.oid), '{}') FROM tree t JOIN pg_attrdef f ON f.adrelid = t.rel
+                     JOIN pg_depend d ON d.classid = 'pg_attrdef'::regclass AND d.objid = f.oid AND d.refclassid = 'pg_class'::regclass
+                     JOIN pg_class s ON s.oid = d.refobjid AND s.relkind = 'S' WHERE t.root = r.oid) AS seqs
+          FROM root r LEFT JOIN att ON att.attrelid = r.oid LEFT JOIN key ON key.oid = r.oid LEFT JOIN lone ON lone.oid = r.oid)
+    SELECT m.oid, m.nspname, m.relname, coalesce(m.files, '{}'), m.rels, m.keyed, m.byrow, m.upsert,
+           md5(concat_ws('|', m.keyed, m.byrow, coalesce(m.kcols, m.plain), m.parts)),
+           md5(concat_ws('|', m.nspname, m.relname, m.relowner, m.relkind, m.keyed, m.byrow, m.upsert, m.kcols, m.cols, m.parts)),
+           m.missing, m.seqs
+      FROM made m
+$$;
+
+-- unfit says why a table's rows cannot be mirrored, or NULL.
+CREATE FUNCTION pgdist.unfit(rel oid) RETURNS text
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT CASE
+        WHEN c.relpersistence = 'u' THEN 'is UNLOGGED and would be empty after a crash of one server only; ALTER TABLE … SET LOGGED'
+        WHEN c.relkind = 'f' THEN 'is a foreign table within a partition tree'
+        WHEN c.relforcerowsecurity THEN 'has FORCE ROW LEVEL SECURITY, which hides rows from its owner; ALTER TABLE … NO FORCE ROW LEVEL SECURITY'
+        WHEN EXISTS (SELECT 1 FROM pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgenabled IN ('A', 'R'))
+            THEN 'has a trigger that is ENABLE ALWAYS or REPLICA and would fire a second time on the followers; ALTER TABLE … ENABLE TRIGGER'
+        WHEN EXISTS (SELECT 1 FROM pg_trigger t WHERE t.tgrelid = c.oid AND t.tgname LIKE 'pgdist\_%' AND t.tgenabled = 'D')
+            THEN 'has pgdist''s own triggers disabled, so that writes would stay local; ALTER TABLE … ENABLE TRIGGER ALL'
+        WHEN EXISTS (SELECT 1 FROM pg_rewrite w WHERE w.ev_class = c.oid AND w.ev_enabled IN ('A', 'R'))
+            THEN 'has a rule that is ENABLE ALWAYS or REPLICA and would fire a second time on the followers'
+        WHEN EXISTS (SELECT 1 FROM pg_cast k WHERE k.castsource IN ('text'::regtype, 'varchar'::regtype) AND k.castmethod = 'f'
+                       AND (k.casttarget = c.reltype OR k.casttarget IN
+                            (SELECT pgdist.base_type(a.atttypid) FROM pg_attribute a JOIN pg_type y ON y.oid = pgdist.base_type(a.atttypid)
+                              WHERE a.attrelid = c.oid AND a.attnum > 0 AND y.typtype IN ('e', 'c', 'r'))))
+            THEN 'has a user-defined cast from text to its row type or a column''s type, which would run in place of the type''s own input; DROP CAST'
+        WHEN EXISTS (SELECT 1 FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+                       AND pgdist.base_type(a.atttypid) = ANY ('{regclass,regproc,regprocedure,regoper,regoperator,regconfig,regdictionary,regcollation}'::regtype[]::oid[]))
+            THEN 'has a column that holds object numbers (regclass and the like), which differ between databases; store the name as text'
+        WHEN EXISTS (SELECT 1 FROM pg_attribute a JOIN pg_type y ON y.oid = a.atttypid WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+                       AND y.typelem = 'xml'::regtype)
+            THEN 'has a column of xml[], whose text form loses the XML declarations; store text[]'
+        END
+      FROM pg_class c WHERE c.oid = rel
+$$;
+
+-- sync brings pgdist.tables, the generated functions and the triggers up to the
+-- catalog. On the leader new tables get new ids; on a follower ids holds the
+-- leader's ({"id","nsp","rel","gen"} each). It returns the tables whose
+-- contents only a copy can be sure of.
+CREATE FUNCTION pgdist.sync(ids jsonb DEFAULT NULL) RETURNS SETOF int
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $sync$
+DECLARE
+    r record; why text; fn regprocedure; gone int[]; num int; g int; mirror name;
+BEGIN
+    SELECT m.mirror, set_config('pgdist.busy', m.secret, true) INTO mirror, why FROM pgdist.meta m;
+    SELECT array_agg(t.id) INTO gone FROM pgdist.tables t WHERE NOT EXISTS (SELECT 1 FROM pgdist.user_tables() u WHERE u.oid = t.oid);
+    FOR r IN SELECT t.id, t.oid FROM pgdist.tables t WHERE t.id = ANY (gone) LOOP
+        -- Attached to another tree after being written to in this transaction:
+        -- the keys journaled under the old id cannot be found there.
+        IF EXISTS (SELECT 1 FROM pg_class c WHERE c.oid = r.oid) AND EXISTS (
+              SELECT 1 FROM pgdist.journal j WHERE j.tab = r.id AND j.xid = pg_current_xact_id() AND j.term = (SELECT t.last_value FROM pgdist.term t)) THEN
+            RETURN QUERY SELECT t.id FROM pgdist.tables t WHERE t.oid = pg_partition_root(r.oid);
+        END IF;
+    END LOOP;
+    DELETE FROM pgdist.tables t WHERE t.id = ANY (gone);
+
+    FOR r IN SELECT u.*, t.id, t.gen, t.shape AS old_shape, t.form AS old_form, t.missing AS old_missing, t.seqs AS old_seqs,
+                    (SELECT count(*) FROM pg_trigger g WHERE g.tgrelid = ANY (u.rels) AND g.tgname IN ('pgdist_i', 'pgdist_u', 'pgdist_d', 'pgdist_t')
+                        AND g.tgfoid = to_regproc('pgdist.c_' || t.id) AND g.tgenabled = 'O') AS trigs
+               FROM pgdist.user_tables() u LEFT JOIN pgdist.tables t ON t.oid = u.oid LOOP
+        IF r.id IS NOT NULL AND r.form = r.old_form AND r.missing = r.old_missing AND r.seqs = r.old_seqs
+           AND r.trigs = cardinality(r.rels) * (CASE WHEN r.byrow THEN 2 ELSE 4 END) THEN
+            CONTINUE;
+        END IF;
+        SELECT format('%I.%I %s', r.nsp, r.rel, w.why) INTO why
+          FROM unnest(r.rels) x, LATERAL (SELECT pgdist.unfit(x) AS why) w WHERE w.why IS NOT NULL LIMIT 1;
+        IF why IS NOT NULL THEN
+            RAISE EXCEPTION 'table % cannot be mirrored', split_part(why, ' ', 1) USING ERRCODE = '0A000', DETAIL = 'It ' || substr(why, strpos(why, ' ') + 1) || '.',
+                HINT = 'Change the table as said, or keep it in a database that pgdist does not mirror.';
+        END IF;
+        num := r.id; g := coalesce(r.gen, 1);
+        IF ids IS NOT NULL THEN
+            SELECT (i->>'id')::int, (i->>'gen')::int INTO num, g FROM jsonb_array_elements(ids) i WHERE i->>'nsp' = r.nsp AND i->>'rel' = r.rel;
+            IF num IS NULL THEN CONTINUE; END IF; -- dropped again by a later statement of the same batch
+            DELETE FROM pgdist.tables t WHERE t.id = num AND t.oid <> r.oid;
+        ELSIF num IS NULL THEN
+            num := nextval('pgdist.table_id');
+        ELSIF r.shape <> r.old_shape THEN
+            g := g + 1;
+        END IF;
+        IF r.id IS NOT NULL AND r.missing <> r.old_missing AND EXISTS (
+              SELECT 1 FROM pg_attribute a JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+               WHERE a.attrelid = ANY (r.rels) AND a.atthasmissing
+                 AND pg_get_expr(d.adbin, d.adrelid) !~ $re$^(\(?-?[0-9.]+\)?|true|false|'([^']|'')*')(::[][a-z0-9_ ."(),]+)?$$re$) THEN
+            RETURN NEXT num;
+        END IF;
+        INSERT INTO pgdist.tables AS t (id, oid, nsp, rel, gen, shape, form, keyed, upsert, root, files, missing, seqs)
+        VALUES (num, r.oid, r.nsp, r.rel, g, r.shape, r.form, r.keyed, r.upsert, r.oid, r.files, r.missing, r.seqs)
+        ON CONFLICT (oid) DO UPDATE SET id = EXCLUDED.id, nsp = EXCLUDED.nsp, rel = EXCLUDED.rel, gen = EXCLUDED.gen, shape = EXCLUDED.shape,
+            form = EXCLUDED.form, keyed = EXCLUDED.keyed, upsert = EXCLUDED.upsert, files = EXCLUDED.files, missing = EXCLUDED.missing, seqs = EXCLUDED.seqs;
+        IF r.id IS DISTINCT FROM num OR r.form <> r.old_form OR r.gen <> g OR r.trigs <> cardinality(r.rels) * (CASE WHEN r.byrow THEN 2 ELSE 4 END) THEN
+            PERFORM pgdist.generate(r.oid, num, g, r.byrow, r.upsert);
+            PERFORM pgdist.triggers(x, num, r.byrow) FROM unnest(r.rels) x;
+            EXECUTE format('GRANT EXECUTE ON FUNCTION pgdist.a_%1$s(text[], text[]), pgdist.w_%1$s(), pgdist.x_%1$s() TO %2$I', num, mirror);
+            IF r.keyed THEN EXECUTE format('GRANT EXECUTE ON FUNCTION pgdist.r_%s(text[]) TO %I', num, mirror); END IF;
+        END IF;
+    END LOOP;
+    -- Functions of tables that are gone.
+    FOR fn IN SELECT p.oid::regprocedure FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+               WHERE n.nspname = 'pgdist' AND p.proname ~ '^[cawxr]_[0-9]+$'
+                 AND NOT EXISTS (SELECT 1 FROM pgdist.tables t WHERE t.id = substr(p.proname, 3)::int) LOOP
+        EXECUTE format('DROP FUNCTION %s CASCADE', fn);
+    END LOOP;
+    PERFORM set_config('pgdist.busy', '', true);
+END $sync$;

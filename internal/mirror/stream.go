@@ -1,0 +1,311 @@
+package mirror
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+)
+
+// A big batch, or one with a table to copy whole, is read in pieces within one
+// REPEATABLE READ transaction on the leader: one snapshot, bounded memory.
+
+// extras are what a returning member's own history adds to what it missed.
+type extras struct {
+	keys  map[int][]byte // per table, a text[] literal of keys to ship as they are now
+	plus  map[int][]byte // images to put back (the member's tail deleted them)
+	minus map[int][]byte // images to take away (the member's tail added them)
+	whole map[int]bool   // tables to copy whole
+}
+
+func (x *extras) empty() bool {
+	return x == nil || len(x.keys)+len(x.plus)+len(x.minus)+len(x.whole) == 0
+}
+
+// streamer reads one batch in pieces and hands them to emit, in the order they
+// must be applied.
+type streamer struct {
+	c     *conn
+	from  Place
+	chunk int
+	extra *extras
+	emit  func(op) error
+}
+
+// run reads and emits everything; the header says where the follower is then.
+func (s *streamer) run(ctx context.Context, floor uint64, sequences bool) (*batch, error) {
+	if err := s.c.exec(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"); err != nil {
+		return nil, err
+	}
+	b, err := s.pieces(ctx, floor, sequences)
+	end := "COMMIT"
+	if err != nil {
+		end = "ROLLBACK"
+	}
+	if s.c.IsClosed() {
+		return nil, err
+	}
+	if e := s.c.exec(ctx, end); err == nil {
+		err = e
+	}
+	return b, err
+}
+
+func (s *streamer) pieces(ctx context.Context, floor uint64, sequences bool) (*batch, error) {
+	b, err := readBatch(ctx, s.c, s.from, floor, -1, sequences)
+	if err != nil {
+		return nil, err
+	}
+	whole := map[int]bool{}
+	if s.extra != nil {
+		for tab := range s.extra.whole {
+			whole[tab] = true
+		}
+	}
+	for _, o := range b.ops {
+		switch o.kind {
+		case 'd', 'e':
+			err = s.emit(o)
+		case 'c':
+			whole[o.tab] = true
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	tables, err := s.tables(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, step := range []func(context.Context, map[int]table, map[int]bool) error{s.empties, s.deletes, s.copies, s.rows, s.images, s.journal} {
+		if err := step(ctx, tables, whole); err != nil {
+			return nil, err
+		}
+	}
+	if _, err := s.c.call(ctx, `SELECT pgdist.unchanged()`); err != nil {
+		return nil, err
+	}
+	for _, o := range b.ops {
+		if o.kind == 's' {
+			if err := s.emit(o); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return b, nil
+}
+
+// table is what reading needs to know of a mirrored table.
+type table struct {
+	keyed, upsert bool
+}
+
+func (s *streamer) tables(ctx context.Context) (map[int]table, error) {
+	rows, err := s.c.call(ctx, `SELECT id, keyed, upsert FROM pgdist.known()`)
+	if err != nil {
+		return nil, err
+	}
+	out := make(map[int]table, len(rows))
+	for _, r := range rows {
+		out[number(r[0])] = table{keyed: r[1][0] == 't', upsert: r[2][0] == 't'}
+	}
+	return out, nil
+}
+
+func (s *streamer) empties(_ context.Context, tables map[int]table, whole map[int]bool) error {
+	for tab := range whole {
+		if _, ok := tables[tab]; !ok {
+			continue // dropped since
+		}
+		if err := s.emit(op{kind: 'w', tab: tab}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// keys calls f with the touched keys of keyed tables, in pieces.
+func (s *streamer) keys(ctx context.Context, tables map[int]table, whole map[int]bool, f func(tab int, keys []byte) error) error {
+	err := s.cursor(ctx, `SELECT y.tab, array_agg(y.k) FROM (SELECT x.tab, x.k, (row_number() OVER (PARTITION BY x.tab) - 1) / `+strconv.Itoa(s.chunk)+` AS g
+		FROM (SELECT DISTINCT j.tab, u.k FROM pgdist.fresh($1, $2) j, unnest(j.keys) u(k) WHERE j.op = 'k') x) y GROUP BY y.tab, y.g`,
+		func(r [][]byte) error {
+			tab := number(r[0])
+			if t, ok := tables[tab]; !ok || !t.keyed || whole[tab] {
+				return nil
+			}
+			return f(tab, clone(r[1]))
+		})
+	if err != nil || s.extra == nil {
+		return err
+	}
+	for tab, keys := range s.extra.keys {
+		if t, ok := tables[tab]; !ok || !t.keyed || whole[tab] {
+			continue
+		}
+		if err := f(tab, keys); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// deletes removes all touched rows of tables where putting a row in place could
+// collide with another that is about to change.
+func (s *streamer) deletes(ctx context.Context, tables map[int]table, whole map[int]bool) error {
+	return s.keys(ctx, tables, whole, func(tab int, keys []byte) error {
+		if tables[tab].upsert {
+			return nil
+		}
+		return s.emit(op{kind: 'r', tab: tab, k: keys})
+	})
+}
+
+func (s *streamer) rows(ctx context.Context, tables map[int]table, whole map[int]bool) error {
+	return s.keys(ctx, tables, whole, func(tab int, keys []byte) error {
+		r, err := s.c.call(ctx, fmt.Sprintf(`SELECT x.pgdist_dels, x.pgdist_rows FROM pgdist.r_%d($1) x`, tab), keys)
+		if err != nil {
+			return err
+		}
+		o := op{kind: 'r', tab: tab, k: r[0][0], v: r[0][1]}
+		if !tables[tab].upsert {
+			o.k = nil // gone already; keys equal but not identical must not delete what was just put
+		}
+		if o.k == nil && o.v == nil {
+			return nil
+		}
+		return s.emit(o)
+	})
+}
+
+// copies ships tables whole.
+func (s *streamer) copies(ctx context.Context, tables map[int]table, whole map[int]bool) error {
+	for tab := range whole {
+		if _, ok := tables[tab]; !ok {
+			continue
+		}
+		var lit []byte
+		n := 0
+		send := func() error {
+			if n == 0 {
+				return nil
+			}
+			o := op{kind: 'r', tab: tab, v: clone(finish(lit))}
+			lit, n = lit[:0], 0
+			return s.emit(o)
+		}
+		err := s.cursorOf(ctx, fmt.Sprintf(`SELECT r FROM pgdist.x_%d() r`, tab), nil, func(r [][]byte) error {
+			lit, n = appendElement(lit, r[0]), n+1
+			if n >= s.chunk || len(lit) > 1<<20 {
+				return send()
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		if err := send(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// images ships what is left of the journaled images of tables without a key,
+// deletions first.
+func (s *streamer) images(ctx context.Context, tables map[int]table, whole map[int]bool) error {
+	if s.extra != nil {
+		for tab, images := range s.extra.minus {
+			if err := s.image(tables, whole, op{kind: 'r', tab: tab, k: images}); err != nil {
+				return err
+			}
+		}
+		for tab, images := range s.extra.plus {
+			if err := s.image(tables, whole, op{kind: 'r', tab: tab, v: images}); err != nil {
+				return err
+			}
+		}
+	}
+	for tab, t := range tables {
+		if t.keyed || whole[tab] {
+			continue
+		}
+		r, err := s.c.call(ctx, `SELECT dels, rows FROM pgdist.net($1, $2, $3)`, strconv.AppendInt(nil, int64(tab), 10),
+			strconv.AppendInt(nil, s.from.Term, 10), nullable(s.from.Snapshot))
+		if err != nil {
+			return err
+		}
+		if r[0][0] == nil && r[0][1] == nil {
+			continue
+		}
+		if err := s.emit(op{kind: 'r', tab: tab, k: r[0][0], v: r[0][1]}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *streamer) image(tables map[int]table, whole map[int]bool, o op) error {
+	if _, ok := tables[o.tab]; !ok || whole[o.tab] {
+		return nil
+	}
+	return s.emit(o)
+}
+
+// journal ships the entries themselves.
+func (s *streamer) journal(ctx context.Context, _ map[int]table, _ map[int]bool) error {
+	var lit []byte
+	n := 0
+	send := func() error {
+		if n == 0 {
+			return nil
+		}
+		o := op{kind: 'j', v: clone(finish(lit))}
+		lit, n = lit[:0], 0
+		return s.emit(o)
+	}
+	err := s.cursor(ctx, `SELECT textin(record_out(j.*)) FROM pgdist.fresh($1, $2) j ORDER BY j.id`, func(r [][]byte) error {
+		lit, n = appendElement(lit, r[0]), n+1
+		if n >= 500 || len(lit) > 1<<20 {
+			return send()
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return send()
+}
+
+func (s *streamer) cursor(ctx context.Context, sql string, f func([][]byte) error) error {
+	return s.cursorOf(ctx, sql, [][]byte{strconv.AppendInt(nil, s.from.Term, 10), nullable(s.from.Snapshot)}, f)
+}
+
+// cursorOf reads a query's rows a few at a time, so that neither side holds
+// them all and f may use the connection meanwhile.
+func (s *streamer) cursorOf(ctx context.Context, sql string, params [][]byte, f func([][]byte) error) error {
+	res := s.c.ExecParams(ctx, "DECLARE pgdist_c NO SCROLL CURSOR FOR "+sql, params, nil, nil, nil).Read()
+	if res.Err != nil {
+		return res.Err
+	}
+	for {
+		rows, err := s.c.fetch(ctx)
+		if err != nil {
+			return err
+		}
+		for _, r := range rows {
+			if err := f(r); err != nil {
+				return err
+			}
+		}
+		if len(rows) == 0 {
+			return s.c.exec(ctx, "CLOSE pgdist_c")
+		}
+	}
+}
+
+func (c *conn) fetch(ctx context.Context) ([][][]byte, error) {
+	res, err := c.Exec(ctx, "FETCH 64 FROM pgdist_c").ReadAll()
+	if err != nil {
+		return nil, err
+	}
+	return res[0].Rows, nil
+}

@@ -1,0 +1,144 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/pgdist/pgdist/health"
+)
+
+// streamJob is one batch on its way, in pieces, to members at one place.
+type streamJob struct {
+	leader      *conn
+	epoch, term int64
+	at          Place // where the members are; zero: from
+	from        Place // what is read is newer than this
+	group       []*member
+	floor       uint64
+	seqs        bool
+	extra       *extras
+	chunk       int
+	terms       []byte
+	gate        func(context.Context, *batch) func() error
+	mind        func(context.Context, *member, *conn, time.Duration) (context.Context, func())
+	progress    func(bytes int)
+}
+
+// queued is how many pieces may wait for a member: enough to keep it busy while
+// the next is read, few enough to bound memory.
+const queued = 2
+
+// runner applies pieces on one member.
+type runner struct {
+	m    *member
+	in   chan op
+	err  error
+	step stepwise
+}
+
+// stream reads a batch in pieces and applies it to all members of the group at
+// once. A member that fails is left out; an error is the leader's.
+func stream(ctx context.Context, j streamJob) (*batch, map[health.MemberID]error, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var wg sync.WaitGroup
+	runners := make([]*runner, len(j.group))
+	for i, m := range j.group {
+		r := &runner{m: m, in: make(chan op, queued)}
+		runners[i] = r
+		wg.Go(func() { r.apply(ctx, j) })
+	}
+	st := &streamer{c: j.leader, from: j.from, chunk: j.chunk, extra: j.extra, emit: func(o op) error {
+		if j.progress != nil {
+			j.progress(len(o.v))
+		}
+		for _, r := range runners {
+			select {
+			case r.in <- o:
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+		}
+		return nil
+	}}
+	b, err := st.run(ctx, j.floor, j.seqs)
+	if err == nil {
+		if e := b.trusted(j.epoch, j.term); e != nil {
+			err = e
+		}
+	}
+	for _, r := range runners {
+		close(r.in)
+	}
+	wg.Wait()
+	if err != nil {
+		for _, r := range runners {
+			r.abandon(ctx)
+		}
+		return nil, nil, &leaderError{err}
+	}
+	gate := j.gate(ctx, b)
+	for _, r := range runners {
+		wg.Go(func() { r.commit(ctx, b, gate, j.terms) })
+	}
+	wg.Wait()
+	failed := map[health.MemberID]error{}
+	for _, r := range runners {
+		if r.err != nil {
+			failed[r.m.id] = r.m.fail("apply", r.err)
+		}
+	}
+	if gate != nil {
+		if err := gate(); err != nil {
+			return nil, failed, &leaderError{err}
+		}
+	}
+	return b, failed, nil
+}
+
+// apply takes pieces until there are no more; after a failure it only drains.
+func (r *runner) apply(ctx context.Context, j streamJob) {
+	r.err = r.begin(ctx, j)
+	for o := range r.in {
+		if r.err == nil {
+			r.err = r.step.apply(ctx, o)
+		}
+	}
+}
+
+func (r *runner) begin(ctx context.Context, j streamJob) error {
+	c, err := r.m.applier(ctx)
+	if err != nil {
+		return err
+	}
+	r.step = stepwise{c: c, mind: func(ctx context.Context) (context.Context, func()) {
+		return j.mind(ctx, r.m, c, r.m.health.SyncTimeout)
+	}}
+	at := j.at
+	if at == (Place{}) {
+		at = j.from
+	}
+	return r.step.begin(ctx, j.epoch, at)
+}
+
+func (r *runner) commit(ctx context.Context, b *batch, gate func() error, terms []byte) {
+	if r.err == nil && gate != nil {
+		r.err = gate()
+	}
+	if r.err == nil {
+		r.err = r.step.end(ctx, b.to(), terms)
+	}
+	if r.err != nil {
+		r.abandon(ctx)
+	}
+}
+
+// abandon rolls back what was applied so far.
+func (r *runner) abandon(ctx context.Context) {
+	if r.step.c == nil || r.step.c.IsClosed() || r.step.c.TxStatus() == 'I' {
+		return
+	}
+	r.err = errors.Join(r.err, r.step.c.exec(ctx, "ROLLBACK"))
+}
