@@ -216,22 +216,13 @@ func (s *Set) each(group []*member, f func(*member) error) map[health.MemberID]e
 
 // flushStream is flushGroup for what does not fit in one message.
 func (s *Set) flushStream(ctx context.Context, epoch int64, from Place, group []*member, floor uint64, seqs bool, x *extras) (map[health.MemberID]error, error) {
-	// Within the transaction of several groups a further BEGIN must not be sent.
 	c := s.leaderC
-	if c.TxStatus() != 'I' {
-		own, err := dial(ctx, s.members[s.cur.Leader].cfg, map[string]string{"default_transaction_read_only": "on"})
-		if err != nil {
-			return nil, &leaderError{err}
-		}
-		defer own.close()
-		c = own
-	}
 	ctx, stop := s.mind(ctx, s.members[s.cur.Leader], c, 0)
 	defer stop()
 	for {
 		b, failed, err := stream(ctx, streamJob{leader: c, epoch: epoch, term: s.cur.Term, from: from, group: group, floor: floor,
 			seqs: seqs, extra: x, chunk: s.cfg.BatchKeys, terms: s.terms, gate: s.gate, mind: s.mind})
-		if sqlState(err) == codeRewritten {
+		if sqlState(err) == codeRewritten && c.TxStatus() == 'I' {
 			continue
 		}
 		if err != nil {

@@ -29,6 +29,8 @@ func (s *Set) loop(ctx context.Context) {
 		case <-s.wake:
 		case j := <-s.joins:
 			j.done <- s.join(ctx, j)
+		case a := <-s.aligns:
+			a.done <- s.align(ctx, a)
 		case <-t.C:
 			idle = true
 		}

@@ -31,6 +31,7 @@ func Open(ctx context.Context, cfg Config) (*Set, error) {
 		down:    map[health.MemberID]error{},
 		wake:    make(chan struct{}, 1),
 		joins:   make(chan *joiner),
+		aligns:  make(chan *alignment),
 	}
 	s.acked.Store(&Place{})
 	found, err := s.meetMembers(ctx)

@@ -33,8 +33,9 @@ type Set struct {
 	cancel  context.CancelCauseFunc   // ends the flush in progress
 	engaged map[health.MemberID]bool  // members that flush talks to
 
-	wake  chan struct{}
-	joins chan *joiner
+	wake   chan struct{}
+	joins  chan *joiner
+	aligns chan *alignment
 
 	stop    context.CancelFunc
 	done    sync.WaitGroup

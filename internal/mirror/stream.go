@@ -32,7 +32,11 @@ type streamer struct {
 }
 
 // run reads and emits everything; the header says where the follower is then.
+// In a transaction that is open already it leaves it so.
 func (s *streamer) run(ctx context.Context, floor uint64, sequences bool) (*batch, error) {
+	if s.c.TxStatus() != 'I' {
+		return s.pieces(ctx, floor, sequences)
+	}
 	if err := s.c.exec(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"); err != nil {
 		return nil, err
 	}

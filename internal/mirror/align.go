@@ -1,0 +1,92 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/pgdist/pgdist/health"
+)
+
+// alignment asks the loop for one transaction on each in-sync member, all of
+// which see the same state, while writes go on.
+type alignment struct {
+	ctx   context.Context
+	conns map[health.MemberID]*conn
+	done  chan error
+}
+
+func (a *alignment) close() {
+	for _, c := range a.conns {
+		c.close()
+	}
+}
+
+// aligned opens the transactions. The caller closes what it gets.
+func (s *Set) aligned(ctx context.Context) (*alignment, error) {
+	for {
+		a := &alignment{ctx: ctx, conns: map[health.MemberID]*conn{}, done: make(chan error, 1)}
+		select {
+		case s.aligns <- a:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+		// The loop answers even if ctx ends, for the connections are its to open.
+		err := <-a.done
+		if err == nil {
+			return a, nil
+		}
+		a.close()
+		if !errors.Is(err, errMoved) {
+			return nil, err
+		}
+	}
+}
+
+// errMoved: a member could not follow to the snapshot; another is needed.
+var errMoved = errors.New("the set moved on")
+
+// align runs in the loop: it brings all followers exactly to the snapshot of a
+// transaction it leaves open on the leader, and opens theirs before anything
+// else is applied.
+func (s *Set) align(loop context.Context, a *alignment) error {
+	if err := s.round(loop, true); err != nil {
+		return err
+	}
+	ctx, done := s.engage(a.ctx, s.cur.InSync)
+	defer done()
+	lead, err := s.snapshot(ctx, s.cur.Leader, a)
+	if err != nil {
+		return err
+	}
+	kept := s.leaderC
+	s.leaderC = lead
+	failed, err := s.flush(ctx, s.cur.Epoch, s.followers(), true)
+	s.leaderC = kept
+	if sqlState(err) == codeRewritten {
+		return errMoved
+	}
+	if err != nil {
+		return err
+	}
+	for id, err := range failed {
+		return fmt.Errorf("%w: member %d: %w", errMoved, id, err)
+	}
+	for _, id := range s.cur.Followers() {
+		if _, err := s.snapshot(ctx, id, a); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// snapshot opens a transaction and fixes what it sees.
+func (s *Set) snapshot(ctx context.Context, id health.MemberID, a *alignment) (*conn, error) {
+	m := s.members[id]
+	c, err := dial(ctx, m.cfg, map[string]string{"default_transaction_read_only": "on"})
+	if err != nil {
+		return nil, m.fail("connect", err)
+	}
+	a.conns[id] = c
+	return c, m.fail("open a snapshot", c.exec(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; SELECT 1"))
+}

@@ -1,0 +1,173 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/pgdist/pgdist/health"
+)
+
+// MemberStatus is what can be said of one member.
+type MemberStatus struct {
+	ID     health.MemberID `json:"id"`
+	Host   string          `json:"host"`
+	Role   string          `json:"role"` // leader, follower
+	InSync bool            `json:"in_sync"`
+	// State is what the member is doing: see [State]; "" when asked from outside.
+	State string `json:"state,omitempty"`
+	Epoch int64  `json:"epoch"`
+	Place string `json:"position"`
+	// LagTransactions counts journaled transactions of the leader that the
+	// member lacks; -1 if it cannot be told.
+	LagTransactions int64 `json:"lag_transactions"`
+	// LagSeconds is how long ago the member was last brought up to date, if it
+	// lacks anything; 0 if not.
+	LagSeconds float64 `json:"lag_seconds"`
+	// Breaker is closed, half-open or open.
+	Breaker string `json:"breaker,omitempty"`
+	// Error is the last thing that went wrong; "" if nothing did.
+	Error string `json:"error,omitempty"`
+}
+
+// Status is the set as a whole.
+type Status struct {
+	View    *health.View   `json:"view"`
+	Members []MemberStatus `json:"members"`
+}
+
+// Inspect looks at the databases of a set from outside, changing nothing: it
+// takes part in no view and feeds no breaker.
+func Inspect(ctx context.Context, cfg Config) (*Status, error) {
+	cfg = cfg.withDefaults()
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	found := make([]answerOf, len(cfg.Members))
+	conns := make([]*conn, len(cfg.Members))
+	defer func() {
+		for _, c := range conns {
+			c.close()
+		}
+	}()
+	var wg sync.WaitGroup
+	for i, mc := range cfg.Members {
+		wg.Go(func() {
+			ctx, cancel := context.WithTimeoutCause(ctx, openTimeout, health.ErrTimeout)
+			defer cancel()
+			found[i].cfg = mc
+			c, err := dial(ctx, mc.Conn, nil)
+			if err == nil {
+				conns[i] = c
+				found[i].here, err = c.where(ctx)
+			}
+			found[i].err = causeOf(ctx, err)
+		})
+	}
+	wg.Wait()
+	v := newestView(found)
+	if v == nil {
+		var errs []error
+		for _, a := range found {
+			e := &Error{Op: "look at the set", Host: a.cfg.Host(), Err: a.err}
+			if errors.Is(a.err, ErrNotInstalled) {
+				e.Hint = "run: pgdist init DSN"
+			} else {
+				e.Hint = connectHint(a.err, a.cfg)
+			}
+			errs = append(errs, e)
+		}
+		return nil, errors.Join(errs...)
+	}
+	s := &Set{members: map[health.MemberID]*member{}, cfg: cfg}
+	if err := s.assign(found, v); err != nil {
+		return nil, err
+	}
+	return describe(ctx, s, v, found, conns), nil
+}
+
+func describe(ctx context.Context, s *Set, v *health.View, found []answerOf, conns []*conn) *Status {
+	out := &Status{View: v}
+	var lead *conn
+	for i, a := range found {
+		if a.here != nil && health.MemberID(a.here.Member) == v.Leader {
+			lead = conns[i]
+		}
+	}
+	for _, id := range s.sortedIDs() {
+		m := s.members[id]
+		ms := MemberStatus{ID: id, Host: m.host, Role: "follower", InSync: v.Has(id), LagTransactions: -1}
+		if id == v.Leader {
+			ms.Role = "leader"
+		}
+		for _, a := range found {
+			if a.cfg.Host() != m.host {
+				continue
+			}
+			if a.err != nil {
+				ms.Error = a.err.Error()
+				continue
+			}
+			ms.Epoch, ms.Place = a.here.Epoch, a.here.place().String()
+			ms.lag(ctx, lead, a.here, v)
+		}
+		out.Members = append(out.Members, ms)
+	}
+	return out
+}
+
+// lag asks the leader how much a member at h lacks.
+func (ms *MemberStatus) lag(ctx context.Context, lead *conn, h *here, v *health.View) {
+	if ms.ID == v.Leader {
+		ms.LagTransactions = 0
+		return
+	}
+	if lead == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, openTimeout, health.ErrTimeout)
+	defer cancel()
+	n, err := lead.one(ctx, `SELECT count(DISTINCT (j.term, j.xid)) FROM pgdist.fresh($1::bigint, $2::pg_snapshot) j`,
+		strconv.AppendInt(nil, h.Term, 10), nullable(h.Snap))
+	if err == nil {
+		ms.LagTransactions, err = strconv.ParseInt(n, 10, 64)
+	}
+	if err != nil {
+		ms.Error = err.Error()
+	}
+	if ms.LagTransactions > 0 {
+		ms.LagSeconds = h.At
+	}
+}
+
+// Status tells what this process knows, without asking the databases.
+func (s *Set) Status() *Status {
+	v, board := s.View(), s.Health()
+	out := &Status{View: v}
+	for _, id := range s.sortedIDs() {
+		m := s.members[id]
+		ms := MemberStatus{ID: id, Host: m.host, Role: "follower", InSync: v.Has(id), Epoch: v.Epoch}
+		if id == v.Leader {
+			ms.Role = "leader"
+		}
+		if n := m.note.Load(); n != nil {
+			ms.State = n.Text
+			if n.Err != nil {
+				ms.Error = n.Err.Error()
+			}
+			if !ms.InSync {
+				ms.LagSeconds = time.Since(n.At).Seconds()
+			}
+		}
+		if b, ok := board.Member(id); ok {
+			ms.Breaker = b.State.String()
+			if ms.Error == "" && b.LastError != nil {
+				ms.Error = b.LastError.Error()
+			}
+		}
+		out.Members = append(out.Members, ms)
+	}
+	return out
+}
