@@ -33,7 +33,11 @@ var pinned = map[string]string{
 	"idle_in_transaction_session_timeout": "0",
 	"row_security":                        "off",
 	"jit":                                 "off",
-	"enable_hashjoin":                     "on",
+	// Journal and rows are looked up by key, whatever the statistics say of
+	// tables that are emptied and filled all the time.
+	"plan_cache_mode":  "force_generic_plan",
+	"enable_seqscan":   "off",
+	"enable_mergejoin": "off",
 }
 
 // conn is one connection of the mirror's own, used by one goroutine at a time.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/pgdist/pgdist/health"
 )
@@ -164,8 +165,11 @@ func (b *batch) trusted(epoch, term int64) error {
 	return nil
 }
 
+var zzFlushes atomic.Int64
+
 // advance notes how far acknowledgements have come. Only the loop calls it.
 func (s *Set) advance(to Place) {
+	zzFlushes.Add(1)
 	s.acked.Store(&to)
 }
 

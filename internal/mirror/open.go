@@ -42,7 +42,10 @@ func Open(ctx context.Context, cfg Config) (*Set, error) {
 		s.closeConns()
 		return nil, err
 	}
-	s.start()
+	if err := s.start(); err != nil {
+		s.Close()
+		return nil, err
+	}
 	return s, nil
 }
 
@@ -225,7 +228,7 @@ func (s *Set) leaderFit(found []answerOf, v *health.View) bool {
 }
 
 // start sets the probes and the loop going.
-func (s *Set) start() {
+func (s *Set) start() error {
 	ctx, stop := context.WithCancel(context.Background())
 	s.stop = stop
 	bc := health.BoardConfig{Logger: s.log, Probe: func(ctx context.Context, id health.MemberID) error { return s.members[id].check(ctx) }}
@@ -236,9 +239,7 @@ func (s *Set) start() {
 	s.board = health.NewBoard(bc)
 	s.done.Go(func() { s.watch(ctx) })
 	s.done.Go(func() { s.loop(ctx) })
-	if err := s.board.Start(ctx); err != nil {
-		s.log.Error("probes do not run", "err", err)
-	}
+	return s.board.Start(ctx)
 }
 
 // lowest is the place behind which no member needs the journal any more.

@@ -199,7 +199,7 @@ func (s *Set) watch(ctx context.Context) {
 			s.mu.Lock()
 			if e.To == health.Closed {
 				delete(s.down, e.Member)
-			} else if e.To == health.Open {
+			} else {
 				s.down[e.Member] = e.Err
 				if s.cancel != nil && s.engaged[e.Member] {
 					s.cancel(&memberError{id: e.Member, err: e.Err})

@@ -1,12 +1,17 @@
 -- cap keeps a position from claiming transactions that left nothing in the
 -- journal: after a crash their numbers are given out again. reach is above the
 -- newest journaled transaction visible, and never below the position before.
+-- plpgsql, as all that runs in every flush: its plans are kept.
 CREATE FUNCTION pgdist.cap(s pg_snapshot, reach xid8) RETURNS pg_snapshot
-LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT CASE WHEN reach >= pg_snapshot_xmax(s) THEN s ELSE
-        (coalesce((SELECT min(x::text::numeric) FROM pg_snapshot_xip(s) x WHERE x < reach)::text, reach::text) || ':' || reach::text || ':' ||
-         coalesce((SELECT string_agg(x::text, ',' ORDER BY x::text::numeric) FROM pg_snapshot_xip(s) x WHERE x < reach), ''))::pg_snapshot END
-$$;
+LANGUAGE plpgsql IMMUTABLE AS $$
+DECLARE low text; list text;
+BEGIN
+    IF reach >= pg_snapshot_xmax(s) THEN RETURN s; END IF;
+    IF pg_snapshot_xmin(s) < reach THEN
+        SELECT min(x::text::bigint)::text, string_agg(x::text, ',' ORDER BY x::text::bigint) INTO low, list FROM pg_snapshot_xip(s) x WHERE x < reach;
+    END IF;
+    RETURN (coalesce(low, reach::text) || ':' || reach::text || ':' || coalesce(list, ''))::pg_snapshot;
+END $$;
 
 -- batch reads, in one snapshot, what a follower at place (pterm, psnap) lacks:
 --   h  the header, JSON in a
@@ -18,36 +23,55 @@ $$;
 -- The caller runs it in a REPEATABLE READ, READ ONLY transaction. Above limit
 -- keys it answers with the header alone, and the caller reads in pieces.
 -- floor is the highest xmax of all positions that this flush starts from.
-CREATE FUNCTION pgdist.batch(pterm bigint, psnap pg_snapshot, floor xid8, lim int, allseqs boolean, skip oid[] DEFAULT '{}')
+CREATE FUNCTION pgdist.batch(pterm bigint, psnap pg_snapshot, floor xid8, lim int, allseqs boolean)
 RETURNS TABLE (op "char", tab int, a text, k text[], v text[])
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     snap pg_snapshot := pg_current_snapshot();
-    low bigint := CASE WHEN psnap IS NULL THEN pterm + 1 ELSE pterm END;
-    fence bigint; cur bigint; booted bigint; reach xid8; n bigint; entries bigint; tabs int[]; ops text; whole int[];
-    r record; files oid[] := '{}'; want oid[] := '{}'; q oid; lv bigint; called boolean; snames text[]; svals text[];
+    fence bigint; cur bigint; booted bigint; n bigint; top xid8; big boolean := false; ops text; tabs int[]; whole int[];
+    ents pgdist.journal[]; r record; files oid[] := '{}'; want oid[] := '{}'; lv bigint; called boolean; snames text[]; svals text[];
 BEGIN
-    SELECT f.last_value INTO fence FROM pgdist.fence f;
-    SELECT t.last_value INTO cur FROM pgdist.term t;
-    SELECT b.term INTO booted FROM pgdist.boot b;
-    SELECT count(*), coalesce(sum(cardinality(j.keys)), 0), array_agg(DISTINCT j.tab), string_agg(DISTINCT j.op::text, '')
-      INTO entries, n, tabs, ops
-      FROM pgdist.fresh(pterm, psnap) j;
-    SELECT j.xid::text::bigint + 1 INTO lv FROM pgdist.journal j WHERE j.term = cur ORDER BY j.term DESC, j.xid DESC LIMIT 1;
-    reach := greatest(coalesce(lv, 3)::text::xid8, floor);
+    -- Everything newer than the place, once; above the limit only counted.
+    IF lim >= 0 THEN
+        IF psnap IS NULL THEN
+            SELECT array_agg(j) INTO ents FROM (SELECT * FROM pgdist.journal x WHERE x.term > pterm LIMIT lim + 1) j;
+        ELSIF pg_snapshot_xmin(psnap) = pg_snapshot_xmax(psnap) THEN
+            SELECT array_agg(j) INTO ents FROM (SELECT * FROM pgdist.journal x WHERE (x.term, x.xid) >= (pterm, pg_snapshot_xmax(psnap)) LIMIT lim + 1) j;
+        ELSE
+            SELECT array_agg(j) INTO ents FROM (
+                SELECT * FROM pgdist.journal x WHERE (x.term, x.xid) >= (pterm, pg_snapshot_xmax(psnap))
+                UNION ALL SELECT * FROM pgdist.journal x WHERE x.term = pterm AND x.xid = ANY (ARRAY(SELECT pg_snapshot_xip(psnap))) LIMIT lim + 1) j;
+        END IF;
+        big := coalesce(cardinality(ents), 0) > lim;
+    END IF;
+    IF lim < 0 OR big THEN
+        ents := NULL;
+        SELECT count(*), coalesce(sum(cardinality(j.keys)), 0), array_agg(DISTINCT j.tab), string_agg(DISTINCT j.op::text, ''),
+               (array_agg(j.xid ORDER BY j.term DESC, j.xid DESC))[1]
+          INTO lv, n, tabs, ops, top FROM pgdist.fresh(pterm, psnap) j;
+        big := true;
+    ELSIF ents IS NOT NULL THEN
+        SELECT count(*), sum(cardinality(j.keys)), array_agg(DISTINCT j.tab), string_agg(DISTINCT j.op::text, '')
+          INTO lv, n, tabs, ops FROM unnest(ents) j;
+        SELECT j.xid INTO top FROM unnest(ents) j ORDER BY j.term DESC, j.xid DESC LIMIT 1;
+        big := n > lim;
+    END IF;
+    SELECT f.last_value, t.last_value, b.term INTO fence, cur, booted FROM pgdist.fence f CROSS JOIN pgdist.term t LEFT JOIN pgdist.boot b ON true;
     op := 'h';
-    a := jsonb_build_object('epoch', fence >> 1, 'leads', fence & 1 = 1, 'term', cur, 'booted', coalesce(booted = cur, false),
-            'snap', pgdist.cap(snap, reach), 'entries', entries, 'keys', n, 'big', n > lim, 'ddl', coalesce(ops LIKE '%d%', false),
+    a := json_build_object('epoch', fence >> 1, 'leads', fence & 1 = 1, 'term', cur, 'booted', coalesce(booted = cur, false),
+            'snap', pgdist.cap(snap, greatest(coalesce((top::text::bigint + 1)::text::xid8, floor), floor)),
+            'entries', coalesce(lv, 0), 'keys', coalesce(n, 0), 'big', big, 'ddl', coalesce(ops LIKE '%d%', false),
             'insert', pg_current_wal_insert_lsn(), 'flushed', pg_current_wal_flush_lsn(), 'own', pg_current_xact_id_if_assigned())::text;
     RETURN NEXT;
-    IF n <= lim AND entries > 0 THEN
-        op := 'j'; a := NULL;
-        SELECT array_agg(textin(record_out(j.*)) ORDER BY j.id) INTO v FROM pgdist.fresh(pterm, psnap) j;
-        RETURN NEXT;
-        v := NULL;
-    END IF;
-    IF entries > 0 THEN
-        IF ops ~ '[dtc]' THEN
+    a := NULL;
+    IF tabs IS NOT NULL THEN
+        IF NOT big THEN
+            op := 'j';
+            SELECT array_agg(textin(record_out(j)) ORDER BY j.id) INTO v FROM unnest(ents) j;
+            RETURN NEXT;
+            v := NULL;
+        END IF;
+        IF ops ~ '[dt]' THEN
             FOR r IN SELECT j.op, j.tab, j.keys[1] AS a FROM pgdist.fresh(pterm, psnap) j WHERE j.op IN ('d', 't') AND pgdist.kept(j.term, j.xid) ORDER BY j.id LOOP
                 op := CASE r.op WHEN 'd' THEN 'd' ELSE 'e' END; tab := r.tab; a := r.a;
                 RETURN NEXT;
@@ -55,22 +79,26 @@ BEGIN
             a := NULL;
         END IF;
         -- Copied whole: said so, or journaled under a shape the table has no more.
-        SELECT array_agg(DISTINCT j.tab) INTO whole FROM pgdist.fresh(pterm, psnap) j JOIN pgdist.tables t ON t.id = j.tab
-         WHERE (j.op = 'c' OR j.gen <> t.gen) AND j.op <> 'd';
-        FOR r IN SELECT t.* FROM pgdist.tables t WHERE t.id = ANY (tabs) ORDER BY t.id LOOP
+        IF NOT big THEN
+            SELECT array_agg(DISTINCT j.tab) INTO whole FROM unnest(ents) j JOIN pgdist.tables t ON t.id = j.tab WHERE j.op <> 'd' AND (j.op = 'c' OR j.gen <> t.gen);
+        ELSE
+            SELECT array_agg(DISTINCT j.tab) INTO whole FROM pgdist.fresh(pterm, psnap) j JOIN pgdist.tables t ON t.id = j.tab WHERE j.op <> 'd' AND (j.op = 'c' OR j.gen <> t.gen);
+        END IF;
+        FOR r IN SELECT t.id, t.keyed, t.files, t.seqs, u.keys
+                   FROM pgdist.tables t LEFT JOIN (SELECT j.tab, array_agg(DISTINCT x.k) AS keys FROM unnest(ents) j, unnest(j.keys) x(k) WHERE j.op = 'k' GROUP BY j.tab) u ON u.tab = t.id
+                  WHERE t.id = ANY (tabs) LOOP
             files := files || r.files;
             want := want || r.seqs;
             tab := r.id; k := NULL; v := NULL;
             IF r.id = ANY (whole) THEN
                 op := 'c';
                 RETURN NEXT;
-            ELSIF n <= lim THEN
+            ELSIF NOT big THEN
                 op := 'r';
-                IF r.keyed THEN
-                    EXECUTE format('SELECT x.pgdist_dels, x.pgdist_rows FROM pgdist.r_%s($1) x', r.id) INTO k, v
-                      USING (SELECT array_agg(DISTINCT u.k) FROM pgdist.fresh(pterm, psnap) j, unnest(j.keys) u(k) WHERE j.tab = r.id AND j.op = 'k');
-                ELSE
-                    SELECT x.dels, x.rows INTO k, v FROM pgdist.net(r.id, pterm, psnap) x;
+                IF NOT r.keyed THEN
+                    SELECT x.dels, x.rows INTO k, v FROM pgdist.net(ents, r.id) x;
+                ELSIF r.keys IS NOT NULL THEN
+                    EXECUTE format('SELECT x.pgdist_dels, x.pgdist_rows FROM pgdist.r_%s($1) x', r.id) INTO k, v USING r.keys;
                 END IF;
                 IF k IS NOT NULL OR v IS NOT NULL THEN RETURN NEXT; END IF;
             END IF;
@@ -87,18 +115,17 @@ BEGIN
         want := ARRAY(SELECT c.oid FROM pg_class c JOIN pg_namespace s ON s.oid = c.relnamespace
                        WHERE c.relkind = 'S' AND c.relpersistence <> 't' AND s.nspname <> 'pgdist');
     END IF;
+    IF want = '{}' THEN RETURN; END IF;
     FOR r IN SELECT DISTINCT c.oid, format('%I.%I', s.nspname, c.relname) AS name
-               FROM unnest(want) w JOIN pg_class c ON c.oid = w JOIN pg_namespace s ON s.oid = c.relnamespace WHERE w <> ALL (skip) LOOP
+               FROM unnest(want) w JOIN pg_class c ON c.oid = w JOIN pg_namespace s ON s.oid = c.relnamespace LOOP
         lv := pg_sequence_last_value(r.oid); called := true;
         IF lv IS NULL THEN
             EXECUTE format('SELECT last_value, is_called FROM %s', r.name) INTO lv, called;
         END IF;
         snames := snames || r.name; svals := svals || (lv || ',' || called);
     END LOOP;
-    IF snames IS NOT NULL THEN
-        op := 's'; k := snames; v := svals;
-        RETURN NEXT;
-    END IF;
+    op := 's'; k := snames; v := svals;
+    IF snames IS NOT NULL THEN RETURN NEXT; END IF;
 END $$;
 
 -- fresh: the journal entries newer than a place.
@@ -119,21 +146,27 @@ END $$;
 -- leader had it; the rest was undone. Keys need no such care (a row shipped
 -- once more is harmless), images do.
 CREATE FUNCTION pgdist.kept(t bigint, x xid8) RETURNS boolean
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT EXISTS (SELECT 1 FROM pgdist.terms n WHERE n.term = t)
-       AND NOT EXISTS (SELECT 1 FROM pgdist.terms n WHERE n.prev = t AND n.snap IS NOT NULL AND NOT pg_visible_in_snapshot(x, n.snap))
-$$;
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN EXISTS (SELECT 1 FROM pgdist.terms n WHERE n.term = t)
+       AND NOT EXISTS (SELECT 1 FROM pgdist.terms n WHERE n.prev = t AND n.snap IS NOT NULL AND NOT pg_catalog.pg_visible_in_snapshot(x, n.snap));
+END $$;
 
 -- net: what is left of the journaled images of a table without a key.
+CREATE FUNCTION pgdist.net(ents pgdist.journal[], id int, OUT dels text[], OUT rows text[])
+LANGUAGE plpgsql STABLE AS $$
+DECLARE emptied bigint;
+BEGIN
+    SELECT coalesce(max(j.id), 0) INTO emptied FROM unnest(ents) j WHERE j.tab = net.id AND j.op = 't';
+    SELECT array_agg(d.k) FILTER (WHERE d.n < 0), array_agg(d.k) FILTER (WHERE d.n > 0) INTO dels, rows
+      FROM (SELECT u.k COLLATE "C" AS k, sum(CASE j.op WHEN '+' THEN 1 ELSE -1 END) AS n
+              FROM (SELECT * FROM unnest(ents) e WHERE e.tab = net.id AND e.op IN ('+', '-') AND e.id > emptied AND pgdist.kept(e.term, e.xid)) j, unnest(j.keys) u(k)
+             GROUP BY 1) d, generate_series(1, abs(d.n)::bigint);
+END $$;
+
 CREATE FUNCTION pgdist.net(id int, pterm bigint, psnap pg_snapshot, OUT dels text[], OUT rows text[])
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    WITH f AS (SELECT * FROM pgdist.fresh(pterm, psnap) j WHERE j.tab = net.id),
-    d AS (SELECT u.k COLLATE "C" AS k, sum(CASE f.op WHEN '+' THEN 1 ELSE -1 END) AS n
-            FROM f, unnest(f.keys) u(k)
-           WHERE f.op IN ('+', '-') AND f.id > coalesce((SELECT max(e.id) FROM f e WHERE e.op = 't'), 0) AND pgdist.kept(f.term, f.xid)
-           GROUP BY 1 HAVING sum(CASE f.op WHEN '+' THEN 1 ELSE -1 END) <> 0)
-    SELECT array_agg(d.k) FILTER (WHERE n < 0), array_agg(d.k) FILTER (WHERE n > 0)
-      FROM d, generate_series(1, abs(n)::bigint)
+    SELECT (pgdist.net(array_agg(j), net.id)).* FROM pgdist.fresh(pterm, psnap) j WHERE j.tab = net.id
 $$;
 
 -- known lists the mirrored tables for a reader in pieces.
