@@ -26,7 +26,7 @@ const Version = 1
 // 13 brought xid8 and pg_current_snapshot().
 const MinServer = 130000
 
-//go:embed sql/*.sql
+//go:embed sql/*.sql sql/upgrade/*.sql
 var schemaSQL embed.FS
 
 // scripts returns the embedded files whose number lies in [from, to].
@@ -66,6 +66,7 @@ type candidate struct {
 	cfg   MemberConfig
 	c     *conn
 	facts facts
+	here  *here // nil if pgdist is not installed
 }
 
 // facts are what must be equal on all members, or high enough.
@@ -136,6 +137,9 @@ func Init(ctx context.Context, cfg Config, o InitOptions) (*health.View, error) 
 		}
 		all[i] = k
 	}
+	if v, err := installedAlready(ctx, all, o.Report); v != nil || err != nil {
+		return v, err
+	}
 	lead, err := chooseLeader(all, o.Leader)
 	if err != nil {
 		return nil, err
@@ -152,6 +156,45 @@ func Init(ctx context.Context, cfg Config, o InitOptions) (*health.View, error) 
 	}
 	o.Report("done: %d members, %s leads", len(all), all[lead].cfg.Host())
 	return view, nil
+}
+
+// installedAlready upgrades databases that form a set of an older version, and
+// refuses those that need nothing or belong to different sets.
+func installedAlready(ctx context.Context, all []*candidate, report func(string, ...any)) (*health.View, error) {
+	var in, out []*candidate
+	for _, k := range all {
+		if k.here != nil {
+			in = append(in, k)
+		} else {
+			out = append(out, k)
+		}
+	}
+	if len(in) == 0 {
+		return nil, nil
+	}
+	var errs []error
+	for _, k := range in {
+		if len(out) > 0 || k.here.Set != in[0].here.Set {
+			errs = append(errs, &Error{Op: "init", Host: k.cfg.Host(), Err: fmt.Errorf("it belongs to set %s already", k.here.Set), Hint: "to begin anew, run: pgdist uninstall DSN"})
+		}
+	}
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
+	did, err := upgradeAll(ctx, in, report)
+	if err != nil {
+		return nil, err
+	}
+	if !did {
+		return nil, &Error{Op: "init", Err: fmt.Errorf("the databases are set %s already, at version %d", in[0].here.Set, Version), Hint: "nothing is to be done; to begin anew, run: pgdist uninstall DSN"}
+	}
+	v := in[0].here.View
+	for _, k := range in {
+		if k.here.View != nil && (v == nil || k.here.View.Epoch > v.Epoch) {
+			v = k.here.View
+		}
+	}
+	return v, nil
 }
 
 // examine connects and looks at one database.
@@ -179,12 +222,7 @@ func examine(ctx context.Context, mc MemberConfig, mirror string) (*candidate, e
 		c.close()
 		return fail(err, "")
 	}
-	h, err := c.where(ctx)
-	switch {
-	case err == nil:
-		c.close()
-		return fail(fmt.Errorf("it belongs to set %s already", h.Set), "to begin anew, run: pgdist uninstall DSN")
-	case !errors.Is(err, ErrNotInstalled):
+	if k.here, err = c.where(ctx); err != nil && !errors.Is(err, ErrNotInstalled) {
 		c.close()
 		return fail(err, "")
 	}

@@ -1,6 +1,11 @@
 package mirror
 
-import "testing"
+import (
+	"strings"
+	"testing"
+
+	"github.com/pgdist/pgdist/internal/pgtest"
+)
 
 const basics = `
 CREATE TABLE acc (id int PRIMARY KEY, v int, n numeric, at timestamptz DEFAULT clock_timestamp(), r float8 DEFAULT random());
@@ -188,5 +193,44 @@ func TestVerifyUnderLoad(t *testing.T) {
 	}
 	if len(rep.Differences) != 2 || rep.Differences[0].Member != 2 || len(rep.Differences[0].Rows) != 2 {
 		t.Fatalf("a row changed behind the mirror's back: %+v", rep.Differences)
+	}
+}
+
+// An older schema is upgraded in place, and mirrors on.
+func TestUpgradeInPlace(t *testing.T) {
+	r := newRig(t, 3, basics)
+	c := r.client()
+	r.do(c, `INSERT INTO acc (id) SELECT generate_series(1, 100)`)
+	r.set.Close()
+	for _, s := range r.servers {
+		s.Exec(t, `UPDATE pgdist.meta SET version = 0; SELECT set_config('pgdist.busy', secret, false) FROM pgdist.meta; DROP FUNCTION pgdist.gate(pg_lsn)`)
+	}
+	if _, err := Open(r.ctx(), r.cfg); err == nil || !strings.Contains(err.Error(), "pgdist init") {
+		t.Fatalf("an old schema was opened, or without saying what to do: %v", err)
+	}
+	if _, err := Init(r.ctx(), r.cfg, InitOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	r.open()
+	r.do(c, `SET synchronous_commit = off`, `UPDATE acc SET v = 1`)
+	r.same()
+	if _, err := Init(r.ctx(), r.cfg, InitOptions{}); err == nil || !strings.Contains(err.Error(), "already") {
+		t.Fatalf("init of a set that is up to date: %v", err)
+	}
+}
+
+// Uninstalled, a database is as if it had never been a member.
+func TestUninstallLeavesNothing(t *testing.T) {
+	r := newRig(t, 2, basics)
+	r.do(r.client(), `INSERT INTO acc (id) VALUES (1)`)
+	r.set.Close()
+	if err := Uninstall(r.ctx(), r.cfg, nil); err != nil {
+		t.Fatal(err)
+	}
+	var n int
+	err := pgtest.Connect(t, r.servers[0].DSN()).QueryRow(r.ctx(), `SELECT (SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'pgdist%')
+		+ (SELECT count(*) FROM pg_event_trigger) + (SELECT count(*) FROM pg_namespace WHERE nspname = 'pgdist') + (SELECT count(*) FROM pg_proc WHERE proname LIKE '%pgdist%')`).Scan(&n)
+	if err != nil || n != 0 {
+		t.Fatalf("%d objects are left: %v", n, err)
 	}
 }

@@ -198,6 +198,15 @@ func (s *Set) assign(found []answerOf, v *health.View) error {
 	return nil
 }
 
+// Hosts maps each member to its address as the configuration names it.
+func (s *Set) Hosts() map[health.MemberID]string {
+	out := make(map[health.MemberID]string, len(s.members))
+	for id, m := range s.members {
+		out[id] = m.host
+	}
+	return out
+}
+
 // inForce tells whether a view is chosen and every member it needs acts by it.
 func (s *Set) inForce(found []answerOf, v *health.View) bool {
 	var accepted []health.MemberID

@@ -1,0 +1,2 @@
+-- Version 0 was never released: it had the tables of version 1. The file keeps
+-- the way an upgrade goes in use, and tested.
