@@ -33,55 +33,60 @@ $$;
 
 -- base_type follows domains down to the type they are made of.
 CREATE FUNCTION pgdist.base_type(t oid) RETURNS oid
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    WITH RECURSIVE d(oid, base, kind) AS (
-        SELECT oid, typbasetype, typtype FROM pg_type WHERE oid = t
-        UNION ALL
-        SELECT p.oid, p.typbasetype, p.typtype FROM d JOIN pg_type p ON p.oid = d.base WHERE d.kind = 'd')
-    SELECT oid FROM d WHERE kind <> 'd'
-$$;
+LANGUAGE plpgsql STABLE AS $$
+DECLARE b oid := t; up oid;
+BEGIN
+    LOOP
+        SELECT y.typbasetype INTO up FROM pg_catalog.pg_type y WHERE y.oid = b AND y.typtype = 'd';
+        IF NOT FOUND THEN RETURN b; END IF;
+        b := up;
+    END LOOP;
+END $$;
 
 CREATE FUNCTION pgdist.type_name(t oid) RETURNS text
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT quote_ident(n.nspname) || '.' || quote_ident(y.typname)
-      FROM pg_type y JOIN pg_namespace n ON n.oid = y.typnamespace WHERE y.oid = t
-$$;
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN (SELECT quote_ident(n.nspname) || '.' || quote_ident(y.typname)
+      FROM pg_type y JOIN pg_namespace n ON n.oid = y.typnamespace WHERE y.oid = t);
+END $$;
 
 -- Types whose text does not depend on a session's settings.
 CREATE FUNCTION pgdist.plain_type(t oid) RETURNS boolean
-LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE sql IMMUTABLE AS $$
     SELECT t = ANY ('{bool,int2,int4,int8,text,varchar,bpchar,name,uuid,numeric,oid}'::regtype[]::oid[])
 $$;
 
 -- Types where "equal" is "identical": a key of these needs no delete to change
 -- its bytes. Text only under a deterministic collation.
 CREATE FUNCTION pgdist.exact_type(t oid, coll oid) RETURNS boolean
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT CASE WHEN t = ANY ('{bool,int2,int4,int8,uuid,oid,date,timestamp,timestamptz,bytea,"char"}'::regtype[]::oid[]) THEN true
-                WHEN t = ANY ('{text,varchar,name}'::regtype[]::oid[])
-                    THEN NOT EXISTS (SELECT 1 FROM pg_collation WHERE oid = coll AND NOT collisdeterministic)
-                ELSE false END
-$$;
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    IF t = ANY ('{bool,int2,int4,int8,uuid,oid,date,timestamp,timestamptz,bytea,"char"}'::regtype[]::oid[]) THEN RETURN true; END IF;
+    RETURN t = ANY ('{text,varchar,name}'::regtype[]::oid[])
+       AND NOT EXISTS (SELECT 1 FROM pg_collation c WHERE c.oid = coll AND NOT c.collisdeterministic);
+END $$;
 
 -- key_index picks the index whose columns identify a row: the primary key, or
 -- the smallest unique one over plain NOT NULL columns. NULL: no key.
 CREATE FUNCTION pgdist.key_index(rel oid) RETURNS oid
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT i.indexrelid FROM pg_index i
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN (SELECT i.indexrelid FROM pg_index i
      WHERE i.indrelid = rel AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
        AND NOT i.indisexclusion
        AND NOT EXISTS (SELECT 1 FROM unnest((i.indkey::int2[])[0:i.indnkeyatts - 1]) k
                          JOIN pg_attribute a ON a.attrelid = rel AND a.attnum = k
                         WHERE NOT a.attnotnull OR a.attgenerated <> '')
-     ORDER BY i.indisprimary DESC, i.indnkeyatts, i.indexrelid LIMIT 1
-$$;
+     ORDER BY i.indisprimary DESC, i.indnkeyatts, i.indexrelid LIMIT 1);
+END $$;
 
 -- key_columns describes the columns of a key in index order. eq is the equality
 -- operator of the index, by name and schema.
 CREATE FUNCTION pgdist.key_columns(idx oid)
 RETURNS TABLE (ord int, col name, typ oid, coll oid, ident "char", eq text)
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT k.ord::int, a.attname, pgdist.base_type(a.atttypid), a.attcollation, a.attidentity,
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN QUERY SELECT k.ord::int, a.attname, pgdist.base_type(a.atttypid), a.attcollation, a.attidentity,
            (SELECT 'OPERATOR(' || quote_ident(n.nspname) || '.' || o.oprname || ')'
               FROM pg_opclass c JOIN pg_amop m ON m.amopfamily = c.opcfamily
                    AND m.amoplefttype = c.opcintype AND m.amoprighttype = c.opcintype
@@ -92,8 +97,8 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
       CROSS JOIN LATERAL unnest((i.indkey::int2[])[0:i.indnkeyatts - 1]) WITH ORDINALITY k(att, ord)
       JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.att
      WHERE i.indexrelid = idx
-     ORDER BY k.ord
-$$;
+     ORDER BY k.ord;
+END $$;
 
 -- key_text is the expression for a key's text: a single column as it is, several
 -- as a JSON array of their texts.

@@ -3,8 +3,10 @@
 CREATE FUNCTION pgdist.user_tables()
 RETURNS TABLE (oid oid, nsp name, rel name, files oid[], rels oid[], keyed boolean, byrow boolean, upsert boolean,
                shape text, form text, missing text, seqs oid[])
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    WITH root AS (
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY WITH root AS (
         SELECT c.oid, n.nspname, c.relname, c.relkind, c.relowner, pgdist.key_index(c.oid) AS idx,
                -- The trigger of a plain inheritance parent sees only the parent's columns.
                (c.relkind = 'r' AND EXISTS (SELECT 1 FROM pg_inherits h WHERE h.inhparent = c.oid OR h.inhrelid = c.oid)) AS byrow
@@ -49,8 +51,8 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
            md5(concat_ws('|', m.keyed, m.byrow, coalesce(m.kcols, m.plain), m.parts)),
            md5(concat_ws('|', m.nspname, m.relname, m.relowner, m.relkind, m.keyed, m.byrow, m.upsert, m.kcols, m.cols, m.parts)),
            m.missing, m.seqs
-      FROM made m
-$$;
+      FROM made m;
+END $$;
 
 -- unfit says why a table's rows cannot be mirrored, or NULL.
 CREATE FUNCTION pgdist.unfit(rel oid) RETURNS text

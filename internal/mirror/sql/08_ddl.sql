@@ -14,7 +14,7 @@ BEGIN PERFORM pgdist.statement(TG_TAG, pg_catalog.current_setting('search_path')
 -- statement journals DDL that pgdist announced, with all its outcome depends on,
 -- and refuses the rest, which would stay local.
 CREATE FUNCTION pgdist.statement(tag text, path text) RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 DECLARE
     announced text := nullif(current_setting('pgdist.ddl', true), '');
     dropped text := current_setting('pgdist.dropped', true);
