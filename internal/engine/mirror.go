@@ -71,7 +71,7 @@ type Attempt struct {
 	// connection, and stamped by capture on whatever the connection writes.
 	Conn string
 	// PID and Started identify its backend: pg_stat_activity.pid, backend_start
-	// (as text, ISO style, UTC).
+	// (in UTC as "YYYY-MM-DD HH24:MI:SS.US").
 	PID     uint32
 	Started string
 	// Leader and Term in force when the transaction began.

@@ -1,0 +1,157 @@
+package driver
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgdist/pgdist/health"
+	"github.com/pgdist/pgdist/internal/engine"
+)
+
+// Consistency says how recent what a read sees must be.
+type Consistency string
+
+const (
+	// Session: never older than anything acknowledged to anyone before the
+	// read began. The default.
+	Session Consistency = "session"
+	// Strict: linearizable; a read's result is released once every in-sync
+	// database has reached what it saw.
+	Strict Consistency = "strict"
+	// Leader: reads go where writes go.
+	Leader Consistency = "leader"
+)
+
+// Balance names the way a read's database is chosen.
+type Balance string
+
+const (
+	// LeastOutstanding takes the database with the fewest statements in flight
+	// per weight. The default.
+	LeastOutstanding Balance = "least_outstanding"
+	// RoundRobin takes the databases in turn, as often as their weights say.
+	RoundRobin Balance = "round_robin"
+	// Random takes one at random, by weight.
+	Random Balance = "random"
+	// Latency takes the one that has answered fastest lately.
+	Latency Balance = "latency"
+)
+
+// Member is one database of the set.
+type Member struct {
+	// Conn says how to connect, to exactly one host. It must come from
+	// pgx.ParseConfig.
+	Conn *pgx.ConnConfig
+	// Weight is the database's share of reads relative to the others; 0 is 1.
+	Weight int
+	// LastResort keeps reads away while another database can take them; it
+	// overrides Weight.
+	LastResort bool
+	// Health overrides the set's Health where its fields are not zero.
+	Health health.Config
+}
+
+// Pool limits the connections kept to each database: those for reads, and on
+// the leader as many again for writes.
+type Pool struct {
+	// Size is the greatest number of connections in a pool; 0 is 32.
+	Size int
+	// MaxLifetime closes a connection that old when it is next free; 0 is one
+	// hour, negative is never.
+	MaxLifetime time.Duration
+	// MaxIdle closes a connection unused for that long; 0 is five minutes,
+	// negative is never.
+	MaxIdle time.Duration
+	// WaitTimeout bounds the wait for a connection while all are in use; 0 is
+	// thirty seconds, negative is as long as the statement's context allows.
+	WaitTimeout time.Duration
+}
+
+// Config is all that a DSN can say, and a logger. The zero value of a field is
+// its default.
+type Config struct {
+	// Members are the databases of the set, in any order. Required.
+	Members []Member
+	// Consistency is what reads promise; "" is Session.
+	Consistency Consistency
+	// Balance is how a read's database is chosen; "" is LeastOutstanding.
+	Balance Balance
+	// Pool limits the connections to each database.
+	Pool Pool
+	// Health tunes when a database is excluded and when it returns.
+	Health health.Config
+	// FailoverTimeout bounds how long a statement waits for a leader; 0 is
+	// thirty seconds, negative is as long as its context allows.
+	FailoverTimeout time.Duration
+	// ResultBuffer is how many bytes of a write's rows (INSERT … RETURNING) are
+	// kept back until the write is acknowledged; of a larger result only the
+	// end waits. 0 is 1 MiB.
+	ResultBuffer int
+	// CacheBytes bounds the memory for verdicts on statements; 0 is 16 MiB.
+	CacheBytes int
+	// MirrorUser and MirrorPassword are who rows are mirrored as; "" is each
+	// Member's own user and password.
+	MirrorUser, MirrorPassword string
+	// Logger hears of databases that come and go; nil discards.
+	Logger *slog.Logger
+}
+
+// ParseConfig reads a DSN, which is a URL or keywords and values; see the
+// package's README for its parameters.
+func ParseConfig(dsn string) (Config, error) {
+	c, err := engine.Parse(dsn)
+	if err != nil {
+		return Config{}, err
+	}
+	return fromEngine(c), nil
+}
+
+// Validate tells everything that is wrong with c, joined.
+func (c Config) Validate() error { return c.engine().Validate() }
+
+// String tells c without its secrets.
+func (c Config) String() string { return c.engine().String() }
+
+// GoString is String: %#v must not tell secrets either.
+func (c Config) GoString() string { return "driver.Config{" + c.String() + "}" }
+
+func (c Config) engine() engine.Config {
+	e := engine.Config{
+		Consistency:     engine.Consistency(c.Consistency),
+		Balance:         engine.Balance(c.Balance),
+		Pool:            engine.PoolConfig(c.Pool),
+		Health:          c.Health,
+		FailoverTimeout: c.FailoverTimeout,
+		ResultBuffer:    c.ResultBuffer,
+		CacheBytes:      c.CacheBytes,
+		MirrorUser:      c.MirrorUser,
+		MirrorPassword:  c.MirrorPassword,
+		Logger:          c.Logger,
+		Dial:            dial,
+	}
+	for _, m := range c.Members {
+		e.Members = append(e.Members, engine.MemberConfig(m))
+	}
+	return e
+}
+
+func fromEngine(e engine.Config) Config {
+	c := Config{
+		Consistency:     Consistency(e.Consistency),
+		Balance:         Balance(e.Balance),
+		Pool:            Pool(e.Pool),
+		Health:          e.Health,
+		FailoverTimeout: e.FailoverTimeout,
+		ResultBuffer:    e.ResultBuffer,
+		CacheBytes:      e.CacheBytes,
+		MirrorUser:      e.MirrorUser,
+		MirrorPassword:  e.MirrorPassword,
+		Logger:          e.Logger,
+	}
+	for _, m := range e.Members {
+		c.Members = append(c.Members, Member(m))
+	}
+	return c
+}

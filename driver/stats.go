@@ -1,0 +1,68 @@
+package driver
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"time"
+
+	"github.com/pgdist/pgdist/internal/engine"
+)
+
+// PoolStats counts the connections of one pool.
+type PoolStats struct {
+	// InUse are at work or waited for, Idle wait for work, Max may exist.
+	InUse, Idle, Max int
+}
+
+// MemberStats is what is known of one database.
+type MemberStats struct {
+	// ID is the database's number in the set, from 1; Host is "host:port".
+	ID   int
+	Host string
+	// Leader and InSync are its part in the present view.
+	Leader, InSync bool
+	// Weight is its weight for reads; 0 is last resort.
+	Weight int
+	// Reads and Writes count statements that ran there since the set was
+	// opened, Errors those that a broken connection ended.
+	Reads, Writes, Errors uint64
+	// Outstanding are statements running now.
+	Outstanding int
+	// Latency is a moving average over its reads; 0 if there were none.
+	Latency time.Duration
+	// ReadPool and WritePool are its connections.
+	ReadPool, WritePool PoolStats
+	// LastError is the text of the latest broken connection, or empty.
+	LastError string
+}
+
+// Stats tells about each database of the set behind db.
+func Stats(ctx context.Context, db *sql.DB) (list []MemberStats, err error) {
+	conn, err := db.Conn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	err = conn.Raw(func(dc any) error {
+		c, ok := dc.(*Conn)
+		if !ok {
+			return fmt.Errorf("pgdist: Stats needs a database of driver %q, not %T", Name, dc)
+		}
+		list = c.Stats()
+		return nil
+	})
+	return list, err
+}
+
+func memberStats(e *engine.Engine) []MemberStats {
+	var list []MemberStats
+	for _, m := range e.Stats() {
+		list = append(list, MemberStats{
+			ID: int(m.ID), Host: m.Host, Leader: m.Leader, InSync: m.InSync, Weight: m.Weight,
+			Reads: m.Reads, Writes: m.Writes, Errors: m.Errors, Outstanding: m.Outstanding, Latency: m.Latency,
+			ReadPool: PoolStats(m.ReadPool), WritePool: PoolStats(m.WritePool), LastError: m.LastError,
+		})
+	}
+	return list
+}

@@ -1,0 +1,114 @@
+package engine
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// catalog knows which of the users' functions are volatile. It satisfies
+// classify.Volatility: it never blocks; what it does not know counts as
+// volatile until it has been looked up.
+type catalog struct {
+	e      *Engine
+	known  atomic.Pointer[functions]
+	mu     sync.Mutex // guards loading
+	active bool       // a load is running
+	again  bool       // what it reads may be out of date already
+}
+
+// functions is one reading of pg_proc; true is volatile in its worst overload.
+type functions struct {
+	qualified map[[2]string]bool
+	bare      map[string]bool // over all schemas: the search path is not asked
+	at        time.Time
+}
+
+// catalogAge is when a reading is renewed, for DDL that others ran.
+const catalogAge = 30 * time.Second
+
+// catalogTimeout bounds one reading.
+const catalogTimeout = 10 * time.Second
+
+const functionsSQL = `SELECT n.nspname, p.proname, bool_or(p.provolatile = 'v')::text
+  FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+  WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgdist')
+  GROUP BY 1, 2`
+
+func newCatalog(e *Engine) *catalog { return &catalog{e: e} }
+
+// Volatile tells whether a function is, or may be, volatile.
+func (c *catalog) Volatile(schema, name string) (volatile, known bool) {
+	f := c.known.Load()
+	if f == nil || time.Since(f.at) > catalogAge {
+		c.load(false)
+	}
+	if f == nil {
+		return true, false
+	}
+	if schema != "" {
+		volatile, known = f.qualified[[2]string{schema, name}]
+		return volatile, known
+	}
+	volatile, known = f.bare[name]
+	return volatile, known
+}
+
+// forget is called after DDL, which may have changed any function.
+func (c *catalog) forget() {
+	c.known.Store(nil)
+	c.load(true)
+}
+
+// load reads pg_proc in the background, once at a time; changed tells that what
+// a reading under way sees may be out of date.
+func (c *catalog) load(changed bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.active {
+		c.again = c.again || changed
+		return
+	}
+	c.again = false
+	c.active = c.e.spawn(c.run)
+}
+
+func (c *catalog) run() {
+	for {
+		ctx, cancel := context.WithTimeout(c.e.ctx, catalogTimeout)
+		f, err := c.read(ctx)
+		cancel()
+		c.mu.Lock()
+		if err == nil && !c.again {
+			c.known.Store(f)
+		}
+		if err != nil || !c.again {
+			c.active = false
+			c.mu.Unlock()
+			break
+		}
+		c.again = false
+		c.mu.Unlock()
+	}
+}
+
+func (c *catalog) read(ctx context.Context) (*functions, error) {
+	h, err := c.e.acquireLeader(ctx, readOnly)
+	if err != nil {
+		return nil, err
+	}
+	defer h.give()
+	at := time.Now()
+	r := h.c.PgConn().ExecParams(ctx, functionsSQL, nil, nil, nil, nil).Read()
+	if r.Err != nil {
+		return nil, r.Err
+	}
+	f := &functions{qualified: map[[2]string]bool{}, bare: map[string]bool{}, at: at}
+	for _, row := range r.Rows {
+		schema, name, volatile := string(row[0]), string(row[1]), string(row[2]) == "true"
+		f.qualified[[2]string{schema, name}] = volatile
+		f.bare[name] = f.bare[name] || volatile
+	}
+	return f, nil
+}

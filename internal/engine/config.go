@@ -1,0 +1,200 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgdist/pgdist/health"
+)
+
+// Consistency says how recent what a read sees must be.
+type Consistency string
+
+const (
+	// Session: never older than anything acknowledged to anyone before the
+	// read began. Default.
+	SessionLevel Consistency = "session"
+	// StrictLevel: linearizable; a read's result is released once every in-sync
+	// member has reached what it saw.
+	StrictLevel Consistency = "strict"
+	// LeaderLevel: reads go where writes go.
+	LeaderLevel Consistency = "leader"
+)
+
+// Consistencies lists the values of Consistency, the default first.
+func Consistencies() []Consistency { return []Consistency{SessionLevel, StrictLevel, LeaderLevel} }
+
+// MemberConfig is one database of the set.
+type MemberConfig struct {
+	// Conn says how to connect, to exactly one host; further attempts in
+	// Fallbacks must lead to the same host. It must come from pgx.ParseConfig.
+	Conn *pgx.ConnConfig
+	// Weight is the member's share of reads relative to the others; 0 is 1.
+	Weight int
+	// LastResort keeps reads away from the member while any other can take
+	// them; it overrides Weight.
+	LastResort bool
+	// Health overrides the set's Health where its fields are not zero.
+	Health health.Config
+}
+
+// Config is all that an Engine can be told. The zero value of a field is its
+// default.
+type Config struct {
+	// Members are the databases of the set, in any order. Required.
+	Members []MemberConfig
+	// Consistency is what reads promise; "" is SessionLevel.
+	Consistency Consistency
+	// Balance is how a read's member is chosen; "" is LeastOutstanding.
+	Balance Balance
+	// Pool limits the connections to each member.
+	Pool PoolConfig
+	// Health tunes when a member is excluded and when it returns.
+	Health health.Config
+	// FailoverTimeout bounds how long a statement waits for a leader, and for
+	// a connection to it; 0 is thirty seconds, negative is as long as the
+	// statement's context allows.
+	FailoverTimeout time.Duration
+	// ResultBuffer is how many bytes of a write's rows are kept back until the
+	// write is acknowledged; a larger result is streamed, its end waits. 0 is 1 MiB.
+	ResultBuffer int
+	// CacheBytes bounds the memory for verdicts on statements; 0 is 16 MiB.
+	CacheBytes int
+	// MirrorUser and MirrorPassword are who rows are mirrored as; "" is each
+	// member's own user and password.
+	MirrorUser, MirrorPassword string
+	// Logger hears of members that come and go; nil discards.
+	Logger *slog.Logger
+	// Dial connects to a server for the sessions. Required, set by the front door.
+	Dial DialFunc
+}
+
+const (
+	defaultFailoverTimeout = 30 * time.Second
+	defaultResultBuffer    = 1 << 20
+	defaultCacheBytes      = 16 << 20
+	maxMembers             = 64 // a bit each in the set of members already tried
+)
+
+// withDefaults fills in what was left zero. It does not touch c's slices.
+func (c Config) withDefaults() Config {
+	if c.Consistency == "" {
+		c.Consistency = SessionLevel
+	}
+	if c.Balance == "" {
+		c.Balance = LeastOutstanding
+	}
+	if c.ResultBuffer == 0 {
+		c.ResultBuffer = defaultResultBuffer
+	}
+	if c.CacheBytes == 0 {
+		c.CacheBytes = defaultCacheBytes
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	c.FailoverTimeout = orDefault(c.FailoverTimeout, defaultFailoverTimeout)
+	c.Pool = c.Pool.withDefaults()
+	return c
+}
+
+// Validate tells everything that is wrong with c, joined.
+func (c Config) Validate() error {
+	var errs []error
+	if len(c.Members) == 0 {
+		errs = append(errs, errors.New("no database is named: list the hosts of all databases of the set"))
+	}
+	if len(c.Members) > maxMembers {
+		errs = append(errs, fmt.Errorf("%d databases are named: at most %d can form a set", len(c.Members), maxMembers))
+	}
+	if c.Consistency != "" && !slices.Contains(Consistencies(), c.Consistency) {
+		errs = append(errs, fmt.Errorf("consistency is %q: it must be one of %v", c.Consistency, Consistencies()))
+	}
+	if c.Balance != "" && !slices.Contains(Balances(), c.Balance) {
+		errs = append(errs, fmt.Errorf("balance is %q: it must be one of %v", c.Balance, Balances()))
+	}
+	if c.MirrorPassword != "" && c.MirrorUser == "" {
+		errs = append(errs, errors.New("mirror_password is given without mirror_user"))
+	}
+	if c.ResultBuffer < 0 || c.CacheBytes < 0 {
+		errs = append(errs, errors.New("result_buffer and cache_size must not be negative"))
+	}
+	errs = append(errs, c.Pool.validate(), c.validateMembers())
+	return errors.Join(errs...)
+}
+
+func (c Config) validateMembers() error {
+	var errs []error
+	seen := map[string]int{}
+	for i, m := range c.Members {
+		if m.Conn == nil {
+			errs = append(errs, fmt.Errorf("database %d has no connection settings", i+1))
+			continue
+		}
+		if m.Weight < 0 {
+			errs = append(errs, fmt.Errorf("database %d has weight %d: weights are 0 (last resort) or more", i+1, m.Weight))
+		}
+		addr := hostPort(m.Conn)
+		if j, ok := seen[addr]; ok {
+			errs = append(errs, fmt.Errorf("databases %d and %d are both %s: name each database once", j+1, i+1, addr))
+		}
+		seen[addr] = i
+		for _, f := range m.Conn.Fallbacks {
+			if f.Host != m.Conn.Host || f.Port != m.Conn.Port {
+				errs = append(errs, fmt.Errorf("database %d names several hosts: each database has one", i+1))
+				break
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func hostPort(c *pgx.ConnConfig) string {
+	return net.JoinHostPort(c.Host, strconv.Itoa(int(c.Port)))
+}
+
+// effectiveWeight is the weight as balancing wants it: 0 is last resort.
+func (m MemberConfig) effectiveWeight() int {
+	switch {
+	case m.LastResort:
+		return 0
+	case m.Weight == 0:
+		return 1
+	}
+	return m.Weight
+}
+
+// String tells c without its secrets.
+func (c Config) String() string {
+	d := c.withDefaults()
+	var b strings.Builder
+	for i, m := range d.Members {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		if m.Conn == nil {
+			b.WriteString("?")
+			continue
+		}
+		fmt.Fprintf(&b, "%s@%s/%s", m.Conn.User, hostPort(m.Conn), m.Conn.Database)
+		if w := m.effectiveWeight(); w != 1 {
+			fmt.Fprintf(&b, " weight %d", w)
+		}
+	}
+	fmt.Fprintf(&b, " consistency=%s balance=%s pool_size=%d", d.Consistency, d.Balance, d.Pool.Size)
+	if d.MirrorUser != "" {
+		fmt.Fprintf(&b, " mirror_user=%s", d.MirrorUser)
+	}
+	return b.String()
+}
+
+// GoString is String: %#v must not tell secrets either.
+func (c Config) GoString() string { return "engine.Config{" + c.String() + "}" }

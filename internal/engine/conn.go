@@ -1,0 +1,208 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// ServerConn is a connection to one server as the front door wants it. The
+// engine runs its own few statements over PgConn; the front door knows what
+// else its connections can do.
+type ServerConn interface {
+	// PgConn is the protocol connection below.
+	PgConn() *pgconn.PgConn
+	// Close ends the connection.
+	Close() error
+}
+
+// DialFunc connects to a server. It must not keep or change config.
+type DialFunc func(ctx context.Context, config *pgx.ConnConfig) (ServerConn, error)
+
+// purpose is what a pool's connections are for.
+type purpose int
+
+const (
+	// readOnly connections have default_transaction_read_only on, so that
+	// nothing taken for a read can write.
+	readOnly purpose = iota
+	// readWrite connections are used on the leader only.
+	readWrite
+	purposes
+)
+
+func (p purpose) String() string {
+	if p == readWrite {
+		return "rw"
+	}
+	return "ro"
+}
+
+// conn is one pooled connection to a server.
+type conn struct {
+	ServerConn
+	member  *member
+	purpose purpose
+	// token is the value of pgdist.conn, by which capture marks what this
+	// connection wrote and Mirror.Resolve finds it; started its backend_start.
+	token, started string
+	// applied are the settings in force on it, nil if none.
+	applied *settings
+	// stamp counts leases; plainDefaults tells that the server's default
+	// isolation level is READ COMMITTED and its default access READ WRITE.
+	stamp         uint64
+	plainDefaults bool
+
+	// waiting is another number for every answer that is awaited, 0 while none
+	// is; delivering is set while rows are already with the client. Both are
+	// read by whoever decides to kill, who alone uses seen and since.
+	waiting     atomic.Int64
+	delivering  atomic.Bool
+	seen, since int64
+
+	// The pool's: res is set while leased or parked; made and parkedAt are
+	// times on nanotime's clock; listed tells that the pool's list has it.
+	pool     *pool
+	res      *resource
+	state    atomic.Int32
+	listed   atomic.Bool
+	made     int64
+	parkedAt int64
+
+	mu      sync.Mutex // guards what follows
+	sockets []net.Conn // of this connection and of cancel requests for it
+	killed  bool
+}
+
+// dialFor connects to member for a purpose.
+func dialFor(ctx context.Context, dial DialFunc, m *member, p purpose) (*conn, error) {
+	config := m.config.Copy()
+	c := &conn{member: m, purpose: p}
+	if config.RuntimeParams == nil {
+		config.RuntimeParams = map[string]string{}
+	}
+	if p == readOnly {
+		config.RuntimeParams["default_transaction_read_only"] = "on"
+	} else {
+		c.token = uuid.NewString()
+		config.RuntimeParams["pgdist.conn"] = c.token
+	}
+	base := config.DialFunc
+	config.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		nc, err := base(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		return nc, c.track(nc)
+	}
+	sc, err := dial(ctx, config)
+	if err != nil {
+		return nil, &Error{Op: "connect", Member: m.id, Host: m.host, Err: err}
+	}
+	c.ServerConn = sc
+	if err := c.readStart(ctx); err != nil {
+		return nil, &Error{Op: "connect", Member: m.id, Host: m.host, Err: errors.Join(err, sc.Close())}
+	}
+	return c, nil
+}
+
+// startSQL tells when the connection's backend started, as Attempt wants it, and
+// whether BEGIN without options means what it usually means.
+const startSQL = `SELECT pg_catalog.to_char(backend_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US'),
+  pg_catalog.current_setting('default_transaction_isolation') IN ('read committed', 'read uncommitted')
+  FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid())`
+
+func (c *conn) readStart(ctx context.Context) error {
+	r := c.PgConn().ExecParams(ctx, startSQL, nil, nil, nil, nil).Read()
+	if r.Err != nil {
+		return r.Err
+	}
+	if len(r.Rows) == 1 {
+		c.started, c.plainDefaults = string(r.Rows[0][0]), string(r.Rows[0][1]) == "t"
+	}
+	return nil
+}
+
+// exec runs text, one statement or several, by the simple protocol and returns
+// the tag of the last.
+func (c *conn) exec(ctx context.Context, sql string) (string, error) {
+	mrr := c.PgConn().Exec(ctx, sql)
+	tag := ""
+	for mrr.NextResult() {
+		if t, err := mrr.ResultReader().Close(); err == nil { // the error comes again from mrr.Close
+			tag = t.String()
+		}
+	}
+	return tag, mrr.Close()
+}
+
+// usable tells whether the connection can go back to its pool.
+func (c *conn) usable() bool {
+	pg := c.PgConn()
+	if pg.IsClosed() || pg.IsBusy() || pg.TxStatus() != 'I' {
+		return false
+	}
+	// A function may have changed it behind our back (reported from PostgreSQL 14 on).
+	return c.purpose == readWrite || pg.ParameterStatus("default_transaction_read_only") != "off"
+}
+
+func (c *conn) inTransaction() bool { return c.PgConn().TxStatus() != 'I' }
+
+func (c *conn) track(nc net.Conn) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.killed {
+		return errors.Join(net.ErrClosed, nc.Close())
+	}
+	c.sockets = append(c.sockets, nc)
+	return nil
+}
+
+// kill breaks the connection under whoever uses it; safe from any goroutine.
+func (c *conn) kill() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.killed = true
+	for _, nc := range c.sockets {
+		_ = nc.Close() // its reader reports what matters
+	}
+}
+
+// closeTimeout bounds the farewell to a server that may not answer, a request
+// to cancel what it was doing included.
+const closeTimeout = 2 * time.Second
+
+// destroy closes the connection and waits until nothing of it is left running.
+func (c *conn) destroy() {
+	timer := time.AfterFunc(closeTimeout, c.kill)
+	defer timer.Stop()
+	_ = c.Close() // a connection that fails to say farewell is closed all the same
+	<-c.PgConn().CleanupDone()
+}
+
+// killGrace is how long a statement whose first rows are with the client may
+// keep it waiting for the next once its member is excluded.
+const killGrace = 2 * time.Second
+
+// stuck tells whether the connection, whose member is excluded, should be
+// killed: at once while its statement can still be run elsewhere unseen.
+func (c *conn) stuck(now int64) bool {
+	token := c.waiting.Load()
+	switch {
+	case token == 0:
+		c.seen = 0
+		return false
+	case !c.delivering.Load():
+		return true
+	case token != c.seen:
+		c.seen, c.since = token, now
+	}
+	return time.Duration(now-c.since) > killGrace
+}

@@ -1,0 +1,90 @@
+package engine
+
+import (
+	"context"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/pgdist/pgdist/classify"
+)
+
+// define runs one DDL statement, or TRUNCATE, on the leader's connection, inside
+// a transaction: writers of the tables concerned are locked out and the
+// followers brought up to date first, so that theirs are the rows that the
+// leader's DDL saw. The text is announced to the event trigger that ships it.
+func (s *Session) define(ctx context.Context, c *conn, st *classify.Statement, text string) (string, error) {
+	if st.Temp {
+		return c.exec(ctx, text)
+	}
+	locked, err := lockTables(ctx, c, st.Relations)
+	if err != nil {
+		return "", err
+	}
+	if locked {
+		if err := s.e.mirror.Flush(ctx); err != nil {
+			return "", &Error{Op: "bring the followers up to date before DDL", Err: err, Hint: "nothing was changed: run it again"}
+		}
+	}
+	if st.Tag == "TRUNCATE TABLE" { // captured by its own trigger
+		return c.exec(ctx, text)
+	}
+	if err := announce(ctx, c, text); err != nil {
+		return "", err
+	}
+	tag, err := c.exec(ctx, text)
+	if err != nil {
+		return "", err
+	}
+	return tag, announce(ctx, c, "")
+}
+
+// announce tells the event trigger which statement comes next; what is not
+// announced is refused.
+func announce(ctx context.Context, c *conn, text string) error {
+	return c.PgConn().ExecParams(ctx, "SELECT pg_catalog.set_config('pgdist.ddl', $1, true)",
+		[][]byte{[]byte(text)}, []uint32{pgtype.TextOID}, nil, nil).Read().Err
+}
+
+// lockableSQL finds the tables among names, or behind them if they are indexes,
+// that exist and that the user may lock.
+const lockableSQL = `SELECT DISTINCT n.nspname, t.relname
+  FROM pg_catalog.unnest($1::text[]) AS u(name)
+  JOIN pg_catalog.pg_class c ON c.oid = pg_catalog.to_regclass(u.name)
+  LEFT JOIN pg_catalog.pg_index i ON i.indexrelid = c.oid
+  JOIN pg_catalog.pg_class t ON t.oid = coalesce(i.indrelid, c.oid)
+  JOIN pg_catalog.pg_namespace n ON n.oid = t.relnamespace
+ WHERE t.relkind IN ('r', 'p') AND t.relpersistence <> 't'
+   AND pg_catalog.has_table_privilege(t.oid, 'UPDATE, DELETE, TRUNCATE')
+ ORDER BY 1, 2`
+
+// lockTables locks writers out of the tables and tells whether there were any.
+func lockTables(ctx context.Context, c *conn, relations []classify.RelRef) (bool, error) {
+	if len(relations) == 0 {
+		return false, nil
+	}
+	names := make([]string, len(relations))
+	for i, r := range relations {
+		names[i] = `"` + strings.ReplaceAll(quoteName(r), `"`, `\"`) + `"`
+	}
+	array := "{" + strings.Join(names, ",") + "}"
+	r := c.PgConn().ExecParams(ctx, lockableSQL, [][]byte{[]byte(array)}, nil, nil, nil).Read()
+	if r.Err != nil || len(r.Rows) == 0 {
+		return false, r.Err
+	}
+	tables := make([]string, len(r.Rows))
+	for i, row := range r.Rows {
+		tables[i] = pgx.Identifier{string(row[0]), string(row[1])}.Sanitize()
+	}
+	_, err := c.exec(ctx, "LOCK TABLE "+strings.Join(tables, ", ")+" IN EXCLUSIVE MODE")
+	return true, err
+}
+
+// quoteName writes a relation's name so that it means the same anywhere.
+func quoteName(r classify.RelRef) string {
+	if r.Schema == "" {
+		return pgx.Identifier{r.Name}.Sanitize()
+	}
+	return pgx.Identifier{r.Schema, r.Name}.Sanitize()
+}

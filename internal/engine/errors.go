@@ -1,0 +1,236 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/pgdist/pgdist/health"
+)
+
+var (
+	// ErrClosed is returned by whatever is asked of a closed Engine or Session.
+	ErrClosed = errors.New("pgdist: closed")
+	// ErrNotSent is what a front door hands to Lease.Done when a connection
+	// turned out to be unusable before anything was sent over it.
+	ErrNotSent = errors.New("connection lost before anything was sent")
+	// ErrBusy is returned by Session.Acquire while the rows of the session's
+	// previous statement are still open.
+	ErrBusy = errors.New("pgdist: rows of the previous statement are still open on this connection")
+	// ErrPoolWait: no connection of the member's pool became free in time.
+	ErrPoolWait = errors.New("no connection became free in time")
+	// ErrNoTransaction is returned by Commit and Rollback outside a transaction.
+	ErrNoTransaction = errors.New("pgdist: no transaction is open")
+	// ErrCommitRolledBack: COMMIT of a failed transaction, which PostgreSQL
+	// answers with the tag ROLLBACK and without an error.
+	ErrCommitRolledBack = errors.New("commit unexpectedly resulted in rollback")
+)
+
+// Error is what the engine itself reports, as opposed to what a server said.
+type Error struct {
+	// Op is what was being done, such as "connect" or "read".
+	Op string
+	// Member is the database concerned; 0 if it is the set as a whole.
+	Member health.MemberID
+	// Host is "host:port" of Member, or empty.
+	Host string
+	// Err is the cause.
+	Err error
+	// Hint says what to do about it; may be empty.
+	Hint string
+}
+
+func (e *Error) Error() string {
+	var b strings.Builder
+	b.WriteString("pgdist: ")
+	b.WriteString(e.Op)
+	if e.Host != "" {
+		fmt.Fprintf(&b, " on %s", e.Host)
+	}
+	if e.Err != nil {
+		fmt.Fprintf(&b, ": %v", e.Err)
+	}
+	if e.Hint != "" {
+		fmt.Fprintf(&b, " (%s)", e.Hint)
+	}
+	return b.String()
+}
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// The SQLSTATEs that pgdist raises itself are chosen here and nowhere else.
+const (
+	codeSerialization  = "40001"
+	codeUnknownOutcome = "08007"
+	codeLost           = "57P01"
+	codeUnavailable    = "57P03"
+	codeNotSupported   = "0A000"
+	codeReadOnly       = "25006"
+	codeStalePlan      = "0A000"
+	codeCancelled      = "57014"
+	codeFailedTx       = "25P02"
+	codeActiveTx       = "25001"
+	codeTooManyConns   = "53300"
+)
+
+func pgError(code, message, hint string) *pgconn.PgError {
+	return &pgconn.PgError{
+		Severity: "ERROR", SeverityUnlocalized: "ERROR",
+		Code: code, Message: message, Hint: hint, Routine: "pgdist",
+	}
+}
+
+// errLeaderChanged is given to a client whose open transaction was lost.
+func errLeaderChanged() error {
+	return pgError(codeSerialization, "transaction rolled back because the leader changed or its connection was lost",
+		"The connection is usable: run the transaction again.")
+}
+
+// errMemberLost is given to a client whose read-only transaction lost its member.
+func errMemberLost() error {
+	return pgError(codeSerialization, "transaction rolled back because the database it read from is no longer in sync or reachable",
+		"The connection is usable: run the transaction again.")
+}
+
+// errUnknownOutcome is given for a COMMIT whose outcome nothing reachable could tell.
+func errUnknownOutcome(cause error) error {
+	e := pgError(codeUnknownOutcome, "whether the transaction was committed could not be found out",
+		"Check the data before running it again; `pgdist status` shows which databases are reachable.")
+	if cause != nil {
+		e.Detail = cause.Error()
+	}
+	return e
+}
+
+// errNotMirrored is given for a write that is committed on the leader while
+// nothing is known of the followers, for example because ctx ended.
+func errNotMirrored(cause error) error {
+	e := pgError(codeUnknownOutcome, "the write is committed on the leader, but whether every in-sync database has it is not known",
+		"It reaches them with the next acknowledged write, unless the leader is lost first. Check the data before running it again.")
+	if cause != nil {
+		e.Detail = cause.Error()
+	}
+	return &causedError{e, cause}
+}
+
+// pgErrorOf is err as what a server might have said.
+func pgErrorOf(err error) *pgconn.PgError {
+	var pe *pgconn.PgError
+	if errors.As(err, &pe) {
+		return pe
+	}
+	return pgError("XX000", err.Error(), "")
+}
+
+// errResultLost is given for a statement that was committed while its answer was lost.
+func errResultLost() error {
+	return pgError(codeUnknownOutcome, "the statement was committed, but its result was lost with the connection to the leader",
+		"Do not run it again.")
+}
+
+// errPinLost is given to a session whose state lived on a lost connection.
+func errPinLost(reason string) error {
+	return pgError(codeLost, "the leader's connection was lost, and with it this session's state: "+reason,
+		"The connection is usable: set the state up again (LISTEN, temporary tables, advisory locks, prepared statements).")
+}
+
+// errNoLeader is given when no leader could be reached before the time was up.
+func errNoLeader(cause error) error {
+	e := pgError(codeUnavailable, "no leader can be reached", "`pgdist status` shows which databases are reachable and why a new leader is not chosen.")
+	if cause != nil {
+		e.Detail = cause.Error()
+	}
+	return e
+}
+
+// noReader makes of errNoLeader what a read hears that found no member at all.
+func noReader(err error) error {
+	var pe *pgconn.PgError
+	if !errors.As(err, &pe) || pe.Code != codeUnavailable {
+		return err
+	}
+	e := *pe
+	e.Message = "no database in sync can be reached"
+	return &e
+}
+
+func errRefused(message, hint string) error { return pgError(codeNotSupported, message, hint) }
+
+// causedError is a server-like error that errors.Is also finds the cause of.
+type causedError struct {
+	*pgconn.PgError
+	cause error
+}
+
+func (e *causedError) Unwrap() []error { return []error{e.PgError, e.cause} }
+
+// failure says what an error from a server connection means for the session.
+type failure int
+
+const (
+	failNone      failure = iota
+	failStatement         // the server's own answer; the connection goes on
+	failReadOnly          // 25006: the transaction is read-only
+	failFenced            // capture refused: no leader, or none since its crash, or an old snapshot
+	failStale             // a cached plan no longer fits; run it again
+	failEvicted           // cancelled, though the client did not ask for it
+	failCancelled         // the client's context ended
+	failUnsent            // the connection is gone; nothing was sent
+	failLost              // the connection is gone, perhaps with the statement done
+)
+
+func (f failure) connectionGone() bool { return f == failUnsent || f == failLost }
+
+// classifyError tells what err, from a statement run under ctx, means.
+func classifyError(ctx context.Context, err error) failure {
+	if err == nil {
+		return failNone
+	}
+	var pe *pgconn.PgError
+	if errors.As(err, &pe) {
+		return classifyServerError(ctx, pe)
+	}
+	switch {
+	case errors.Is(err, ErrNotSent):
+		return failUnsent
+	case ctx.Err() != nil:
+		return failCancelled
+	case isNetworkError(err):
+		return failLost
+	}
+	return failStatement
+}
+
+func classifyServerError(ctx context.Context, pe *pgconn.PgError) failure {
+	severity := pe.SeverityUnlocalized
+	if severity == "" {
+		severity = pe.Severity
+	}
+	switch {
+	case severity == "FATAL" || severity == "PANIC":
+		return failLost
+	case strings.Contains(pe.Where, "pgdist.refuse()"):
+		return failFenced
+	case pe.Code == codeReadOnly:
+		return failReadOnly
+	case pe.Code == codeStalePlan && strings.Contains(pe.Message, "cached plan must not change"):
+		return failStale
+	case pe.Code == codeCancelled && ctx.Err() == nil && pe.Routine == "ProcessInterrupts" && strings.Contains(pe.Message, "user request"):
+		return failEvicted
+	}
+	return failStatement
+}
+
+// isNetworkError tells a broken connection from an error that pgx found in the
+// client's own arguments, after which the connection is as good as before.
+func isNetworkError(err error) bool {
+	var ne net.Error
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
+		errors.As(err, &ne) || errors.Is(err, pgconn.ErrConnClosed)
+}

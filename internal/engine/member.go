@@ -1,0 +1,118 @@
+package engine
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgdist/pgdist/health"
+)
+
+// A member's state as far as its pools are concerned.
+const (
+	excluded int32 = iota // not in sync: no connection is kept
+	inSync
+)
+
+// member is one database with its pools and the numbers that routing goes by.
+type member struct {
+	id     health.MemberID
+	host   string
+	config *pgx.ConnConfig
+	weight int
+	pools  [purposes]*pool
+	state  atomic.Int32
+
+	outstanding atomic.Int64
+	latency     atomic.Int64 // moving average, nanoseconds
+	reads       atomic.Uint64
+	writes      atomic.Uint64
+	errors      atomic.Uint64
+	lastError   atomic.Pointer[string]
+}
+
+// latencyShare is the part that one more statement has in the average, as a shift.
+const latencyShare = 4
+
+// observe adds a read's duration to the moving average. Concurrent updates may
+// lose one another, which an average can bear.
+func (m *member) observe(d time.Duration) {
+	old := m.latency.Load()
+	if old == 0 {
+		m.latency.Store(int64(d))
+		return
+	}
+	m.latency.Store(old + (int64(d)-old)>>latencyShare)
+}
+
+func (m *member) failed(err error) {
+	m.errors.Add(1)
+	text := err.Error()
+	m.lastError.Store(&text)
+}
+
+// setState moves the member in or out of use and tells its pools.
+func (m *member) setState(state int32) {
+	if m.state.Swap(state) == state {
+		return
+	}
+	for _, p := range m.pools {
+		if state == excluded {
+			p.exclude()
+		} else {
+			p.admit()
+		}
+	}
+}
+
+func (m *member) close() {
+	for _, p := range m.pools {
+		p.close()
+	}
+}
+
+// PoolStats counts one pool's connections.
+type PoolStats struct {
+	// InUse are leased, Idle are the others that exist, Max may exist.
+	InUse, Idle, Max int
+}
+
+// MemberStats is what the engine knows of one member.
+type MemberStats struct {
+	ID   health.MemberID
+	Host string
+	// Leader and InSync are the member's part in the present view.
+	Leader, InSync bool
+	// Weight is its weight for reads; 0 is last resort.
+	Weight int
+	// Reads and Writes count statements that ran there since the engine was
+	// opened; Errors those that a broken connection ended.
+	Reads, Writes, Errors uint64
+	// Outstanding are statements running now.
+	Outstanding int
+	// Latency is a moving average over its reads; 0 if there were none.
+	Latency time.Duration
+	// ReadPool and WritePool are its connections.
+	ReadPool, WritePool PoolStats
+	// LastError is the text of the latest broken connection, or empty.
+	LastError string
+}
+
+func (m *member) stats(view *health.View) MemberStats {
+	s := MemberStats{
+		ID: m.id, Host: m.host, Leader: view.Leader == m.id, InSync: view.Has(m.id), Weight: m.weight,
+		Reads: m.reads.Load(), Writes: m.writes.Load(), Errors: m.errors.Load(),
+		Outstanding: int(m.outstanding.Load()), Latency: time.Duration(m.latency.Load()),
+		ReadPool: m.pools[readOnly].stats(), WritePool: m.pools[readWrite].stats(),
+	}
+	if text := m.lastError.Load(); text != nil {
+		s.LastError = *text
+	}
+	return s
+}
+
+func (pl *pool) stats() PoolStats {
+	s, used := pl.p.Stat(), int(pl.inUse.Load())
+	return PoolStats{InUse: used, Idle: max(0, int(s.TotalResources())-used), Max: int(s.MaxResources())}
+}

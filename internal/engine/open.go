@@ -1,0 +1,120 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/pgdist/pgdist/health"
+	"github.com/pgdist/pgdist/internal/mirror"
+)
+
+// Open opens a set that `pgdist init` has made, and the engine over it. ctx
+// bounds opening only.
+func Open(ctx context.Context, config Config) (*Engine, error) {
+	if err := config.Validate(); err != nil {
+		return nil, err
+	}
+	set, err := mirror.Open(ctx, config.mirror())
+	if err != nil {
+		return nil, err
+	}
+	byID, err := config.places(set.Hosts())
+	if err != nil {
+		set.Close()
+		return nil, err
+	}
+	e, err := New(config, mirrorSet{set}, byID, func() error {
+		set.Close()
+		return nil
+	})
+	if err != nil {
+		set.Close()
+		return nil, err
+	}
+	return e, nil
+}
+
+// mirror is the part of c that concerns mirroring.
+func (c Config) mirror() mirror.Config {
+	mc := mirror.Config{Health: c.Health, Logger: c.Logger}
+	for _, m := range c.Members {
+		mc.Members = append(mc.Members, mirror.MemberConfig{Conn: c.mirrorConn(m), Health: m.Health})
+	}
+	return mc
+}
+
+// mirrorConn is how mirroring connects: as its own role if there is one, and
+// without the settings that are meant for the clients' sessions.
+func (c Config) mirrorConn(m MemberConfig) *pgconn.Config {
+	conn := m.Conn.Config.Copy()
+	if c.MirrorUser != "" {
+		conn.User, conn.Password = c.MirrorUser, c.MirrorPassword
+	}
+	name := conn.RuntimeParams["application_name"]
+	conn.RuntimeParams = map[string]string{}
+	if name != "" {
+		conn.RuntimeParams["application_name"] = name
+	}
+	return conn
+}
+
+// places tells which of c.Members each member is, given the addresses under
+// which they were found.
+func (c Config) places(hosts map[health.MemberID]string) (map[health.MemberID]int, error) {
+	byID := map[health.MemberID]int{}
+	for id, host := range hosts {
+		i := slices.IndexFunc(c.mirror().Members, func(m mirror.MemberConfig) bool { return m.Host() == host })
+		if i < 0 {
+			return nil, &Error{Op: "open the set", Member: id, Host: host, Err: errors.New("no address of the DSN is this member's")}
+		}
+		byID[id] = i
+	}
+	return byID, nil
+}
+
+// mirrorSet makes the mirroring below satisfy Mirror.
+type mirrorSet struct{ set *mirror.Set }
+
+func (m mirrorSet) View() *health.View { return m.set.View() }
+
+func (m mirrorSet) Ack(ctx context.Context, term int64, c Change) error {
+	return outward(m.set.Ack(ctx, term, mirror.Change(c)))
+}
+
+func (m mirrorSet) Flush(ctx context.Context) error { return outward(m.set.Flush(ctx)) }
+
+func (m mirrorSet) Resolve(ctx context.Context, a Attempt) (Outcome, error) {
+	committed, err := m.set.Resolve(ctx, mirror.Attempt{
+		Conn: a.Conn, PID: a.PID, Started: a.Started, Leader: a.Leader, Term: a.Term, Since: mirror.Place(a.Since),
+	})
+	switch {
+	case err != nil:
+		return Unknown, outward(err)
+	case committed:
+		return Committed, nil
+	}
+	return RolledBack, nil
+}
+
+func (m mirrorSet) Acked() Point { return Point(m.set.Acked()) }
+
+func (m mirrorSet) Report(id health.MemberID, d time.Duration, err error) { m.set.Report(id, d, err) }
+
+func (m mirrorSet) WaitView(ctx context.Context, epoch int64) (*health.View, error) {
+	return m.set.WaitView(ctx, epoch)
+}
+
+// outward translates the decisions that the engine branches on.
+func outward(err error) error {
+	switch {
+	case errors.Is(err, mirror.ErrTermOver):
+		return errors.Join(ErrTermOver, err)
+	case errors.Is(err, mirror.ErrOutcomeUnknown):
+		return errors.Join(ErrOutcomeUnknown, err)
+	}
+	return err
+}

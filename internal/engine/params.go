@@ -1,0 +1,149 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// param is one of pgdist's own parameters, as the DSN and the file name it.
+type param struct {
+	name string
+	help string
+	set  func(c *Config, value string) error
+}
+
+// params are pgdist's own parameters that concern the whole set.
+var params = append([]param{
+	{"balance", "how a read's database is chosen: least_outstanding, round_robin, random or latency", setText(func(c *Config, v string) { c.Balance = Balance(v) })},
+	{"consistency", "what reads promise: session, strict or leader", setText(func(c *Config, v string) { c.Consistency = Consistency(v) })},
+	{"weights", "shares of reads in the order of the hosts, such as 2,1,0; 0 is last resort", nil},
+	{"config", "YAML file with further parameters", nil},
+	{"pool_size", "most connections to a database for each purpose", setInt(func(c *Config) *int { return &c.Pool.Size })},
+	{"pool_max_lifetime", "age at which a connection is closed", setDuration(func(c *Config) *time.Duration { return &c.Pool.MaxLifetime })},
+	{"pool_max_idle", "idle time after which a connection is closed", setDuration(func(c *Config) *time.Duration { return &c.Pool.MaxIdle })},
+	{"pool_wait_timeout", "longest wait for a free connection", setDuration(func(c *Config) *time.Duration { return &c.Pool.WaitTimeout })},
+	{"failover_timeout", "longest wait of a statement for a leader", setDuration(func(c *Config) *time.Duration { return &c.FailoverTimeout })},
+	{"result_buffer", "bytes of a write's rows kept back until it is acknowledged", setInt(func(c *Config) *int { return &c.ResultBuffer })},
+	{"cache_size", "bytes for verdicts on statements", setInt(func(c *Config) *int { return &c.CacheBytes })},
+	{"mirror_user", "role that rows are mirrored as", setText(func(c *Config, v string) { c.MirrorUser = v })},
+	{"mirror_password", "its password", setText(func(c *Config, v string) { c.MirrorPassword = v })},
+}, setHealthParams()...)
+
+// Params lists pgdist's own parameters and what they mean, by name.
+func Params() map[string]string {
+	m := make(map[string]string, len(params))
+	for _, p := range params {
+		m[p.name] = p.help
+	}
+	return m
+}
+
+func paramNames() []string {
+	names := make([]string, len(params))
+	for i, p := range params {
+		names[i] = p.name
+	}
+	return names
+}
+
+func findParam(name string) (param, bool) {
+	i := slices.IndexFunc(params, func(p param) bool { return p.name == name })
+	if i < 0 {
+		return param{}, false
+	}
+	return params[i], true
+}
+
+// ourPrefixes begin no name of libpq's or PostgreSQL's.
+var ourPrefixes = []string{"pool_", "breaker_", "probe_", "mirror_", "pgdist_"}
+
+// nearEnough is the edit distance up to which a name is taken for a misspelling.
+const nearEnough = 2
+
+// takeOwn moves pgdist's parameters out of what would go to the servers.
+func takeOwn(runtime map[string]string) (map[string]string, error) {
+	own := map[string]string{}
+	var errs []error
+	for _, key := range slices.Sorted(maps.Keys(runtime)) {
+		if _, ok := findParam(key); ok {
+			own[key] = runtime[key]
+			delete(runtime, key)
+			continue
+		}
+		near, distance := nearest(key, paramNames())
+		ours := slices.ContainsFunc(ourPrefixes, func(p string) bool { return strings.HasPrefix(key, p) })
+		if ours || distance <= nearEnough && len(key) > 2*nearEnough {
+			errs = append(errs, fmt.Errorf("pgdist: unknown parameter %s: did you mean %s?", key, near))
+		}
+		if key == "pgdist.conn" || key == "default_transaction_read_only" || key == "session_replication_role" {
+			errs = append(errs, fmt.Errorf("pgdist: parameter %s is pgdist's own to set: leave it out", key))
+		}
+	}
+	return own, errors.Join(errs...)
+}
+
+// applyParams sets c's fields from pgdist's own parameters.
+func applyParams(c *Config, own map[string]string) error {
+	var errs []error
+	for _, key := range slices.Sorted(maps.Keys(own)) {
+		p, ok := findParam(key)
+		if !ok || p.set == nil {
+			continue // weights and config are read elsewhere
+		}
+		if err := p.set(c, own[key]); err != nil {
+			errs = append(errs, fmt.Errorf("pgdist: %s=%s: %w", key, shown(key, own[key]), err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// shown is a value as an error may tell it.
+func shown(key, value string) string {
+	if strings.Contains(key, "password") {
+		return "***"
+	}
+	return value
+}
+
+func setText(set func(*Config, string)) func(*Config, string) error {
+	return func(c *Config, v string) error {
+		set(c, v)
+		return nil
+	}
+}
+
+func setInt(field func(*Config) *int) func(*Config, string) error {
+	return func(c *Config, v string) error {
+		n, err := strconv.Atoi(v)
+		if err != nil {
+			return errors.New("not a whole number")
+		}
+		*field(c) = n
+		return nil
+	}
+}
+
+func setDuration(field func(*Config) *time.Duration) func(*Config, string) error {
+	return func(c *Config, v string) error {
+		d, err := parseDuration(v)
+		*field(c) = d
+		return err
+	}
+}
+
+// parseDuration reads 1.5s, 300ms, 2m, or a bare number of seconds.
+func parseDuration(v string) (time.Duration, error) {
+	if n, err := strconv.ParseFloat(v, 64); err == nil {
+		return time.Duration(n * float64(time.Second)), nil
+	}
+	d, err := time.ParseDuration(v)
+	if err != nil {
+		return 0, errors.New("not a duration such as 500ms, 10s or 2m, nor a number of seconds")
+	}
+	return d, nil
+}

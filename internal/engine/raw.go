@@ -1,0 +1,88 @@
+package engine
+
+import (
+	"context"
+	"errors"
+)
+
+// Raw gives the client direct access to the leader's connection. The session
+// stays on that connection until what was done there is acknowledged: before
+// the session's next statement, or in Settle, Reset or Close.
+func (s *Session) Raw(ctx context.Context) (ServerConn, error) {
+	if s.closed {
+		return nil, ErrClosed
+	}
+	if s.busy {
+		return nil, ErrBusy
+	}
+	switch {
+	case s.tx.state == txFailed:
+		return nil, s.failedTx()
+	case s.tx.state == txReading:
+		s.leaveReader(ctx)
+	}
+	if s.tx.state == txPending {
+		if err := s.startTx(ctx, leaderWrite); err != nil {
+			return nil, err
+		}
+	}
+	if s.tx.state == txOpen {
+		s.tx.change = Change{Sequences: true, Schema: true}
+		return s.held.c.ServerConn, nil
+	}
+	for s.held.c == nil {
+		l := Lease{s: s, at: leaderBare, sit: situation{bare: true}}
+		var err error
+		if l.hold, err = s.e.acquireLeader(ctx, readWrite); err != nil {
+			return nil, err
+		}
+		switch err := l.prepared(ctx, l.c.apply(ctx, s.settings)); {
+		case errors.Is(err, errAgain):
+			continue
+		case err != nil:
+			return nil, err
+		}
+		s.keep(l.hold)
+	}
+	if !s.raw {
+		s.raw = true
+		s.tx.arm(s.e, s.held)
+	}
+	return s.held.c.ServerConn, nil
+}
+
+// Unsettled tells whether there is anything for Settle to do.
+func (s *Session) Unsettled() bool { return s.raw }
+
+// Settle acknowledges what the client did over a raw connection.
+func (s *Session) Settle(ctx context.Context) error {
+	if !s.raw {
+		return nil
+	}
+	return s.settleRaw(ctx)
+}
+
+func (s *Session) settleRaw(ctx context.Context) error {
+	s.raw = false
+	t := s.tx
+	t.change = Change{Sequences: true, Schema: true}
+	if !s.held.c.PgConn().IsClosed() && s.held.c.inTransaction() {
+		// The client left a transaction open: it goes on as the session's.
+		s.tx = transaction{state: txOpen, begin: "BEGIN", saved: s.settings, attempt: t.attempt, change: t.change, ran: true}
+		return nil
+	}
+	s.tx = transaction{}
+	closed := s.held.c.PgConn().IsClosed()
+	err := s.acknowledge(ctx, &t)
+	if closed {
+		s.pins = 0
+		s.dropHeld()
+	} else {
+		s.held.c.applied = unknownSettings
+		s.letGo()
+	}
+	if errors.Is(err, errRolledBack) {
+		return errLeaderChanged()
+	}
+	return err
+}

@@ -1,0 +1,196 @@
+package engine
+
+import (
+	"context"
+
+	"github.com/pgdist/pgdist/classify"
+	"github.com/pgdist/pgdist/health"
+)
+
+// Call is one string of statements as the client sent it.
+type Call struct {
+	SQL     string
+	Verdict *classify.Verdict
+	Route   Route
+}
+
+// Session is one client's session. It is used by one goroutine at a time.
+type Session struct {
+	e        *Engine
+	settings *settings
+	tx       transaction
+	// pins say why the session stays on its connection beyond transactions.
+	pins classify.Pin
+	// held is the connection of the transaction or of the pins; its c is nil if
+	// there is none.
+	held  hold
+	lease Lease
+	busy  bool // lease is out
+	try   attempts
+	// raw is set while the client has had direct access to held's connection
+	// and what it did there has not been acknowledged.
+	raw    bool
+	last   lastWrite
+	near   affinity
+	closed bool
+}
+
+// hold is a leased connection.
+type hold struct {
+	c    *conn
+	view *health.View // by which it was chosen
+}
+
+// attempts is the memory of one call over its repetitions.
+type attempts struct {
+	going  bool
+	tried  uint64 // bits of members that failed, by their places in view
+	view   *health.View
+	lost   int // connections lost under the statement
+	stale  int
+	fenced int
+	forced bool
+}
+
+// Repetitions of one call. A statement that takes servers down with it must
+// not be carried from one to the next.
+const (
+	maxLost   = 3
+	maxStale  = 2
+	maxFenced = 20
+)
+
+// lastWrite remembers the connection that currval and lastval would refer to.
+type lastWrite struct {
+	c     *conn
+	stamp uint64
+}
+
+// NewSession begins a session. It holds no connection until it needs one.
+func (e *Engine) NewSession() *Session {
+	s := &Session{e: e}
+	s.lease.s = s
+	return s
+}
+
+// Acquire leases a connection for call. While the lease's Done says so, the
+// front door asks again and runs the statement once more. Errors are meant for
+// the client.
+func (s *Session) Acquire(ctx context.Context, call Call) (*Lease, error) {
+	if err := s.ready(ctx); err != nil {
+		s.try = attempts{}
+		return nil, err
+	}
+	if !s.try.going {
+		s.try = attempts{}
+	}
+	s.try.going = false
+	l := &s.lease
+	*l = Lease{s: s, call: call}
+	if err := l.judge(); err != nil {
+		return nil, err
+	}
+	if err := l.acquire(ctx); err != nil {
+		return nil, err
+	}
+	l.begun()
+	return l, nil
+}
+
+// ready tells whether the session can take a statement, after settling what
+// the client did over a raw connection.
+func (s *Session) ready(ctx context.Context) error {
+	switch {
+	case s.closed:
+		return ErrClosed
+	case s.busy:
+		return ErrBusy
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if s.raw {
+		return s.settleRaw(ctx)
+	}
+	return nil
+}
+
+// Busy tells whether a lease is out.
+func (s *Session) Busy() bool { return s.busy }
+
+// InTransaction tells whether the client has begun a transaction.
+func (s *Session) InTransaction() bool { return s.tx.state != txNone }
+
+// Pinned tells why the session stays on one connection to the leader; empty
+// if it does not.
+func (s *Session) Pinned() string { return s.pins.String() }
+
+// Close ends the session: an open transaction is rolled back, and what lived
+// on a pinned connection is gone. It returns an error if writes over a raw
+// connection could not be acknowledged before ctx ended.
+func (s *Session) Close(ctx context.Context) error {
+	if s.closed {
+		return nil
+	}
+	var err error
+	if s.raw && !s.busy {
+		err = s.settleRaw(ctx)
+	}
+	s.closed = true
+	if s.held.c != nil {
+		s.dropHeld()
+	}
+	s.tx = transaction{}
+	return err
+}
+
+// Reset makes the session ready for its next user, as database/sql does when a
+// connection goes back to its pool: settings and pins stay. It reports false
+// if the session has a transaction open and must be closed instead.
+func (s *Session) Reset(ctx context.Context) (bool, error) {
+	if s.raw && !s.busy {
+		if err := s.settleRaw(ctx); err != nil {
+			return false, err
+		}
+	}
+	return !s.busy && s.tx.state == txNone, nil
+}
+
+// keep makes a leased connection the held one.
+func (s *Session) keep(h hold) { s.held = h }
+
+// letGo gives the held connection back unless pins need it.
+func (s *Session) letGo() {
+	if s.held.c == nil || s.tx.state == txOpen || s.tx.state == txReading || s.pins != 0 && s.held.c.usable() {
+		return
+	}
+	if s.pins != 0 {
+		s.pins = 0
+		s.dropHeld()
+		return
+	}
+	h := s.held
+	s.held = hold{}
+	h.give()
+}
+
+// dropHeld closes the held connection, with whatever state it has.
+func (s *Session) dropHeld() {
+	h := s.held
+	s.held = hold{}
+	h.drop()
+}
+
+// give returns the connection to its pool, or closes it if it is not usable.
+func (h hold) give() { h.giveAt(nanotime()) }
+
+func (h hold) giveAt(now int64) {
+	h.c.waiting.Store(0)
+	h.c.pool.release(h.c, now)
+}
+
+// drop closes the connection.
+func (h hold) drop() {
+	h.c.waiting.Store(0)
+	h.c.pool.discard(h.c)
+}

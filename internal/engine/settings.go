@@ -1,0 +1,205 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/pgdist/pgdist/classify"
+)
+
+// settings are what a session has set, as the statements that set it again. A
+// value is immutable: every change makes a new one, so that savepoints keep
+// old ones by pointer and a connection remembers which are in force on it. nil
+// is a session that has set nothing.
+type settings struct {
+	list []setting
+	// forReads and forWrites set everything from scratch on a connection of
+	// that purpose.
+	forReads, forWrites string
+}
+
+// setting is the last word on one parameter.
+type setting struct {
+	name string // lower case
+	sql  string
+}
+
+// Parameters by which a session changes who it is; RESET ALL leaves them.
+const (
+	nameRole          = "role"
+	nameAuthorization = "session_authorization"
+)
+
+// resetSQL undoes whatever a pooled connection was told before.
+const resetSQL = "RESET SESSION AUTHORIZATION; RESET ALL"
+
+// readOnlySettings would let a read connection write, or make a write
+// connection refuse to; they hold on the latter only.
+var readOnlySettings = []string{"default_transaction_read_only", "transaction_read_only", nameCharacteristics}
+
+// nameCharacteristics is SET SESSION CHARACTERISTICS, which is no parameter.
+const nameCharacteristics = "session characteristics"
+
+// newSettings builds the texts; an empty list is nil.
+func newSettings(list []setting) *settings {
+	if len(list) == 0 {
+		return nil
+	}
+	s := &settings{list: list}
+	var ro, rw strings.Builder
+	ro.WriteString(resetSQL)
+	rw.WriteString(resetSQL)
+	for _, e := range list {
+		rw.WriteString("; " + e.sql)
+		if !slices.Contains(readOnlySettings, e.name) {
+			ro.WriteString("; " + e.sql)
+		}
+	}
+	s.forReads, s.forWrites = ro.String(), rw.String()
+	return s
+}
+
+// unknownSettings are in force where a client had its hands on a connection:
+// no session's are the same.
+var unknownSettings = &settings{forReads: "?", forWrites: "?"}
+
+func (s *settings) entries() []setting {
+	if s == nil {
+		return nil
+	}
+	return s.list
+}
+
+// text is what has to run on a connection of that purpose.
+func (s *settings) text(p purpose) string {
+	switch {
+	case s == nil:
+		return resetSQL
+	case p == readOnly:
+		return s.forReads
+	}
+	return s.forWrites
+}
+
+func (s *settings) same(o *settings, p purpose) bool {
+	return s == o || s != nil && o != nil && s.text(p) == o.text(p)
+}
+
+// has tells whether any of the names is set.
+func (s *settings) has(names ...string) bool {
+	return slices.ContainsFunc(s.entries(), func(e setting) bool { return slices.Contains(names, e.name) })
+}
+
+// transactionDefaults tells whether the session changed what BEGIN means.
+func (s *settings) transactionDefaults() bool {
+	return s.has("default_transaction_isolation", "default_transaction_read_only", "default_transaction_deferrable", nameCharacteristics)
+}
+
+// set returns s with one parameter changed.
+func (s *settings) set(name, sql string) *settings {
+	list := s.without(name)
+	return newSettings(append(list, setting{name, sql}))
+}
+
+// reset returns s without a parameter.
+func (s *settings) reset(name string) *settings { return newSettings(s.without(name)) }
+
+func (s *settings) without(name string) []setting {
+	return slices.DeleteFunc(slices.Clone(s.entries()), func(e setting) bool {
+		return e.name == name || name == nameAuthorization && e.name == nameRole
+	})
+}
+
+// resetAll returns s after RESET ALL.
+func (s *settings) resetAll() *settings {
+	return newSettings(slices.DeleteFunc(slices.Clone(s.entries()), func(e setting) bool {
+		return e.name != nameRole && e.name != nameAuthorization
+	}))
+}
+
+// after returns s once st, whose text is sql, has succeeded. What is local to
+// the transaction is the server's affair.
+func (s *settings) after(st *classify.Statement, sql string) *settings {
+	if st.Tx != nil && st.Tx.Kind == classify.TxSetCharacteristics {
+		return s.set(nameCharacteristics, sql)
+	}
+	for i := range st.Sets {
+		set := &st.Sets[i]
+		if set.Local {
+			continue
+		}
+		switch set.Kind {
+		case classify.SetSession:
+			s = s.set(set.Name, sql)
+		case classify.SetReset:
+			s = s.reset(set.Name)
+		case classify.SetResetAll:
+			s = s.resetAll()
+		case classify.SetDiscardAll:
+			s = nil
+		}
+	}
+	return s
+}
+
+// pinned settings cannot be followed from the text: the session must stay.
+func opaqueConfig(st *classify.Statement) bool {
+	for _, set := range st.Sets {
+		if set.Kind == classify.SetConfig && (set.NameParam > 0 || set.LocalParam > 0) {
+			return true
+		}
+	}
+	return false
+}
+
+// afterConfig is after for calls of set_config: what they set is read back.
+func (s *settings) afterConfig(ctx context.Context, c *conn, st *classify.Statement) (*settings, error) {
+	for _, set := range st.Sets {
+		if set.Kind != classify.SetConfig || set.Local {
+			continue
+		}
+		r := c.PgConn().ExecParams(ctx, "SELECT pg_catalog.current_setting($1, true)", [][]byte{[]byte(set.Name)}, nil, nil, nil).Read()
+		if r.Err != nil {
+			return s, r.Err
+		}
+		value := ""
+		if len(r.Rows) == 1 && len(r.Rows[0]) == 1 {
+			value = string(r.Rows[0][0])
+		}
+		s = s.set(set.Name, fmt.Sprintf("SELECT pg_catalog.set_config(%s, %s, false)", quoteLiteral(set.Name), quoteLiteral(value)))
+	}
+	return s, nil
+}
+
+// apply makes the settings in force on c exactly want. It is called outside
+// transactions only. A session without settings pays nothing on connections
+// that never had any.
+func (c *conn) apply(ctx context.Context, want *settings) error {
+	if c.applied == want || want.same(c.applied, c.purpose) {
+		return nil
+	}
+	if _, err := c.exec(ctx, want.text(c.purpose)); err != nil {
+		return fmt.Errorf("pgdist: repeating the session's settings: %w", err)
+	}
+	c.applied = want
+	return nil
+}
+
+// touchesReadOnly tells a statement that must not be told to a read connection.
+func touchesReadOnly(st *classify.Statement) bool {
+	if st.Tx != nil && st.Tx.Kind == classify.TxSetCharacteristics {
+		return true
+	}
+	return slices.ContainsFunc(st.Sets, func(set classify.SetStmt) bool { return slices.Contains(readOnlySettings, set.Name) })
+}
+
+// quoteLiteral is a string constant that means v whatever the settings.
+func quoteLiteral(v string) string {
+	v = strings.ReplaceAll(v, "'", "''")
+	if strings.Contains(v, `\`) {
+		return " E'" + strings.ReplaceAll(v, `\`, `\\`) + "'"
+	}
+	return "'" + v + "'"
+}

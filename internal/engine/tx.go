@@ -1,0 +1,349 @@
+package engine
+
+import (
+	"context"
+
+	"github.com/pgdist/pgdist/classify"
+)
+
+// transaction is the client's transaction, or the one around a single write.
+type transaction struct {
+	state txState
+	// begin is the statement that begins it.
+	begin string
+	// implicit: not asked for by the client; ends with its statements.
+	implicit bool
+	// readOnly, movable and leaderOnly decide where it may run.
+	readOnly, movable, leaderOnly bool
+	// saved are the settings to go back to on ROLLBACK, savepoints those of
+	// ROLLBACK TO.
+	saved      *settings
+	savepoints []savepoint
+	// attempt tells the mirror which transaction this was, change what it did.
+	attempt Attempt
+	change  Change
+	// ran is set once a statement's result has been given to the client.
+	ran bool
+}
+
+type savepoint struct {
+	name     string
+	settings *settings
+}
+
+// arm notes what Resolve needs to know, before BEGIN is sent.
+func (t *transaction) arm(e *Engine, h hold) {
+	t.attempt = Attempt{
+		Conn: h.c.token, PID: h.c.PgConn().PID(), Started: h.c.started,
+		Leader: h.c.member.id, Term: h.view.Term, Since: e.mirror.Acked(),
+	}
+}
+
+// note adds what a call may have done.
+func (t *transaction) note(v *classify.Verdict, class classify.Class) {
+	for i := range v.Statements {
+		st := &v.Statements[i]
+		t.change.Sequences = t.change.Sequences || st.Sequences || st.Class == classify.Unknown
+		t.change.Schema = t.change.Schema || st.Class == classify.DDL || st.Class == classify.Unknown || st.Tag == "CALL" || st.Tag == "DO"
+	}
+	if class == classify.Write {
+		t.change.Sequences = t.change.Sequences || len(v.Statements) != 1
+	}
+}
+
+// TxOptions are a transaction's modes; the zero value is BEGIN without any.
+type TxOptions struct {
+	// Isolation is "serializable", "repeatable read", "read committed",
+	// "read uncommitted" or "".
+	Isolation string
+	// ReadOnly and Deferrable are nil if BEGIN does not say.
+	ReadOnly, Deferrable *bool
+}
+
+func (o TxOptions) sql() string {
+	sql := "BEGIN"
+	if o.Isolation != "" {
+		sql += " ISOLATION LEVEL " + o.Isolation
+	}
+	if o.ReadOnly != nil {
+		sql += choice(*o.ReadOnly, " READ ONLY", " READ WRITE")
+	}
+	if o.Deferrable != nil {
+		sql += choice(*o.Deferrable, " DEFERRABLE", " NOT DEFERRABLE")
+	}
+	return sql
+}
+
+func choice(b bool, yes, no string) string {
+	if b {
+		return yes
+	}
+	return no
+}
+
+// newTransaction decides what a transaction with options may do.
+func (s *Session) newTransaction(o TxOptions) transaction {
+	t := transaction{state: txPending, begin: o.sql(), saved: s.settings}
+	defaults := !s.settings.transactionDefaults()
+	t.readOnly = o.ReadOnly != nil && *o.ReadOnly
+	serializable := o.Isolation == "serializable" || o.Isolation == "" && !defaults
+	t.leaderOnly = t.readOnly && serializable
+	weak := o.Isolation == "" || o.Isolation == "read committed" || o.Isolation == "read uncommitted"
+	t.movable = !t.readOnly && weak && defaults && s.pins == 0
+	return t
+}
+
+// Begin begins a transaction. A READ COMMITTED or READ ONLY one reaches a
+// server with its first statement.
+func (s *Session) Begin(ctx context.Context, o TxOptions) error {
+	if err := s.ready(ctx); err != nil {
+		return err
+	}
+	if s.tx.state != txNone {
+		return s.warnBegin(ctx)
+	}
+	s.tx = s.newTransaction(o)
+	if s.tx.movable || s.tx.readOnly && s.pins == 0 {
+		return nil
+	}
+	if err := s.startTx(ctx, leaderWrite); err != nil {
+		s.tx = transaction{}
+		return err
+	}
+	return nil
+}
+
+// warnBegin lets the server say that there is a transaction already.
+func (s *Session) warnBegin(ctx context.Context) error {
+	if s.tx.state != txOpen {
+		return nil
+	}
+	_, err := s.held.c.exec(ctx, "BEGIN")
+	return err
+}
+
+// setTransaction is SET TRANSACTION before the transaction is on a server.
+func (s *Session) setTransaction(tx *classify.TxStmt, text string) {
+	o := TxOptions{Isolation: tx.Isolation, ReadOnly: tx.ReadOnly, Deferrable: tx.Deferrable}
+	if o.Isolation == "default" {
+		o.Isolation = ""
+	}
+	t := s.newTransaction(o)
+	t.readOnly = t.readOnly || s.tx.readOnly && tx.ReadOnly == nil
+	t.begin, t.saved = s.tx.begin+"; "+text, s.tx.saved
+	t.movable = t.movable && s.tx.movable && tx.Isolation != "default"
+	t.leaderOnly = t.leaderOnly || s.tx.leaderOnly || tx.Snapshot != ""
+	s.tx = t
+}
+
+// startTx puts the transaction on a server, at a place as route chose it.
+func (s *Session) startTx(ctx context.Context, at place) error {
+	for {
+		h, err := s.acquireTx(ctx, &at)
+		if err != nil {
+			return err
+		}
+		begin := s.tx.begin
+		if h.c.purpose == readOnly {
+			// A query fixes the mode: SET TRANSACTION READ WRITE comes too late.
+			begin = readOnlyBegin(begin, s.tx.movable) + "; SELECT 1"
+		}
+		s.tx.arm(s.e, h)
+		h.c.waiting.Store(nanotime())
+		_, err = h.c.exec(ctx, begin)
+		h.c.waiting.Store(0)
+		if err == nil {
+			s.tx.state = txOpen
+			if s.tx.movable && h.c.purpose == readOnly {
+				s.tx.state = txReading
+			}
+			s.keep(h)
+			return nil
+		}
+		if s.pins != 0 {
+			return s.pinLost()
+		}
+		h.drop()
+		if !classifyError(ctx, err).connectionGone() {
+			return err
+		}
+	}
+}
+
+func readOnlyBegin(begin string, movable bool) string {
+	if movable {
+		return begin + " READ ONLY"
+	}
+	return begin
+}
+
+// acquireTx leases the connection for a transaction, with settings in force.
+func (s *Session) acquireTx(ctx context.Context, at *place) (hold, error) {
+	for {
+		var h hold
+		var err error
+		switch {
+		case s.held.c != nil:
+			return s.held, nil
+		case *at == anywhere:
+			h, err = s.e.acquireReader(ctx, &s.try, &s.near)
+		case *at == leaderRead:
+			h, err = s.e.acquireLeader(ctx, readOnly)
+		default:
+			h, err = s.e.acquireLeader(ctx, readWrite)
+		}
+		if err != nil {
+			return h, err
+		}
+		if s.tx.movable && *at == anywhere && !h.c.plainDefaults {
+			h.give()
+			*at, s.tx.movable = leaderWrite, false
+			continue
+		}
+		if err = h.c.apply(ctx, s.settings); err == nil {
+			return h, nil
+		}
+		h.drop()
+		if !classifyError(ctx, err).connectionGone() {
+			return h, err
+		}
+	}
+}
+
+// acquireInTx finds the statement's connection within the client's transaction.
+func (l *Lease) acquireInTx(ctx context.Context) error {
+	s := l.s
+	l.inTx = true
+	if s.tx.state == txReading && (l.at != here || s.stale()) {
+		s.leaveReader(ctx)
+	}
+	if s.tx.state == txOpen && s.stale() {
+		return s.loseTx()
+	}
+	if s.tx.state == txPending {
+		if l.at == here {
+			l.at = anywhere
+		}
+		if err := s.startTx(ctx, l.at); err != nil {
+			return err
+		}
+	}
+	l.hold = s.held
+	return nil
+}
+
+// stale tells whether the held connection can no longer serve: its member has
+// left the in-sync set, or a writing one is not the leader of its term any more.
+func (s *Session) stale() bool {
+	v := s.e.route().view
+	if v == s.held.view {
+		return false
+	}
+	id := s.held.c.member.id
+	if s.held.c.purpose == readWrite {
+		return v.Leader != id || v.Term != s.held.view.Term
+	}
+	return !v.Has(id)
+}
+
+// leaveReader ends the reading part of a transaction, which then goes on
+// elsewhere.
+func (s *Session) leaveReader(ctx context.Context) {
+	h := s.held
+	s.held = hold{}
+	s.tx.state = txPending
+	if h.c.PgConn().IsClosed() {
+		h.drop()
+		return
+	}
+	h.c.waiting.Store(nanotime())
+	if _, err := h.c.exec(ctx, "COMMIT"); err != nil {
+		h.drop() // it had only read
+		return
+	}
+	h.give()
+}
+
+// loseTx gives up a transaction whose server is gone and returns what the
+// client hears. Until ROLLBACK every statement fails.
+func (s *Session) loseTx() error {
+	readOnly := s.held.c.purpose == readOnly
+	s.failTx()
+	if readOnly {
+		return errMemberLost()
+	}
+	return errLeaderChanged()
+}
+
+func (s *Session) failTx() {
+	s.dropHeld()
+	s.pins = 0
+	s.tx.state = txFailed
+	s.settings = s.tx.saved
+}
+
+// doneInTx ends a statement within the client's transaction.
+func (l *Lease) doneInTx(ctx context.Context, f failure, cause error) (bool, error) {
+	s := l.s
+	moving := s.tx.state == txReading
+	switch {
+	case f == failNone:
+		s.tx.ran = true
+		s.tx.note(l.call.Verdict, l.sit.class)
+		l.noteSession()
+		return false, l.noteConfig(ctx)
+	case moving && (f == failReadOnly || f == failFenced || f.connectionGone() || f == failEvicted) && !l.delivered:
+		return s.restartReader(f), nil
+	case f == failFenced && l.c.purpose == readWrite, f.connectionGone():
+		return false, s.loseTx()
+	case l.c.PgConn().IsClosed():
+		s.failTx()
+	case moving && l.c.inTransaction():
+		s.tx.state, s.tx.movable = txOpen, false // failed: it stays until ROLLBACK
+	}
+	return false, cause
+}
+
+// restartReader moves a reading transaction after an error of its member.
+func (s *Session) restartReader(f failure) bool {
+	h := s.held
+	s.held = hold{}
+	s.tx.state = txPending
+	wrote := f == failReadOnly || f == failFenced
+	s.try.forced = s.try.forced || wrote
+	s.try.mark(s.e, h)
+	if wrote && rollback(h) {
+		h.give()
+		return true
+	}
+	h.drop()
+	return true
+}
+
+// rollback ends a failed transaction on a connection that goes back to its pool.
+func rollback(h hold) bool {
+	if h.c.PgConn().IsClosed() {
+		return false
+	}
+	if !h.c.inTransaction() {
+		return true
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	h.c.waiting.Store(nanotime())
+	_, err := h.c.exec(ctx, "ROLLBACK")
+	h.c.waiting.Store(0)
+	return err == nil
+}
+
+// mark notes that a member failed this call.
+func (t *attempts) mark(e *Engine, h hold) {
+	if t.view != h.view {
+		return
+	}
+	for i, m := range e.route().readers {
+		if m == h.c.member {
+			t.tried |= 1 << i
+		}
+	}
+}

@@ -1,0 +1,272 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/pgdist/pgdist/classify"
+)
+
+// doneRead ends a read outside transactions.
+func (l *Lease) doneRead(ctx context.Context, f failure, cause error) (bool, error) {
+	t := &l.s.try
+	again := false
+	switch f {
+	case failNone:
+		if l.sit.class == classify.Session {
+			cause = l.noteConfig(ctx)
+		}
+	case failReadOnly, failFenced:
+		again, t.forced = !t.forced, true
+	case failStale:
+		t.stale++
+		again = t.stale <= maxStale
+	case failUnsent:
+		again = true
+	case failLost, failEvicted:
+		t.lost++
+		t.mark(l.s.e, l.hold)
+		again = t.lost <= maxLost
+	}
+	again = again && !l.delivered
+	l.s.near.at = l.end
+	l.hold.giveAt(l.end)
+	if again {
+		return true, nil
+	}
+	return false, cause
+}
+
+// doneWrite ends a write that has a transaction of its own around it.
+func (l *Lease) doneWrite(ctx context.Context, f failure, cause error) (bool, error) {
+	s, t := l.s, &l.s.try
+	again := false
+	switch f {
+	case failNone:
+		l.write.note(l.call.Verdict, l.sit.class)
+		err := s.commit(ctx, &l.write, l.hold)
+		if errors.Is(err, errRolledBack) && !l.delivered && t.lost < maxLost {
+			t.lost++
+			err = s.awaitLeader(ctx, l.hold)
+			return err == nil, l.finish(ctx, err, err == nil)
+		}
+		return false, l.finish(ctx, l.definite(err), false)
+	case failFenced:
+		again = l.fenced()
+	case failStale:
+		t.stale++
+		again = t.stale <= maxStale
+	case failUnsent:
+		again = true
+	case failLost: // before COMMIT was sent: rolled back for certain
+		t.lost++
+		again = t.lost <= maxLost
+		cause = errLeaderChanged()
+	}
+	again = again && !l.delivered
+	if !again {
+		return false, l.finish(ctx, cause, false)
+	}
+	if f == failFenced {
+		if err := s.awaitLeader(ctx, l.hold); err != nil {
+			return false, l.finish(ctx, err, false)
+		}
+	}
+	return true, l.finish(ctx, nil, true)
+}
+
+// definite turns the inner "rolled back" into what the client hears.
+func (l *Lease) definite(err error) error {
+	if errors.Is(err, errRolledBack) {
+		return errLeaderChanged()
+	}
+	return err
+}
+
+// fenced counts the times that capture refused a write, which is rolled back,
+// and tells whether it may be run again.
+func (l *Lease) fenced() bool {
+	l.s.try.fenced++
+	return l.s.try.fenced <= maxFenced
+}
+
+// awaitLeader waits a moment for a view newer than the one that h was chosen by.
+func (s *Session) awaitLeader(ctx context.Context, h hold) error {
+	limited, cancel := context.WithTimeout(ctx, retryPause<<min(s.try.fenced, 5))
+	defer cancel()
+	if _, err := s.e.mirror.WaitView(limited, h.view.Epoch); err != nil && ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return nil
+}
+
+// finish puts the connection of a write back and keeps what the session has to
+// remember of it.
+func (l *Lease) finish(ctx context.Context, err error, again bool) error {
+	s := l.s
+	if err != nil || again {
+		rollback(l.hold)
+	} else {
+		err = l.noteConfig(ctx)
+		l.noteSession()
+	}
+	if l.at == here {
+		l.c.waiting.Store(0)
+		if l.c.PgConn().IsClosed() {
+			s.pins = 0
+			s.dropHeld()
+		}
+		s.letGo()
+		return err
+	}
+	if s.pins != 0 && s.held.c == nil && l.c.usable() {
+		s.keep(l.hold)
+		return err
+	}
+	s.last = lastWrite{l.c, l.c.stamp}
+	l.hold.give()
+	return err
+}
+
+// doneBare ends a statement that ran without a transaction around it and may
+// have committed, in part or in whole, even if it failed.
+func (l *Lease) doneBare(ctx context.Context, f failure, cause error) (bool, error) {
+	s := l.s
+	l.write.note(l.call.Verdict, l.sit.class)
+	l.write.change = Change{Sequences: true, Schema: true}
+	switch f {
+	case failNone:
+		err := s.acknowledge(ctx, &l.write)
+		return false, l.finish(ctx, l.definite(err), false)
+	case failUnsent:
+		return true, l.finish(ctx, nil, true)
+	case failFenced:
+		if l.fenced() && !l.delivered {
+			err := s.awaitLeader(ctx, l.hold)
+			return err == nil, l.finish(ctx, err, err == nil)
+		}
+	case failCancelled:
+		return false, l.finish(ctx, cause, false)
+	case failLost:
+		outcome, err := s.resolve(ctx, l.write.attempt)
+		switch {
+		case err != nil:
+			cause = err
+		case outcome == Committed:
+			cause = errResultLost()
+		default:
+			cause = errLeaderChanged()
+		}
+		return false, l.finish(ctx, cause, false)
+	}
+	// The server's own error; parts of it may be committed all the same.
+	if err := s.acknowledge(ctx, &l.write); err != nil && !errors.Is(err, errRolledBack) {
+		cause = errors.Join(cause, err)
+	}
+	return false, l.finish(ctx, cause, false)
+}
+
+// errRolledBack: the transaction left no trace and may be run again.
+var errRolledBack = errors.New("rolled back")
+
+// commit ends t on h and acknowledges it. Its error is errRolledBack if t
+// certainly left no trace because its leader was lost, a server's own error if
+// the commit failed, ErrCommitRolledBack for a failed transaction, or what
+// says that the outcome is unknown.
+func (s *Session) commit(ctx context.Context, t *transaction, h hold) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if v := s.e.route().view; v.Leader != h.c.member.id || v.Term != h.view.Term {
+		h.c.kill() // COMMIT is not sent, so it is rolled back
+		return errRolledBack
+	}
+	h.c.waiting.Store(nanotime())
+	tag, err := h.c.exec(ctx, "COMMIT")
+	h.c.waiting.Store(0)
+	switch f := classifyError(ctx, err); {
+	case f == failNone && tag == "ROLLBACK":
+		return ErrCommitRolledBack
+	case f == failNone:
+		return s.acknowledge(ctx, t)
+	case f == failCancelled:
+		return &causedError{pgErrorOf(errUnknownOutcome(ctx.Err())), ctx.Err()}
+	case f == failFenced:
+		return errRolledBack
+	case f.connectionGone():
+		s.e.report(h.c.member, 0, err)
+		return s.settle(ctx, t.attempt)
+	}
+	return err
+}
+
+// acknowledge waits until every in-sync member has what t committed.
+func (s *Session) acknowledge(ctx context.Context, t *transaction) error {
+	err := s.e.mirror.Ack(ctx, t.attempt.Term, t.change)
+	if t.change.Schema {
+		s.e.catalog.forget()
+	}
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, ErrTermOver):
+		return s.settle(ctx, t.attempt)
+	}
+	return errNotMirrored(err)
+}
+
+// settle asks what became of a transaction: nil if it is committed.
+func (s *Session) settle(ctx context.Context, a Attempt) error {
+	outcome, err := s.resolve(ctx, a)
+	switch {
+	case err != nil:
+		return err
+	case outcome == Committed:
+		return nil
+	}
+	return errRolledBack
+}
+
+func (s *Session) resolve(ctx context.Context, a Attempt) (Outcome, error) {
+	if d := s.e.config.FailoverTimeout; d != never {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, d)
+		defer cancel()
+	}
+	began := time.Now()
+	outcome, err := s.e.mirror.Resolve(ctx, a)
+	s.e.log.Info("asked for the outcome of a commit", "leader", a.Leader, "term", a.Term, "outcome", int(outcome), "took", time.Since(began), "error", err)
+	if err != nil {
+		return Unknown, errUnknownOutcome(err)
+	}
+	return outcome, nil
+}
+
+// noteConfig follows a set_config that the client called in a query.
+func (l *Lease) noteConfig(ctx context.Context) error {
+	for i := range l.call.Verdict.Statements {
+		st := &l.call.Verdict.Statements[i]
+		if len(st.Sets) == 0 || opaqueConfig(st) {
+			continue
+		}
+		next, err := l.s.settings.afterConfig(ctx, l.c, st)
+		if err != nil {
+			return err
+		}
+		l.s.settings, l.c.applied = next, next
+	}
+	return nil
+}
+
+// noteSession keeps what a statement that succeeded left on its connection.
+func (l *Lease) noteSession() {
+	for i := range l.call.Verdict.Statements {
+		st := &l.call.Verdict.Statements[i]
+		pins := st.Pin
+		if opaqueConfig(st) {
+			pins |= classify.PinSetting
+		}
+		l.s.pins = l.s.pins&^st.Unpin | pins
+	}
+}
