@@ -66,6 +66,7 @@ func (f *fakeMirror) Resolve(_ context.Context, a engine.Attempt) (engine.Outcom
 }
 func (f *fakeMirror) Acked() engine.Point                          { return engine.Point{} }
 func (f *fakeMirror) Report(health.MemberID, time.Duration, error) {}
+func (f *fakeMirror) Usable(health.MemberID) bool                  { return true }
 func (f *fakeMirror) WaitView(ctx context.Context, epoch int64) (*health.View, error) {
 	for {
 		f.mu.Lock()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql/driver"
 	"errors"
+	"net"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -14,18 +15,42 @@ import (
 
 // server is a connection to one server: pgx's own driver connection, whose
 // types and values are therefore the client's.
-type server struct{ *stdlib.Conn }
+type server struct {
+	*stdlib.Conn
+	wire *holdConn // nil on connections that only read
+}
 
 // PgConn is the protocol connection below.
 func (s server) PgConn() *pgconn.PgConn { return s.Conn.Conn().PgConn() }
 
+// Hold has hook called before the client hears that a command outside a
+// transaction is over; nil calls it off.
+func (s server) Hold(hook func() error) {
+	switch {
+	case s.wire == nil:
+	case hook == nil:
+		s.wire.hook.Store(nil)
+	default:
+		s.wire.hook.Store(&hook)
+	}
+}
+
 // dial connects with pgx's driver.
 func dial(ctx context.Context, config *pgx.ConnConfig) (engine.ServerConn, error) {
+	s := &server{}
+	if engine.Writes(config) {
+		config = config.Copy()
+		config.AfterNetConnect = func(_ context.Context, _ *pgconn.Config, conn net.Conn) (net.Conn, error) {
+			s.wire = &holdConn{Conn: conn} // the last of several attempts is the one that stays
+			return s.wire, nil
+		}
+	}
 	c, err := stdlib.GetConnector(*config).Connect(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return &server{c.(*stdlib.Conn)}, nil
+	s.Conn = c.(*stdlib.Conn)
+	return s, nil
 }
 
 // cause translates pgx's driver's way of saying that nothing was sent.

@@ -25,11 +25,26 @@ func (e *Engine) choose(r *routes, tried uint64) (*member, int) {
 	for _, m := range r.readers {
 		list = append(list, candidate{m.weight, m.outstanding.Load(), time.Duration(m.latency.Load())})
 	}
-	i := pick(e.config.Balance, list, tried, e.turn.Add(1))
+	turn := e.turn.Add(1)
+	i := pick(e.config.Balance, list, tried|e.unusable(r), turn)
+	if i < 0 {
+		// Nobody looks well: better to try than to give up.
+		i = pick(e.config.Balance, list, tried, turn)
+	}
 	if i < 0 {
 		return nil, -1
 	}
 	return r.readers[i], i
+}
+
+// unusable has a bit for each place in r.readers whose breaker is open.
+func (e *Engine) unusable(r *routes) (mask uint64) {
+	for i, m := range r.readers {
+		if !e.mirror.Usable(m.id) {
+			mask |= 1 << i
+		}
+	}
+	return mask
 }
 
 // patience is how long, and how often, a statement waits for a member.
@@ -147,7 +162,8 @@ const (
 
 func (e *Engine) chooseNear(r *routes, tried uint64, near *affinity) (*member, int) {
 	stays := near.reads < stayReads || time.Duration(near.at-near.since) < stayTime
-	if e.config.Balance == LeastOutstanding && stays && near.view == r.view && tried == 0 && !crowded(r, near.seat) {
+	if e.config.Balance == LeastOutstanding && stays && near.view == r.view && tried == 0 && !crowded(r, near.seat) &&
+		e.mirror.Usable(r.readers[near.seat].id) {
 		near.reads++
 		return r.readers[near.seat], near.seat
 	}

@@ -206,3 +206,7 @@ func (c *conn) stuck(now int64) bool {
 	}
 	return time.Duration(now-c.since) > killGrace
 }
+
+// Writes tells a DialFunc whether the connection is to write: one on the leader,
+// whose commands are acknowledged. Others only read.
+func Writes(config *pgx.ConnConfig) bool { return config.RuntimeParams["pgdist.conn"] != "" }

@@ -307,7 +307,8 @@ func (s *Session) pinLost() error {
 // did on its connection (currval, lastval).
 func (l *Lease) wantsLast() bool {
 	for i := range l.call.Verdict.Statements {
-		if l.call.Verdict.Statements[i].Pin&classify.PinSequence != 0 {
+		st := &l.call.Verdict.Statements[i]
+		if st.Pin&classify.PinSequence != 0 && !st.Sequences { // nextval refers to nothing before it
 			return true
 		}
 	}

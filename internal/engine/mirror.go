@@ -16,6 +16,10 @@ type Mirror interface {
 	// enough to be asked for every statement.
 	View() *health.View
 
+	// Usable tells whether a member's breaker lets reads through; one that does
+	// not is about to leave the view. Asked for every read: it must be cheap.
+	Usable(id health.MemberID) bool
+
 	// Ack waits until every in-sync follower holds what was committed on the
 	// leader of term before the call. It returns ErrTermOver when the term of
 	// the commit ended meanwhile: the outcome is then unknown until Resolve

@@ -62,14 +62,14 @@ func (c Config) mirrorConn(m MemberConfig) *pgconn.Config {
 	return conn
 }
 
-// places tells which of c.Members each member is, given the addresses under
-// which they were found.
+// places tells which of c.Members each member of the set is, given the address
+// under which the mirror found it.
 func (c Config) places(hosts map[health.MemberID]string) (map[health.MemberID]int, error) {
-	byID := map[health.MemberID]int{}
+	byID := make(map[health.MemberID]int, len(hosts))
 	for id, host := range hosts {
-		i := slices.IndexFunc(c.mirror().Members, func(m mirror.MemberConfig) bool { return m.Host() == host })
+		i := slices.IndexFunc(c.Members, func(m MemberConfig) bool { return hostPort(m.Conn) == host })
 		if i < 0 {
-			return nil, &Error{Op: "open the set", Member: id, Host: host, Err: errors.New("no address of the DSN is this member's")}
+			return nil, &Error{Op: "open the set", Member: id, Host: host, Err: errors.New("no address of the DSN is this member's"), Hint: "name all databases of the set"}
 		}
 		byID[id] = i
 	}
@@ -80,6 +80,8 @@ func (c Config) places(hosts map[health.MemberID]string) (map[health.MemberID]in
 type mirrorSet struct{ set *mirror.Set }
 
 func (m mirrorSet) View() *health.View { return m.set.View() }
+
+func (m mirrorSet) Usable(id health.MemberID) bool { return m.set.Usable(id) }
 
 func (m mirrorSet) Ack(ctx context.Context, term int64, c Change) error {
 	return outward(m.set.Ack(ctx, term, mirror.Change(c)))

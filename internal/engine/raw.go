@@ -47,8 +47,39 @@ func (s *Session) Raw(ctx context.Context) (ServerConn, error) {
 	if !s.raw {
 		s.raw = true
 		s.tx.arm(s.e, s.held)
+		s.holdRaw(func() error { return s.settleCommand() })
 	}
 	return s.held.c.ServerConn, nil
+}
+
+// holder is a ServerConn that can keep back the end of each command.
+type holder interface{ Hold(hook func() error) }
+
+func (s *Session) holdRaw(hook func() error) {
+	if h, ok := s.held.c.ServerConn.(holder); ok {
+		h.Hold(hook)
+	}
+}
+
+// settleCommand acknowledges one command of the client's over the raw
+// connection, before the client hears that it is over.
+func (s *Session) settleCommand() error {
+	ctx := s.e.ctx
+	if d := s.e.config.FailoverTimeout; d != never {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, d)
+		defer cancel()
+	}
+	t := s.tx
+	t.change = Change{Sequences: true, Schema: true}
+	if err := s.acknowledge(ctx, &t); err != nil {
+		if errors.Is(err, errRolledBack) {
+			return errLeaderChanged()
+		}
+		return err
+	}
+	s.tx.arm(s.e, s.held)
+	return nil
 }
 
 // Unsettled tells whether there is anything for Settle to do.
@@ -64,6 +95,7 @@ func (s *Session) Settle(ctx context.Context) error {
 
 func (s *Session) settleRaw(ctx context.Context) error {
 	s.raw = false
+	s.holdRaw(nil)
 	t := s.tx
 	t.change = Change{Sequences: true, Schema: true}
 	if !s.held.c.PgConn().IsClosed() && s.held.c.inTransaction() {

@@ -263,7 +263,10 @@ func (l *Lease) noteConfig(ctx context.Context) error {
 func (l *Lease) noteSession() {
 	for i := range l.call.Verdict.Statements {
 		st := &l.call.Verdict.Statements[i]
-		pins := st.Pin
+		// currval after nextval is served from the connection used last, while
+		// nobody else has it: a connection kept for it would be lost with its
+		// leader, and a plain nextval must not notice that.
+		pins := st.Pin &^ classify.PinSequence
 		if opaqueConfig(st) {
 			pins |= classify.PinSetting
 		}

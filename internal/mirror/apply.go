@@ -111,7 +111,11 @@ func (c *conn) run(ctx context.Context, steps []step, gate func() error) (err er
 		return err
 	}
 	if err := drain(p, len(steps)); err != nil {
-		return errors.Join(err, p.Sync())
+		var pg *pgconn.PgError
+		if errors.As(err, &pg) && !c.IsClosed() {
+			return errors.Join(err, p.Sync()) // the server goes on listening only after it
+		}
+		return err
 	}
 	if err := gate(); err != nil {
 		// Whatever ends the pipeline without a Sync closes the connection, and

@@ -75,6 +75,10 @@ func (s *Set) Acked() Place { return *s.acked.Load() }
 // Health is what the breakers and probes know.
 func (s *Set) Health() *health.Snapshot { return s.board.Snapshot() }
 
+// Usable tells whether the member's breaker lets reads through. It is asked for
+// every read.
+func (s *Set) Usable(id health.MemberID) bool { return s.board.Snapshot().State(id) != health.Open }
+
 // Report feeds the result of client work on a member to its breaker.
 func (s *Set) Report(id health.MemberID, d time.Duration, err error) { s.board.Report(id, d, err) }
 

@@ -169,10 +169,9 @@ func (s *streamer) rows(ctx context.Context, tables map[int]table, whole map[int
 		if err != nil {
 			return err
 		}
+		// Where rows are put anew, dels are all keys once more: the same row may
+		// come by two equal texts of its key, in two pieces.
 		o := op{kind: 'r', tab: tab, k: r[0][0], v: r[0][1]}
-		if !tables[tab].upsert {
-			o.k = nil // gone already; keys equal but not identical must not delete what was just put
-		}
 		if o.k == nil && o.v == nil {
 			return nil
 		}

@@ -1,0 +1,71 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"text/tabwriter"
+)
+
+// showTable prints a status for people.
+func showTable(w io.Writer, r *report) error {
+	fmt.Fprintf(w, "set %s  epoch %d  term %d  %s\n", r.View.Set, r.View.Epoch, r.View.Term, r.At.Format("2006-01-02 15:04:05"))
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(tw, "MEMBER\tHOST\tROLE\tIN SYNC\tPOSITION\tLAG\tPROBE\tCONNECTIONS")
+	for _, m := range r.Members {
+		sync := "no"
+		if m.InSync {
+			sync = "yes"
+		}
+		fmt.Fprintf(tw, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", m.ID, m.Host, m.Role, sync, orDash(m.Place), lag(m), m.Probe.short(), m.Probe.load())
+	}
+	if err := tw.Flush(); err != nil {
+		return err
+	}
+	for _, m := range r.Members {
+		if why := m.trouble(); why != "" {
+			fmt.Fprintf(w, "%s: %s\n", m.Host, why)
+		}
+	}
+	return nil
+}
+
+// lag says how much a member lacks.
+func lag(m memberReport) string {
+	switch {
+	case m.LagTransactions < 0:
+		return "unknown"
+	case m.LagTransactions == 0:
+		return "0"
+	}
+	return fmt.Sprintf("%d tx, %.1f s", m.LagTransactions, m.LagSeconds)
+}
+
+func (p probe) short() string {
+	if !p.OK {
+		return "failed"
+	}
+	return fmt.Sprintf("ok %.1f ms", p.ConnectMillis+p.QueryMillis)
+}
+
+func (p probe) load() string {
+	if !p.OK {
+		return "-"
+	}
+	return fmt.Sprintf("%d of %d", p.Connections, p.Max)
+}
+
+// trouble is the error to show for a member; that of the probe, which says the
+// same in fewer words, comes first.
+func (m memberReport) trouble() string {
+	if m.Probe.Error != "" {
+		return m.Probe.Error
+	}
+	return flat(m.Error)
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}

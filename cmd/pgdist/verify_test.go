@@ -1,0 +1,72 @@
+//go:build unix
+
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/pgdist/pgdist/internal/pgtest"
+)
+
+// tamper changes rows behind the mirror's back, as only a superuser can.
+func tamper(t *testing.T, s *pgtest.Server, sql string) {
+	t.Helper()
+	on(t, s, "postgres", "SET session_replication_role = replica; "+sql)
+}
+
+func TestVerify(t *testing.T) {
+	three := pgtest.Set(t, 3, pgtest.Options{})
+	everywhere(t, "postgres", schema, three...)
+	set := dsn("postgres", three...)
+	pgdist(t, "verify", set).wantErrors(t, 3, "not part of a pgdist set", "run: pgdist init")
+	pgdist(t, "init", set).want(t, statusOK)
+
+	t.Run("equal", func(t *testing.T) {
+		on(t, three[0], "postgres", "INSERT INTO t VALUES (101, 'late'); INSERT INTO s DEFAULT VALUES")
+		r := pgdist(t, "verify", set)
+		r.want(t, statusOK, "equal: "+three[0].Addr(), "2 tables, 103 rows each")
+		if !strings.Contains(r.errs, three[2].Addr()+": public.t, 101 rows") {
+			t.Errorf("no progress on standard error:\n%s", r.errs)
+		}
+		if r := pgdist(t, "verify", "--quiet", set); r.errs != "" {
+			t.Errorf("progress in spite of --quiet:\n%s", r.errs)
+		}
+	})
+	t.Run("a row tampered with", func(t *testing.T) {
+		tamper(t, three[1], "UPDATE t SET v = 'forged' WHERE id = 7; DELETE FROM t WHERE id = 9; INSERT INTO t VALUES (1000, 'smuggled')")
+		r := pgdist(t, "verify", set)
+		r.want(t, statusNotAsItIs, three[1].Addr()+" (member 2): table public.t has other contents",
+			"only there:         (7,forged)", `only on the leader: (7,"row 7")`, `only on the leader: (9,"row 9")`, "only there:         (1000,smuggled)",
+			"1 differences from the leader, "+three[0].Addr(), "pgdist: members differ")
+		r = pgdist(t, "verify", "--json", "-q", set)
+		r.want(t, statusNotAsItIs)
+		var got finding
+		decode(t, r.out, &got)
+		if got.Equal || len(got.Differences) != 1 || got.Differences[0].Member != 2 || len(got.Differences[0].Rows) != 4 || len(got.NotCompared) != 0 {
+			t.Errorf("got %s", r.out)
+		}
+		tamper(t, three[1], "UPDATE t SET v = 'row 7' WHERE id = 7; INSERT INTO t VALUES (9, 'row 9'); DELETE FROM t WHERE id = 1000")
+		pgdist(t, "verify", set).want(t, statusOK)
+	})
+	t.Run("a definition changed", func(t *testing.T) {
+		tamper(t, three[2], "ALTER TABLE t ALTER v SET DEFAULT 'x'")
+		pgdist(t, "verify", set).want(t, statusNotAsItIs, three[2].Addr()+" (member 3): table public.t is defined differently")
+		tamper(t, three[2], "ALTER TABLE t ALTER v DROP DEFAULT")
+	})
+	t.Run("a member away", func(t *testing.T) {
+		if err := three[2].Kill(); err != nil {
+			t.Fatal(err)
+		}
+		r := pgdist(t, "verify", "--wait", "100ms", set)
+		r.wantErrors(t, 1, "not in sync, so not compared: "+three[2].Addr(), "--in-sync", "equal: ")
+		pgdist(t, "verify", "--wait", "0s", "--in-sync", set).want(t, statusOK, "equal: ")
+		pgdist(t, "status", set).want(t, statusNotAsItIs, "no ")
+		if err := three[2].StartAgain(); err != nil {
+			t.Fatal(err)
+		}
+		r = pgdist(t, "verify", set)
+		r.want(t, statusOK, three[2].Addr()+": 2 tables, 103 rows each")
+	})
+	pgtest.SameBytes(t, three...)
+}
