@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help deps build vet test demo clean
+.PHONY: help deps build vet test demo bench clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,6 +18,10 @@ test: deps vet ## run every test, with the race detector, on throw-away servers
 
 demo: deps ## three servers, a mixed load, servers killed: about a minute
 	go run ./cmd/pgdist demo
+
+bench: deps ## measure against plain pgx and pgpool-II: ten minutes; BENCH="--only reads --json FILE" says more
+	@scripts/bench-deps.sh
+	go run ./internal/bench $(BENCH)
 
 clean: ## remove what was built
 	rm -rf bin

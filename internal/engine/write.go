@@ -138,6 +138,9 @@ func (l *Lease) doneBare(ctx context.Context, f failure, cause error) (bool, err
 	switch f {
 	case failNone:
 		err := s.acknowledge(ctx, &l.write)
+		if errors.Is(err, errRolledBack) && l.mayRepeat() {
+			return true, l.finish(ctx, nil, true)
+		}
 		return false, l.finish(ctx, l.definite(err), false)
 	case failUnsent:
 		return true, l.finish(ctx, nil, true)
@@ -155,6 +158,8 @@ func (l *Lease) doneBare(ctx context.Context, f failure, cause error) (bool, err
 			cause = err
 		case outcome == Committed:
 			cause = errResultLost()
+		case l.mayRepeat(): // none of its transactions left anything
+			return true, l.finish(ctx, nil, true)
 		default:
 			cause = errLeaderChanged()
 		}
@@ -165,6 +170,13 @@ func (l *Lease) doneBare(ctx context.Context, f failure, cause error) (bool, err
 		cause = errors.Join(cause, err)
 	}
 	return false, l.finish(ctx, cause, false)
+}
+
+// mayRepeat counts a statement that was lost without a trace, and tells whether
+// it may be run once more.
+func (l *Lease) mayRepeat() bool {
+	l.s.try.lost++
+	return !l.delivered && l.s.try.lost <= maxLost
 }
 
 // errRolledBack: the transaction left no trace and may be run again.

@@ -187,6 +187,8 @@ func (s *Set) followerFailed(ctx context.Context, m *member, err error) (again b
 	state := sqlState(err)
 	m.forget()
 	switch {
+	case errors.As(err, &dead) && dead.id != m.id:
+		return true // its apply was called off because of another member
 	case errors.As(err, &dead), errors.Is(err, errSilent), errors.Is(err, health.ErrTimeout):
 		return false
 	case state == codeFence:

@@ -17,10 +17,6 @@ type extras struct {
 	whole map[int]bool   // tables to copy whole
 }
 
-func (x *extras) empty() bool {
-	return x == nil || len(x.keys)+len(x.plus)+len(x.minus)+len(x.whole) == 0
-}
-
 // streamer reads one batch in pieces and hands them to emit, in the order they
 // must be applied.
 type streamer struct {
@@ -29,6 +25,21 @@ type streamer struct {
 	chunk int
 	extra *extras
 	emit  func(op) error
+	read  tabSet // tables whose rows were read
+}
+
+// tabSet is a set of table ids.
+type tabSet map[int]bool
+
+func (t tabSet) literal() []byte {
+	var lit []byte
+	for id := range t {
+		lit = appendElement(lit, strconv.AppendInt(nil, int64(id), 10))
+	}
+	if lit == nil {
+		return text("{}")
+	}
+	return finish(lit)
 }
 
 // run reads and emits everything; the header says where the follower is then.
@@ -37,7 +48,7 @@ func (s *streamer) run(ctx context.Context, floor uint64, sequences bool) (*batc
 	if s.c.TxStatus() != 'I' {
 		return s.pieces(ctx, floor, sequences)
 	}
-	if err := s.c.exec(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"); err != nil {
+	if err := s.begin(ctx); err != nil {
 		return nil, err
 	}
 	b, err := s.pieces(ctx, floor, sequences)
@@ -52,6 +63,51 @@ func (s *streamer) run(ctx context.Context, floor uint64, sequences bool) (*batc
 		err = e
 	}
 	return b, err
+}
+
+// begin opens the transaction with the tables it will read locked before its
+// snapshot (PostgreSQL docs, "LOCK": under REPEATABLE READ it comes first).
+// Where a lock cannot be had soon, or not by this role, it goes without:
+// pgdist.unchanged() notices what the lock would have prevented.
+func (s *streamer) begin(ctx context.Context) error {
+	const begin = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
+	names, err := s.c.call(ctx, `SELECT pgdist.reads($1::bigint, $2::pg_snapshot, $3::int[])`,
+		strconv.AppendInt(nil, s.from.Term, 10), nullable(s.from.Snapshot), s.extra.tabs().literal())
+	if err != nil {
+		return err
+	}
+	if list := names[0][0]; list != nil {
+		err := s.c.exec(ctx, begin+"; SET LOCAL lock_timeout = '300ms'; LOCK TABLE "+string(list)+" IN ACCESS SHARE MODE; SET LOCAL lock_timeout = '10s'")
+		if err == nil {
+			return nil
+		}
+		switch sqlState(err) {
+		case "55P03", "42501", "42P01": // busy, not permitted, dropped
+		default:
+			return err
+		}
+		if err := s.c.exec(ctx, "ROLLBACK"); err != nil {
+			return err
+		}
+	}
+	return s.c.exec(ctx, begin+"; SET LOCAL lock_timeout = '10s'")
+}
+
+// tabs are the tables the extras are about.
+func (x *extras) tabs() tabSet {
+	out := tabSet{}
+	if x == nil {
+		return out
+	}
+	for _, of := range []map[int][]byte{x.keys, x.plus, x.minus} {
+		for tab := range of {
+			out[tab] = true
+		}
+	}
+	for tab := range x.whole {
+		out[tab] = true
+	}
+	return out
 }
 
 func (s *streamer) pieces(ctx context.Context, floor uint64, sequences bool) (*batch, error) {
@@ -85,7 +141,7 @@ func (s *streamer) pieces(ctx context.Context, floor uint64, sequences bool) (*b
 			return nil, err
 		}
 	}
-	if _, err := s.c.call(ctx, `SELECT pgdist.unchanged()`); err != nil {
+	if _, err := s.c.call(ctx, `SELECT pgdist.unchanged($1::int[])`, s.read.literal()); err != nil {
 		return nil, err
 	}
 	for _, o := range b.ops {
@@ -165,6 +221,7 @@ func (s *streamer) deletes(ctx context.Context, tables map[int]table, whole map[
 
 func (s *streamer) rows(ctx context.Context, tables map[int]table, whole map[int]bool) error {
 	return s.keys(ctx, tables, whole, func(tab int, keys []byte) error {
+		s.read[tab] = true
 		r, err := s.c.call(ctx, fmt.Sprintf(`SELECT x.pgdist_dels, x.pgdist_rows FROM pgdist.r_%d($1) x`, tab), keys)
 		if err != nil {
 			return err
@@ -185,6 +242,7 @@ func (s *streamer) copies(ctx context.Context, tables map[int]table, whole map[i
 		if _, ok := tables[tab]; !ok {
 			continue
 		}
+		s.read[tab] = true
 		var lit []byte
 		n := 0
 		send := func() error {

@@ -50,7 +50,7 @@ func stream(ctx context.Context, j streamJob) (*batch, map[health.MemberID]error
 		runners[i] = r
 		wg.Go(func() { r.apply(ctx, j) })
 	}
-	st := &streamer{c: j.leader, from: j.from, chunk: j.chunk, extra: j.extra, emit: func(o op) error {
+	st := &streamer{read: tabSet{}, c: j.leader, from: j.from, chunk: j.chunk, extra: j.extra, emit: func(o op) error {
 		if j.progress != nil {
 			j.progress(len(o.v))
 		}

@@ -120,7 +120,7 @@ func (c *client) report(name string, m mode, err error, provoked ...string) bool
 	lost := disconnect(err)
 	switch {
 	case matches(code, provoked), matches(code, c.opts.Allowed):
-	case m == explicit && matches(code, explicitAllowed):
+	case m != single && matches(code, explicitAllowed): // whoever has the connection itself runs things again himself
 	case lost && (m == raw || c.opts.AllowDisconnects):
 	default:
 		c.h.violate(&Violation{Kind: UnexpectedError, Client: c.id, Op: name, Detail: "SQLSTATE " + what, Err: err})

@@ -175,13 +175,21 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     SELECT t.id, t.keyed, t.upsert FROM pgdist.tables t
 $$;
 
--- unchanged raises PD003 if a table was rewritten since this transaction's
--- snapshot; the transaction's locks keep it so until its end.
-CREATE FUNCTION pgdist.unchanged() RETURNS void
+-- unchanged raises PD003 if one of the tables was rewritten since this
+-- transaction's snapshot; the locks of having read them keep it so until its end.
+CREATE FUNCTION pgdist.unchanged(ids int[]) RETURNS void
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF EXISTS (SELECT 1 FROM pgdist.tables t, unnest(t.files) f JOIN pg_class c ON c.oid = f
-                WHERE c.relfilenode IS DISTINCT FROM pg_relation_filenode(c.oid)) THEN
+                WHERE t.id = ANY (ids) AND c.relfilenode IS DISTINCT FROM pg_relation_filenode(c.oid)) THEN
         RAISE EXCEPTION 'a table was rewritten after the batch''s snapshot' USING ERRCODE = 'PD003';
     END IF;
 END $$;
+
+-- reads names the tables that a batch from this place will read, for the caller
+-- to lock before it takes its snapshot: then nothing rewrites them in between.
+CREATE FUNCTION pgdist.reads(pterm bigint, psnap pg_snapshot, more int[]) RETURNS text
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT string_agg(format('%I.%I', t.nsp, t.rel), ', ' ORDER BY t.id) FROM pgdist.tables t
+     WHERE t.id = ANY (more) OR t.id IN (SELECT j.tab FROM pgdist.fresh(pterm, psnap) j)
+$$;
