@@ -104,8 +104,15 @@ func (c *Conn) query(ctx context.Context, lease *engine.Lease, query string, arg
 		if lease.BufferRows() {
 			return c.bufferRows(ctx, lease, got)
 		}
-		if err = lease.Delivered(ctx); err == nil {
-			return &rows{ctx: ctx, lease: lease, server: got.(serverRows)}, false, nil
+		r := &rows{ctx: ctx, lease: lease, server: got.(serverRows)}
+		if lease.Repeatable() {
+			err = r.lookAhead()
+		}
+		if err == nil {
+			err = lease.Delivered(ctx)
+		}
+		if err == nil {
+			return r, false, nil
 		}
 		err = errors.Join(err, got.Close())
 	}

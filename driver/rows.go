@@ -33,6 +33,48 @@ type rows struct {
 	server serverRows
 	row    int64
 	over   bool
+	ahead  ahead
+}
+
+// ahead are rows read before the client asked for any: while nothing has been
+// delivered, a read can be run again on another server unseen. Small results are
+// thus either complete or not begun.
+type ahead struct {
+	few    [6]driver.Value // most reads yield one row of a few columns
+	values []driver.Value  // row after row
+	ended  bool            // the server has said that there are no more
+}
+
+// What is read ahead at most.
+const (
+	aheadRows  = 32
+	aheadBytes = 16 << 10
+)
+
+// lookAhead reads the first rows. Its error is the server's.
+func (r *rows) lookAhead() error {
+	n := len(r.server.Columns())
+	if n == 0 {
+		return nil
+	}
+	a := &r.ahead
+	a.values = a.few[:0]
+	for row, size := 0, 0; row < aheadRows && size < aheadBytes; row++ {
+		at := len(a.values)
+		a.values = append(a.values, make([]driver.Value, n)...)
+		err := r.server.Next(a.values[at:])
+		if err == io.EOF {
+			a.values, a.ended = a.values[:at], true
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		for _, v := range a.values[at:] {
+			size += sizeOf(v)
+		}
+	}
+	return nil
 }
 
 func (r *rows) Columns() []string { return r.server.Columns() }
@@ -50,10 +92,18 @@ func (r *rows) Next(dest []driver.Value) error {
 	if r.over {
 		return io.EOF
 	}
+	if len(r.ahead.values) > 0 {
+		n := copy(dest, r.ahead.values)
+		r.ahead.values = r.ahead.values[n:]
+		return nil
+	}
 	r.row++
-	r.lease.Waiting(r.row)
-	err := r.server.Next(dest)
-	r.lease.Waiting(0)
+	var err error = io.EOF
+	if !r.ahead.ended {
+		r.lease.Waiting(r.row)
+		err = r.server.Next(dest)
+		r.lease.Waiting(0)
+	}
 	if err == nil {
 		return nil
 	}

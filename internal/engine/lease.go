@@ -27,6 +27,10 @@ type Lease struct {
 // Conn is the connection to run the statement on.
 func (l *Lease) Conn() ServerConn { return l.c.ServerConn }
 
+// Repeatable tells whether the statement can be run again elsewhere as long as
+// none of its rows was delivered.
+func (l *Lease) Repeatable() bool { return !l.inTx && l.c.purpose == readOnly }
+
 // BufferRows tells whether the statement's rows must be kept back, up to
 // Config.ResultBuffer bytes, until Done has acknowledged the write.
 func (l *Lease) BufferRows() bool {

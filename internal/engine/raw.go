@@ -105,7 +105,10 @@ func (s *Session) settleRaw(ctx context.Context) error {
 	}
 	s.tx = transaction{}
 	closed := s.held.c.PgConn().IsClosed()
-	err := s.acknowledge(ctx, &t)
+	var err error
+	if _, held := s.held.c.ServerConn.(holder); !held || closed {
+		err = s.acknowledge(ctx, &t)
+	} // else every command was acknowledged before the client heard of its end
 	if closed {
 		s.pins = 0
 		s.dropHeld()
