@@ -54,8 +54,13 @@ func (c *Conn) call(ctx context.Context, query string) engine.Call {
 // ExecContext runs a statement, or several if there are no arguments, and
 // returns once every in-sync database has what it wrote.
 func (c *Conn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
+	query, args, err := numbered(ctx, query, args)
+	if err != nil {
+		return nil, err
+	}
 	call := c.call(ctx, query)
-	if len(args) == 0 && engine.Runs(call.Verdict) {
+	bind(&call, args)
+	if len(args) == options(args) && engine.Runs(call.Verdict) {
 		tag, err := c.s.Exec(ctx, call)
 		if err != nil {
 			return nil, outward(err)
@@ -78,8 +83,13 @@ func (c *Conn) ExecContext(ctx context.Context, query string, args []driver.Name
 // QueryContext runs one statement. The rows of a write are handed out once every
 // in-sync database has it; of a result above Config.ResultBuffer, the end is.
 func (c *Conn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
+	query, args, err := numbered(ctx, query, args)
+	if err != nil {
+		return nil, err
+	}
 	call := c.call(ctx, query)
-	if len(args) == 0 && len(call.Verdict.Statements) == 1 && engine.Runs(call.Verdict) {
+	bind(&call, args)
+	if len(args) == options(args) && len(call.Verdict.Statements) == 1 && engine.Runs(call.Verdict) {
 		if _, err := c.s.Exec(ctx, call); err != nil {
 			return nil, outward(err)
 		}

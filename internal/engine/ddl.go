@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -23,8 +24,8 @@ func (s *Session) define(ctx context.Context, c *conn, st *classify.Statement, t
 		return "", err
 	}
 	if locked {
-		if err := s.e.mirror.Flush(ctx); err != nil {
-			return "", &Error{Op: "bring the followers up to date before DDL", Err: err, Hint: "nothing was changed: run it again"}
+		if err := s.catchUp(ctx); err != nil {
+			return "", err
 		}
 	}
 	if st.Tag == "TRUNCATE TABLE" { // captured by its own trigger
@@ -38,6 +39,20 @@ func (s *Session) define(ctx context.Context, c *conn, st *classify.Statement, t
 		return "", err
 	}
 	return tag, announce(ctx, c, "")
+}
+
+// catchUp brings the followers up to date within the transaction that is about
+// to run DDL. Sequences are left to its COMMIT: reading all of them would wait
+// for those that this transaction has dropped, and so for itself.
+func (s *Session) catchUp(ctx context.Context) error {
+	err := s.e.mirror.Ack(ctx, s.held.view.Term, Change{})
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, ErrTermOver):
+		return ErrNotSent // the transaction is lost with its leader
+	}
+	return &Error{Op: "bring the followers up to date before DDL", Err: err, Hint: "nothing was changed: run it again"}
 }
 
 // announce tells the event trigger which statement comes next; what is not

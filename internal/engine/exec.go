@@ -41,16 +41,14 @@ func (s *Session) Exec(ctx context.Context, call Call) (tag string, err error) {
 	if call.Verdict.Class == classify.Refused {
 		return "", refusal(call.Verdict)
 	}
-	s.try = attempts{}
-	for {
+	for range maxLost + 1 {
+		s.try = attempts{}
 		tag, err = s.execAll(ctx, call)
 		if !errors.Is(err, errRolledBack) {
 			return tag, err
 		}
-		if s.try.lost++; s.try.lost > maxLost {
-			return "", errLeaderChanged()
-		}
 	}
+	return "", errLeaderChanged()
 }
 
 // execAll runs the statements of a call once. errRolledBack means that nothing

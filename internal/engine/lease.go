@@ -58,6 +58,9 @@ func (l *Lease) judge() error {
 		}
 	}
 	for i := range v.Statements {
+		if err := l.call.boundSettings(&v.Statements[i]); err != nil {
+			return err
+		}
 		l.sit.traits(&v.Statements[i], len(v.Statements))
 	}
 	if l.sit.movable && (l.sit.tx == txPending || l.sit.tx == txReading) {

@@ -12,6 +12,9 @@ type Call struct {
 	SQL     string
 	Verdict *classify.Verdict
 	Route   Route
+	// Param returns the text of the bound parameter with that number ($1 is 1),
+	// false if that is not known. nil if nothing is bound.
+	Param func(n int) (string, bool)
 }
 
 // Session is one client's session. It is used by one goroutine at a time.

@@ -154,6 +154,39 @@ func opaqueConfig(st *classify.Statement) bool {
 	return false
 }
 
+// boundSettings refuses a set_config whose bound parameter's name names what must
+// not be changed, or cannot be read.
+func (c *Call) boundSettings(st *classify.Statement) error {
+	if st.Prepared != nil && st.Prepared.Inner != nil { // what EXECUTE will bind is not known
+		return (&Call{}).boundSettings(st.Prepared.Inner)
+	}
+	for i := range st.Sets {
+		set := &st.Sets[i]
+		if set.Kind != classify.SetConfig || set.NameParam == 0 {
+			continue
+		}
+		name, known := c.param(set.NameParam)
+		if !known {
+			return errRefused("set_config is not given the name of its parameter as a string", "Bind the name as text, or write it in the statement.")
+		}
+		value := set.Value
+		if set.ValueParam > 0 {
+			value, _ = c.param(set.ValueParam)
+		}
+		if r := classify.RefusedSetting(name, value); r != nil {
+			return errRefused(r.Message, r.Hint)
+		}
+	}
+	return nil
+}
+
+func (c *Call) param(n int) (string, bool) {
+	if c.Param == nil {
+		return "", false
+	}
+	return c.Param(n)
+}
+
 // afterConfig is after for calls of set_config: what they set is read back.
 func (s *settings) afterConfig(ctx context.Context, c *conn, st *classify.Statement) (*settings, error) {
 	for _, set := range st.Sets {

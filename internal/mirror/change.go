@@ -72,7 +72,7 @@ func (s *Set) propose(ctx context.Context, epoch int64, in health.Intent, with f
 	if higher > epoch {
 		return higher, nil
 	}
-	next, err := health.Next(epoch, given, in)
+	next, err := s.next(epoch, given, answers, in)
 	if err != nil {
 		if errors.Is(err, health.ErrNoQuorum) {
 			err = &Error{Op: "change the view", Err: errors.Join(append([]error{ErrNoMajority}, errs...)...),
@@ -86,6 +86,50 @@ func (s *Set) propose(ctx context.Context, epoch int64, in health.Intent, with f
 		}
 	}
 	return 0, s.install(ctx, next, answers)
+}
+
+// next is health.Next, and what only positions can tell at an election: the most
+// advanced takes office (snapshots of one leader lie on a chain), and whoever
+// has what the new leader lacks, the old leader with its tail first of all, is
+// not in sync until that is undone.
+func (s *Set) next(epoch int64, given []health.Promise, answers []answer, in health.Intent) (*health.View, error) {
+	next, err := health.Next(epoch, given, in)
+	if err != nil || next.Term != epoch {
+		return next, err
+	}
+	places := map[health.MemberID]Place{}
+	for _, a := range answers {
+		if a.err == nil && a.p.Given {
+			places[a.m.id] = a.p.place()
+		}
+	}
+	best := next.Leader
+	for _, id := range next.InSync {
+		if id == s.cur.Leader || in.Leader != 0 {
+			continue // it comes last, or another was wished for
+		}
+		if ahead, err := places[best].within(places[id]); err != nil {
+			return nil, err
+		} else if ahead && places[best] != places[id] {
+			best = id
+		}
+	}
+	if best != next.Leader {
+		in.Leader = best
+		if next, err = health.Next(epoch, given, in); err != nil {
+			return nil, err
+		}
+	}
+	var fit []health.MemberID
+	for _, id := range next.InSync {
+		if ok, err := places[id].within(places[next.Leader]); err != nil {
+			return nil, err
+		} else if ok {
+			fit = append(fit, id)
+		}
+	}
+	next.InSync = fit
+	return next, nil
 }
 
 // refusedAt is the epoch a member that refused has promised already.

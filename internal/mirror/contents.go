@@ -68,10 +68,6 @@ UNION ALL SELECT 'extension ' || extname, md5(extversion) FROM pg_extension`
 // contents reads all digests in c's transaction. only limits tables by name; nil is all.
 func contents(ctx context.Context, c *conn, progress func(table string, rows int64)) (*Contents, error) {
 	out := &Contents{Tables: map[string]TableSum{}, Sequences: map[string]string{}, Schema: map[string]string{}}
-	// Names come out qualified whatever the role's search_path.
-	if _, err := c.call(ctx, `SELECT set_config('search_path', 'pg_catalog', false)`); err != nil {
-		return nil, err
-	}
 	tables, err := c.call(ctx, tablesSQL)
 	if err != nil {
 		return nil, err

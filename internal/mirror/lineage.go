@@ -80,20 +80,24 @@ func complete(whose string, floor, from Place) error {
 // tail reads what the member wrote beyond the place from which the set went on
 // without it.
 func (c *catchUp) tail(ctx context.Context, from Place) (*extras, error) {
-	rows, err := c.mine.call(ctx, `SELECT op, tab, keys FROM pgdist.tail($1::bigint, $2::pg_snapshot)`, strconv.AppendInt(nil, from.Term, 10), nullable(from.Snapshot))
+	rows, err := c.mine.call(ctx, `SELECT op, tab, gen, keys FROM pgdist.tail($1::bigint, $2::pg_snapshot)`, strconv.AppendInt(nil, from.Term, 10), nullable(from.Snapshot))
 	if err != nil {
 		return nil, c.m.fail("read its tail", err)
 	}
-	x := &extras{keys: map[int][]byte{}, plus: map[int][]byte{}, minus: map[int][]byte{}, whole: map[int]bool{}}
+	x := &extras{keys: map[int][]byte{}, plus: map[int][]byte{}, minus: map[int][]byte{}, whole: map[int]bool{}, gens: map[int]int{}}
 	for _, r := range rows {
-		tab := number(r[1])
+		tab, gen := number(r[1]), number(r[2])
+		if had, ok := x.gens[tab]; ok && had != gen && r[0][0] != 'd' {
+			x.whole[tab] = true // of two shapes
+		}
+		x.gens[tab] = gen
 		switch r[0][0] {
 		case 'k':
-			x.keys[tab] = r[2]
+			x.keys[tab] = r[3]
 		case '+':
-			x.minus[tab] = r[2]
+			x.minus[tab] = r[3]
 		case '-':
-			x.plus[tab] = r[2]
+			x.plus[tab] = r[3]
 		case 'd':
 			return nil, fmt.Errorf("%w: it changed the schema in a transaction that the set never had", ErrPlaceLost)
 		default:

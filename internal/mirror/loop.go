@@ -42,11 +42,44 @@ func (s *Set) loop(ctx context.Context) {
 			s.inviteBack(ctx)
 			s.prune(ctx)
 		}
+		if !idle {
+			s.gather(ctx)
+		}
 		if ws := s.take(); len(ws) > 0 || time.Since(flushed) > s.cfg.FlushInterval {
 			s.serve(ctx, ws)
 			flushed = time.Now()
 		}
 	}
+}
+
+// gatherMost bounds how long a flush is put off for more commits to share it.
+const gatherMost = 2 * time.Millisecond
+
+// gather waits a little for commits that are about to come, if the last flush
+// served several: what a flush costs does not grow much with what it carries,
+// and under load that cost is what everybody waits for. A lone writer never
+// waits here.
+func (s *Set) gather(ctx context.Context) {
+	if s.group < 3 {
+		return
+	}
+	t := time.NewTimer(min(s.took/2, gatherMost))
+	defer t.Stop()
+	for s.pending() < s.group {
+		select {
+		case <-s.wake:
+		case <-t.C:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (s *Set) pending() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.waiting)
 }
 
 // take removes the waiters that a flush beginning now will serve.
@@ -74,6 +107,10 @@ func (s *Set) giveBack(ws []*waiter) {
 // serve flushes once and answers the waiters.
 func (s *Set) serve(ctx context.Context, ws []*waiter) {
 	seqs := slices.ContainsFunc(ws, func(w *waiter) bool { return w.seqs })
+	began := time.Now()
+	// What is hoped for next time: as many as now, and a little more.
+	s.group = max(len(ws)+len(ws)/4, s.group*7/8)
+	defer func() { s.took = time.Since(began) }()
 	if err := s.round(ctx, seqs); err != nil {
 		s.giveBack(ws)
 		s.trouble(ctx, err)
@@ -96,6 +133,10 @@ func (s *Set) round(ctx context.Context, seqs bool) error {
 		failed, err := s.flushInSync(ctx, seqs)
 		if err == nil && len(failed) == 0 {
 			s.terms = nil
+			s.strikes = 0
+			for _, m := range s.members {
+				m.strikes = 0
+			}
 			if s.view.Load() != s.cur {
 				s.publish()
 			}
@@ -222,6 +263,10 @@ func (s *Set) leaderFailed(ctx context.Context, cause error) error {
 	s.gateC = nil
 	if errors.Is(cause, errNewerEpoch) {
 		return s.reload(ctx)
+	}
+	if state := sqlState(cause); state != "" && state != "57P01" && health.ClassifyOwn(cause) != health.Failure {
+		// It works, and refuses what is asked of it: another leader would, too.
+		return &Error{Op: "read a batch", Member: s.cur.Leader, Host: s.hostOf(s.cur.Leader), Err: cause, Hint: "writes cannot be acknowledged until this is mended"}
 	}
 	if s.downErr(s.cur.Leader) == nil && !errors.Is(cause, errLeaderLost) && s.leaderAnswers(ctx) {
 		s.strikes++

@@ -10,6 +10,9 @@ import (
 	"github.com/pgdist/pgdist/health"
 )
 
+// errPruned: the journal no longer reaches back to the transaction.
+var errPruned = errors.New("the journal was pruned since; whether the transaction was committed must be seen from the data")
+
 // Attempt identifies the last transaction of a lost connection to a leader.
 type Attempt struct {
 	Conn    string // the connection's setting pgdist.conn
@@ -33,8 +36,8 @@ func (s *Set) Resolve(ctx context.Context, a Attempt) (committed bool, err error
 		if err == nil {
 			return committed, nil
 		}
-		if errors.Is(err, ErrClosed) {
-			return false, err
+		if errors.Is(err, ErrClosed) || errors.Is(err, errPruned) {
+			return false, errors.Join(ErrOutcomeUnknown, err)
 		}
 		if !errors.Is(err, ErrTermOver) {
 			last = err
@@ -74,6 +77,9 @@ func (s *Set) decide(ctx context.Context, v *health.View, a Attempt) (bool, erro
 	}
 	if !h.Leads || !h.Booted || h.Office != v.Term {
 		return false, ErrTermOver
+	}
+	if ok, err := h.floor().within(a.Since); err != nil || !ok {
+		return false, m.fail("look for the transaction", errors.Join(errPruned, err))
 	}
 	got, err := c.one(ask, `SELECT pgdist.wrote($1, $2::bigint, $3::pg_snapshot)`, text(a.Conn), strconv.AppendInt(nil, a.Since.Term, 10), nullable(a.Since.Snapshot))
 	return got == "t", m.fail("look for the transaction", err)

@@ -47,7 +47,9 @@ type Set struct {
 	leaderC *conn        // reads batches
 	gateC   *conn        // forces WAL to disk
 	pruned  time.Time
-	strikes int // repetitions of the same work in a row
+	strikes int           // repetitions of the same work in a row
+	group   int           // how many commits are hoped to share the next flush
+	took    time.Duration // by the last flush
 
 	lastErr atomic.Pointer[error] // why writes are not acknowledged, if they are not
 }

@@ -15,6 +15,7 @@ type extras struct {
 	plus  map[int][]byte // images to put back (the member's tail deleted them)
 	minus map[int][]byte // images to take away (the member's tail added them)
 	whole map[int]bool   // tables to copy whole
+	gens  map[int]int    // the generation of each table that these were journaled under
 }
 
 // streamer reads one batch in pieces and hands them to emit, in the order they
@@ -136,6 +137,13 @@ func (s *streamer) pieces(ctx context.Context, floor uint64, sequences bool) (*b
 	if err != nil {
 		return nil, err
 	}
+	if s.extra != nil {
+		for tab, gen := range s.extra.gens {
+			if t, ok := tables[tab]; ok && t.gen != gen {
+				whole[tab] = true // keys of a shape that the table has no more
+			}
+		}
+	}
 	for _, step := range []func(context.Context, map[int]table, map[int]bool) error{s.empties, s.deletes, s.copies, s.rows, s.images, s.journal} {
 		if err := step(ctx, tables, whole); err != nil {
 			return nil, err
@@ -157,16 +165,17 @@ func (s *streamer) pieces(ctx context.Context, floor uint64, sequences bool) (*b
 // table is what reading needs to know of a mirrored table.
 type table struct {
 	keyed, upsert bool
+	gen           int
 }
 
 func (s *streamer) tables(ctx context.Context) (map[int]table, error) {
-	rows, err := s.c.call(ctx, `SELECT id, keyed, upsert FROM pgdist.known()`)
+	rows, err := s.c.call(ctx, `SELECT id, keyed, upsert, gen FROM pgdist.known()`)
 	if err != nil {
 		return nil, err
 	}
 	out := make(map[int]table, len(rows))
 	for _, r := range rows {
-		out[number(r[0])] = table{keyed: r[1][0] == 't', upsert: r[2][0] == 't'}
+		out[number(r[0])] = table{keyed: r[1][0] == 't', upsert: r[2][0] == 't', gen: number(r[3])}
 	}
 	return out, nil
 }

@@ -22,15 +22,6 @@ BEGIN
     END IF;
 END $$;
 
--- columns_out is the expression for a row's text with the columns in the root's
--- order. Output functions only, never a cast: a cast may be the table owner's.
-CREATE FUNCTION pgdist.row_text(rel oid, alias text) RETURNS text
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT 'pg_catalog.textin(pg_catalog.record_out(ROW(' ||
-           coalesce(string_agg(alias || '.' || quote_ident(attname), ', ' ORDER BY attnum), '') || ')))'
-      FROM pg_attribute WHERE attrelid = rel AND attnum > 0 AND NOT attisdropped
-$$;
-
 -- base_type follows domains down to the type they are made of.
 CREATE FUNCTION pgdist.base_type(t oid) RETURNS oid
 LANGUAGE plpgsql STABLE AS $$
@@ -42,6 +33,17 @@ BEGIN
         b := up;
     END LOOP;
 END $$;
+
+-- row_text is the expression for a row's text with the columns in the root's
+-- order. Output functions only, never a cast: a cast may be the table owner's.
+CREATE FUNCTION pgdist.row_text(rel oid, alias text) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT 'pg_catalog.textin(pg_catalog.record_out(ROW(' ||
+           coalesce(string_agg(alias || '.' || quote_ident(attname) ||
+               -- xml_out drops the declaration; the text below it has it.
+               CASE WHEN pgdist.base_type(atttypid) = 'xml'::regtype THEN '::pg_catalog.xml::pg_catalog.text' ELSE '' END, ', ' ORDER BY attnum), '') || ')))'
+      FROM pg_attribute WHERE attrelid = rel AND attnum > 0 AND NOT attisdropped
+$$;
 
 CREATE FUNCTION pgdist.type_name(t oid) RETURNS text
 LANGUAGE plpgsql STABLE AS $$
@@ -61,7 +63,8 @@ $$;
 CREATE FUNCTION pgdist.exact_type(t oid, coll oid) RETURNS boolean
 LANGUAGE plpgsql STABLE AS $$
 BEGIN
-    IF t = ANY ('{bool,int2,int4,int8,uuid,oid,date,timestamp,timestamptz,bytea,"char"}'::regtype[]::oid[]) THEN RETURN true; END IF;
+    -- (In an array literal "char" would be char, that is bpchar.)
+    IF t = ANY ('{bool,int2,int4,int8,uuid,oid,date,timestamp,timestamptz,bytea}'::regtype[]::oid[]) OR t = '"char"'::regtype THEN RETURN true; END IF;
     RETURN t = ANY ('{text,varchar,name}'::regtype[]::oid[])
        AND NOT EXISTS (SELECT 1 FROM pg_collation c WHERE c.oid = coll AND NOT c.collisdeterministic);
 END $$;

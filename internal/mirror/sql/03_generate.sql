@@ -28,25 +28,29 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 $$;
 
 -- A table's generated functions: c_N captures, r_N reads rows by key, a_N puts
--- rows in place. The last two belong to the table's owner: domains, checks,
--- index expressions and generated columns run users' code.
+-- rows in place, w_N empties, x_N reads whole. All but the first belong to the
+-- table's owner: domains, checks, index expressions and generated columns run
+-- users' code. Names of any bytes go into them: bodies are quoted by a tag that
+-- cannot be guessed, parameters are $1 and $2, and a name that means two things
+-- means the column.
 CREATE FUNCTION pgdist.generate(root oid, id int, gen int, byrow boolean, upsert boolean) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $body$
 DECLARE
     idx oid := pgdist.key_index(root);
+    tag text := '$pgdist' || md5(gen_random_uuid()::text) || '$';
     tab text; owner name; onl text; sets text := ''; arms text; cols text; vals text; upd text; hasid boolean;
-    knew text; kold text; src text; per int := 1000; img text; dummy text;
+    knew text; kold text; src text; per int := 1000; img text; ins text; fn text;
+    -- Text must not depend on a session's settings.
+    pins text := ' SET DateStyle = ''ISO, YMD'' SET IntervalStyle = postgres SET extra_float_digits = 1 SET bytea_output = hex'
+              || ' SET TimeZone = UTC SET lc_monetary = ''C'' SET xmloption = content SET quote_all_identifiers = off';
 BEGIN
     SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname), pg_get_userbyid(c.relowner),
            CASE WHEN c.relkind = 'p' THEN '' ELSE 'ONLY ' END
       INTO tab, owner, onl FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = root;
-
-    -- Text must not depend on the client's settings.
     IF idx IS NULL OR EXISTS (SELECT 1 FROM pgdist.key_columns(idx) k WHERE NOT pgdist.plain_type(k.typ)) THEN
-        sets := ' SET DateStyle = ''ISO, YMD'' SET IntervalStyle = postgres SET extra_float_digits = 1 SET bytea_output = hex'
-             || ' SET TimeZone = UTC SET lc_monetary = ''C'' SET xmloption = content';
+        sets := pins;
     END IF;
-
+    img := pgdist.row_text(root, 't');
     IF idx IS NOT NULL THEN
         knew := pgdist.key_text(idx, CASE WHEN byrow THEN 'NEW' ELSE 'n' END);
         kold := pgdist.key_text(idx, CASE WHEN byrow THEN 'OLD' ELSE 'o' END);
@@ -56,7 +60,8 @@ BEGIN
         per := 200;
     END IF;
 
-    -- c_N
+    -- c_N. For keys a further entry may repeat the first one's (shipping a key
+    -- twice is harmless, and a UNION has no order to continue from); images must not.
     IF byrow AND idx IS NOT NULL THEN
         arms := format($f$ IF TG_OP = 'INSERT' THEN %s ELSIF TG_OP = 'DELETE' THEN %s ELSE %s END IF;$f$,
             pgdist.capture_arm(id, gen, 'k', 'SELECT ' || knew || ' AS k', 'SELECT 1', 2, true),
@@ -77,117 +82,103 @@ BEGIN
             pgdist.capture_arm(id, gen, '-', 'SELECT ' || kold || ' AS k FROM pgdist_old o', 'SELECT 1 FROM pgdist_old', per, false),
             pgdist.capture_arm(id, gen, '+', 'SELECT ' || knew || ' AS k FROM pgdist_new n', 'SELECT 1 FROM pgdist_new', per, false));
     END IF;
-    -- For keys a further entry may repeat the first one's (shipping a key twice
-    -- is harmless, and a UNION has no order to continue from); images must not.
-    EXECUTE format($f$CREATE OR REPLACE FUNCTION pgdist.c_%s() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
-        SET search_path = pg_catalog, pg_temp%s AS $pgdist$
+    -- A leaf of a tree without a key that is emptied: which images were its own
+    -- cannot be told, so the tree is copied.
+    ins := replace(pgdist.capture_insert(id, gen, 't', 'SELECT ARRAY[format(''%I.%I'', TG_TABLE_SCHEMA, TG_TABLE_NAME)] AS keys'),
+        '''t'', current_setting', CASE WHEN idx IS NULL THEN format('CASE WHEN TG_RELID = %s THEN ''t'' ELSE ''c'' END::"char"', root) ELSE '''t''' END || ', current_setting');
+    EXECUTE format('CREATE OR REPLACE FUNCTION pgdist.c_%s() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp', id)
+        || sets || ' AS ' || tag || $f$
+        #variable_conflict use_column
         DECLARE pgdist_n int;
         BEGIN
             IF TG_OP = 'TRUNCATE' THEN
-                %s RETURNING 1 INTO pgdist_n;
+                $f$ || ins || $f$ RETURNING 1 INTO pgdist_n;
                 IF pgdist_n IS NULL THEN PERFORM pgdist.refuse(); END IF;
                 RETURN NULL;
             END IF;
-            %s
+            $f$ || arms || $f$
             RETURN NULL;
-        END $pgdist$$f$, id, sets,
-        replace(pgdist.capture_insert(id, gen, 't', 'SELECT ARRAY[format(''%I.%I'', TG_TABLE_SCHEMA, TG_TABLE_NAME)] AS keys'),
-                '''t'', current_setting', CASE WHEN idx IS NULL THEN format('CASE WHEN TG_RELID = %s THEN ''t'' ELSE ''c'' END::"char"', root)
-                                               ELSE '''t''' END || ', current_setting'),
-        arms);
+        END $f$ || tag;
 
     -- Column lists.
     SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum), string_agg('(x.r).' || quote_ident(attname), ', ' ORDER BY attnum),
            bool_or(attidentity <> '')
       INTO cols, vals, hasid
       FROM pg_attribute WHERE attrelid = root AND attnum > 0 AND NOT attisdropped AND attgenerated = '';
-    img := pgdist.row_text(root, 't');
-    src := format('(SELECT v::%s AS r FROM pg_catalog.unnest(pgdist_rows) v OFFSET 0) x', tab);
+    src := format('(SELECT v::%s AS r FROM pg_catalog.unnest($2) v OFFSET 0) x', tab);
+    ins := 'INSERT INTO ' || tab || ' AS pgdist_t' || coalesce(' (' || cols || ')', '') || CASE WHEN hasid THEN ' OVERRIDING SYSTEM VALUE' ELSE '' END
+        || ' SELECT ' || coalesce(vals, '') || ' FROM ' || src;
 
     IF idx IS NOT NULL THEN
-        EXECUTE format($f$CREATE OR REPLACE FUNCTION pgdist.r_%s(pgdist_keys text[], OUT pgdist_dels text[], OUT pgdist_rows text[])
-            LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET row_security = off AS $pgdist$
-            BEGIN %s END $pgdist$$f$, id,
-            CASE WHEN upsert THEN format(
-                $q$SELECT array_agg(q.k) FILTER (WHERE t.ctid IS NULL), array_agg(%s) FILTER (WHERE t.ctid IS NOT NULL)
-                     INTO pgdist_dels, pgdist_rows FROM unnest(pgdist_keys) q(k) LEFT JOIN %s%s t ON %s;$q$,
-                img, onl, tab, pgdist.key_match(idx, 't', 'q.k'))
-            ELSE format(
-                $q$pgdist_dels := pgdist_keys;
-                   SELECT array_agg(DISTINCT (%s)) INTO pgdist_rows FROM unnest(pgdist_keys) q(k) JOIN %s%s t ON %s;$q$,
-                img, onl, tab, pgdist.key_match(idx, 't', 'q.k')) END);
+        EXECUTE format('CREATE OR REPLACE FUNCTION pgdist.r_%s(text[], OUT pgdist_dels text[], OUT pgdist_rows text[]) LANGUAGE plpgsql STABLE SECURITY DEFINER', id)
+            || ' SET search_path = "$user", public AS ' || tag || '
+            #variable_conflict use_column
+            BEGIN '
+            || CASE WHEN upsert THEN
+                   'SELECT pg_catalog.array_agg(q.k) FILTER (WHERE t.ctid IS NULL), pg_catalog.array_agg(' || img || ') FILTER (WHERE t.ctid IS NOT NULL)
+                      INTO pgdist_dels, pgdist_rows FROM pg_catalog.unnest($1) q(k) LEFT JOIN ' || onl || tab || ' t ON ' || pgdist.key_match(idx, 't', 'q.k') || ';'
+               ELSE
+                   'pgdist_dels := $1;
+                    SELECT pg_catalog.array_agg(DISTINCT (' || img || ')) INTO pgdist_rows FROM pg_catalog.unnest($1) q(k) JOIN ' || onl || tab || ' t ON ' || pgdist.key_match(idx, 't', 'q.k') || ';'
+               END || ' END ' || tag;
         IF upsert THEN
             SELECT string_agg(format('%I = EXCLUDED.%1$I', attname), ', ' ORDER BY attnum) INTO upd
               FROM pg_attribute a WHERE attrelid = root AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
                AND NOT EXISTS (SELECT 1 FROM pgdist.key_columns(idx) k WHERE k.col = a.attname);
+            ins := ins || format(' ON CONFLICT (%s) DO ', (SELECT string_agg(quote_ident(col), ', ' ORDER BY ord) FROM pgdist.key_columns(idx)))
+                || coalesce('UPDATE SET ' || upd, 'NOTHING');
         END IF;
-        EXECUTE format($f$CREATE OR REPLACE FUNCTION pgdist.a_%s(pgdist_dels text[], pgdist_rows text[]) RETURNS bigint
-            LANGUAGE plpgsql SECURITY DEFINER SET row_security = off AS $pgdist$
-            DECLARE pgdist_n bigint;
+        EXECUTE format('CREATE OR REPLACE FUNCTION pgdist.a_%s(text[], text[]) RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS ', id) || tag || '
+            #variable_conflict use_column
             BEGIN
-                IF pgdist_dels IS NOT NULL THEN
-                    DELETE FROM %s%s t USING pg_catalog.unnest(pgdist_dels) q(k) WHERE %s;
+                IF $1 IS NOT NULL THEN
+                    DELETE FROM ' || onl || tab || ' t USING pg_catalog.unnest($1) q(k) WHERE ' || pgdist.key_match(idx, 't', 'q.k') || ';
                 END IF;
-                IF pgdist_rows IS NOT NULL THEN
-                    INSERT INTO %s%s %s SELECT %s FROM %s%s;
-                    GET DIAGNOSTICS pgdist_n = ROW_COUNT;
+                IF $2 IS NOT NULL THEN
+                    ' || ins || ';
                 END IF;
-                RETURN pgdist_n;
-            END $pgdist$$f$, id, onl, tab, pgdist.key_match(idx, 't', 'q.k'),
-            tab, coalesce(' (' || cols || ')', ''), CASE WHEN hasid THEN 'OVERRIDING SYSTEM VALUE' ELSE '' END,
-            coalesce(vals, ''), src,
-            CASE WHEN NOT upsert THEN ''
-                 ELSE format(' ON CONFLICT (%s) DO ', (SELECT string_agg(quote_ident(col), ', ' ORDER BY ord) FROM pgdist.key_columns(idx)))
-                      || coalesce('UPDATE SET ' || upd, 'NOTHING') END);
+            END ' || tag;
     ELSE
+        -- y_N: every row's place and image, made exactly as capture makes images.
+        EXECUTE format('CREATE OR REPLACE FUNCTION pgdist.y_%s() RETURNS TABLE (o oid, c tid, img text) LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp', id)
+            || pins || ' AS ' || tag || '
+            #variable_conflict use_column
+            BEGIN RETURN QUERY SELECT t.tableoid, t.ctid, ' || img || ' FROM ' || onl || tab || ' t; END ' || tag;
         -- Copies of one row are told apart by place only; which of equal rows
         -- goes makes no difference.
-        EXECUTE format($f$CREATE OR REPLACE FUNCTION pgdist.a_%1$s(pgdist_dels text[], pgdist_rows text[]) RETURNS bigint
-            LANGUAGE plpgsql SECURITY DEFINER SET row_security = off AS $pgdist$
+        EXECUTE format('CREATE OR REPLACE FUNCTION pgdist.a_%s(text[], text[]) RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS ', id) || tag || '
+            #variable_conflict use_column
             DECLARE pgdist_n bigint;
             BEGIN
-                IF pgdist_dels IS NOT NULL THEN
-                    DELETE FROM %2$s%3$s d USING (
+                IF $1 IS NOT NULL THEN
+                    DELETE FROM ' || onl || tab || ' d USING (
                         SELECT z.o, z.c FROM (
-                            SELECT i.o, i.c, i.img, pg_catalog.row_number() OVER (PARTITION BY i.img) AS r
-                              FROM (SELECT t.tableoid AS o, t.ctid AS c, %4$s COLLATE "C" AS img FROM %2$s%3$s t OFFSET 0) i
-                             WHERE i.img IN (SELECT u.k COLLATE "C" FROM pg_catalog.unnest(pgdist_dels) u(k))) z
-                        JOIN (SELECT u.k COLLATE "C" AS k, pg_catalog.count(*) AS n FROM pg_catalog.unnest(pgdist_dels) u(k) GROUP BY 1) w
+                            SELECT i.o, i.c, i.img COLLATE "C" AS img, pg_catalog.row_number() OVER (PARTITION BY i.img COLLATE "C") AS r
+                              FROM pgdist.y_' || id || '() i
+                             WHERE i.img COLLATE "C" IN (SELECT u.k COLLATE "C" FROM pg_catalog.unnest($1) u(k))) z
+                        JOIN (SELECT u.k COLLATE "C" AS k, pg_catalog.count(*) AS n FROM pg_catalog.unnest($1) u(k) GROUP BY 1) w
                           ON w.k = z.img AND z.r <= w.n) v
                      WHERE d.ctid = v.c AND d.tableoid = v.o;
                     GET DIAGNOSTICS pgdist_n = ROW_COUNT;
-                    IF pgdist_n <> pg_catalog.cardinality(pgdist_dels) THEN
-                        RAISE EXCEPTION 'table %% lacks %% of %% rows the leader deleted', %6$L, pg_catalog.cardinality(pgdist_dels) - pgdist_n, pg_catalog.cardinality(pgdist_dels)
-                            USING ERRCODE = 'PD004';
+                    IF pgdist_n <> pg_catalog.cardinality($1) THEN
+                        RAISE EXCEPTION ''table % lacks % of % rows the leader deleted'', ' || quote_literal(tab) || ', pg_catalog.cardinality($1) - pgdist_n, pg_catalog.cardinality($1)
+                            USING ERRCODE = ''PD004'';
                     END IF;
                 END IF;
-                IF pgdist_rows IS NOT NULL THEN
-                    INSERT INTO %3$s%7$s %8$s SELECT %9$s FROM %5$s;
-                    GET DIAGNOSTICS pgdist_n = ROW_COUNT;
+                IF $2 IS NOT NULL THEN
+                    ' || ins || ';
                 END IF;
-                RETURN pgdist_n;
-            END $pgdist$$f$, id, onl, tab, img, src, tab, coalesce(' (' || cols || ')', ''),
-            CASE WHEN hasid THEN 'OVERRIDING SYSTEM VALUE' ELSE '' END, coalesce(vals, ''));
+            END ' || tag;
         EXECUTE format('DROP FUNCTION IF EXISTS pgdist.r_%s(text[])', id);
     END IF;
-
-    -- w_N empties the table: where its rows are to be copied whole.
-    EXECUTE format($f$CREATE OR REPLACE FUNCTION pgdist.w_%s() RETURNS void
-        LANGUAGE plpgsql SECURITY DEFINER SET row_security = off AS $pgdist$
-        BEGIN DELETE FROM %s%s; END $pgdist$$f$, id, onl, tab);
-    -- x_N reads the table whole, for the same purpose.
-    EXECUTE format($f$CREATE OR REPLACE FUNCTION pgdist.x_%s() RETURNS SETOF text
-        LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET row_security = off AS $pgdist$
-        SELECT %s FROM %s%s t $pgdist$$f$, id, img, onl, tab);
-
-    EXECUTE format('REVOKE ALL ON FUNCTION pgdist.c_%1$s(), pgdist.a_%1$s(text[], text[]), pgdist.w_%1$s(), pgdist.x_%1$s() FROM PUBLIC', id);
-    EXECUTE format('ALTER FUNCTION pgdist.a_%s(text[], text[]) OWNER TO %I', id, owner);
-    EXECUTE format('ALTER FUNCTION pgdist.w_%s() OWNER TO %I', id, owner);
-    EXECUTE format('ALTER FUNCTION pgdist.x_%s() OWNER TO %I', id, owner);
-    IF idx IS NOT NULL THEN
-        EXECUTE format('REVOKE ALL ON FUNCTION pgdist.r_%s(text[]) FROM PUBLIC', id);
-        EXECUTE format('ALTER FUNCTION pgdist.r_%s(text[]) OWNER TO %I', id, owner);
-    END IF;
+    EXECUTE format('CREATE OR REPLACE FUNCTION pgdist.w_%s() RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS ', id) || tag || ' BEGIN DELETE FROM ' || onl || tab || '; END ' || tag;
+    EXECUTE format('CREATE OR REPLACE FUNCTION pgdist.x_%s() RETURNS SETOF text LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = "$user", public AS ', id) || tag
+        || ' BEGIN RETURN QUERY SELECT ' || img || ' FROM ' || onl || tab || ' t; END ' || tag;
+    FOR fn IN SELECT format('pgdist.%I(%s)', p.proname, pg_get_function_identity_arguments(p.oid)) FROM pg_proc p
+               WHERE p.pronamespace = 'pgdist'::regnamespace AND p.proname ~ ('^[cawxry]_' || id || '$') LOOP
+        EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', fn);
+        IF fn NOT LIKE 'pgdist.c\_%' THEN EXECUTE format('ALTER FUNCTION %s OWNER TO %I', fn, owner); END IF;
+    END LOOP;
 END $body$;
 
 -- triggers puts capture on one relation of a tree.

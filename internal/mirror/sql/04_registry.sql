@@ -56,31 +56,44 @@ END $$;
 
 -- unfit says why a table's rows cannot be mirrored, or NULL.
 CREATE FUNCTION pgdist.unfit(rel oid) RETURNS text
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT CASE
-        WHEN c.relpersistence = 'u' THEN 'is UNLOGGED and would be empty after a crash of one server only; ALTER TABLE … SET LOGGED'
-        WHEN c.relkind = 'f' THEN 'is a foreign table within a partition tree'
-        WHEN c.relforcerowsecurity THEN 'has FORCE ROW LEVEL SECURITY, which hides rows from its owner; ALTER TABLE … NO FORCE ROW LEVEL SECURITY'
-        WHEN EXISTS (SELECT 1 FROM pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgenabled IN ('A', 'R'))
-            THEN 'has a trigger that is ENABLE ALWAYS or REPLICA and would fire a second time on the followers; ALTER TABLE … ENABLE TRIGGER'
-        WHEN EXISTS (SELECT 1 FROM pg_trigger t WHERE t.tgrelid = c.oid AND t.tgname LIKE 'pgdist\_%' AND t.tgenabled = 'D')
-            THEN 'has pgdist''s own triggers disabled, so that writes would stay local; ALTER TABLE … ENABLE TRIGGER ALL'
-        WHEN EXISTS (SELECT 1 FROM pg_rewrite w WHERE w.ev_class = c.oid AND w.ev_enabled IN ('A', 'R'))
-            THEN 'has a rule that is ENABLE ALWAYS or REPLICA and would fire a second time on the followers'
-        WHEN EXISTS (SELECT 1 FROM pg_cast k WHERE k.castsource IN ('text'::regtype, 'varchar'::regtype) AND k.castmethod = 'f'
-                       AND (k.casttarget = c.reltype OR k.casttarget IN
-                            (SELECT pgdist.base_type(a.atttypid) FROM pg_attribute a JOIN pg_type y ON y.oid = pgdist.base_type(a.atttypid)
-                              WHERE a.attrelid = c.oid AND a.attnum > 0 AND y.typtype IN ('e', 'c', 'r'))))
-            THEN 'has a user-defined cast from text to its row type or a column''s type, which would run in place of the type''s own input; DROP CAST'
-        WHEN EXISTS (SELECT 1 FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-                       AND pgdist.base_type(a.atttypid) = ANY ('{regclass,regproc,regprocedure,regoper,regoperator,regconfig,regdictionary,regcollation}'::regtype[]::oid[]))
-            THEN 'has a column that holds object numbers (regclass and the like), which differ between databases; store the name as text'
-        WHEN EXISTS (SELECT 1 FROM pg_attribute a JOIN pg_type y ON y.oid = a.atttypid WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-                       AND y.typelem = 'xml'::regtype)
-            THEN 'has a column of xml[], whose text form loses the XML declarations; store text[]'
-        END
-      FROM pg_class c WHERE c.oid = rel
-$$;
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE c record; types oid[]; what text;
+BEGIN
+    SELECT r.* INTO c FROM pg_class r WHERE r.oid = rel;
+    IF c.relpersistence = 'u' THEN RETURN 'is UNLOGGED and would be empty after a crash of one server only; ALTER TABLE … SET LOGGED'; END IF;
+    IF c.relkind = 'f' THEN RETURN 'is a foreign table within a partition tree'; END IF;
+    IF c.relforcerowsecurity THEN RETURN 'has FORCE ROW LEVEL SECURITY, which hides rows from its owner; ALTER TABLE … NO FORCE ROW LEVEL SECURITY'; END IF;
+    IF c.relkind IN ('r', 'p') AND NOT (has_table_privilege(c.relowner, rel, 'SELECT') AND has_table_privilege(c.relowner, rel, 'INSERT') AND has_table_privilege(c.relowner, rel, 'UPDATE')
+            AND has_table_privilege(c.relowner, rel, 'DELETE') AND has_schema_privilege(c.relowner, c.relnamespace, 'USAGE')) THEN
+        RETURN 'belongs to a role that lacks rights on it or its schema, and rows are applied as the owner; GRANT ALL ON TABLE … TO its owner';
+    END IF;
+    SELECT CASE WHEN t.tgname LIKE 'pgdist\_%' AND t.tgenabled = 'D' THEN 'has pgdist''s own triggers disabled, so that writes would stay local; ALTER TABLE … ENABLE TRIGGER ALL'
+                WHEN t.own THEN 'has one of pgdist''s triggers changed or under another name; leave those alone'
+                ELSE 'has a trigger that is ENABLE ALWAYS or REPLICA and would fire a second time on the followers; ALTER TABLE … ENABLE TRIGGER' END INTO what
+      FROM (SELECT g.tgname, g.tgenabled, f.pronamespace = 'pgdist'::regnamespace AS own FROM pg_trigger g JOIN pg_proc f ON f.oid = g.tgfoid WHERE g.tgrelid = rel AND NOT g.tgisinternal) t
+     WHERE t.tgenabled IN ('A', 'R') OR (t.tgname LIKE 'pgdist\_%' AND t.tgenabled = 'D')
+        OR (t.own AND t.tgname NOT IN ('pgdist_i', 'pgdist_u', 'pgdist_d', 'pgdist_t')) LIMIT 1;
+    IF what IS NOT NULL THEN RETURN what; END IF;
+    IF EXISTS (SELECT 1 FROM pg_rewrite w WHERE w.ev_class = rel AND w.ev_enabled IN ('A', 'R')) THEN
+        RETURN 'has a rule that is ENABLE ALWAYS or REPLICA and would fire a second time on the followers';
+    END IF;
+    -- Its row type, its columns' types, what these are made of.
+    SELECT array_agg(v.x) || c.reltype INTO types FROM pg_attribute a JOIN pg_type y ON y.oid = a.atttypid, LATERAL (VALUES (a.atttypid), (pgdist.base_type(a.atttypid)), (y.typelem)) v(x)
+     WHERE a.attrelid = rel AND a.attnum > 0 AND NOT a.attisdropped;
+    IF EXISTS (SELECT 1 FROM pg_cast k WHERE k.castmethod = 'f' AND k.oid >= 16384
+                 AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.classid = 'pg_cast'::regclass AND d.objid = k.oid AND d.deptype = 'e')
+                 AND ((k.castsource IN ('text'::regtype, 'varchar'::regtype, 'bpchar'::regtype) AND k.casttarget = ANY (types))
+                   OR (k.castsource = ANY (types) AND k.castcontext = 'i'))) THEN
+        RETURN 'has a user-defined cast from text, or an implicit one, for its row type or a column''s type, which would run in place of the type''s own functions; DROP CAST';
+    END IF;
+    IF EXISTS (SELECT 1 FROM unnest(types) t WHERE t = ANY ('{regclass,regproc,regprocedure,regoper,regoperator,regconfig,regdictionary,regcollation}'::regtype[]::oid[])) THEN
+        RETURN 'has a column that holds object numbers (regclass and the like), which differ between databases; store the name as text';
+    END IF;
+    IF EXISTS (SELECT 1 FROM pg_attribute a JOIN pg_type y ON y.oid = a.atttypid WHERE a.attrelid = rel AND a.attnum > 0 AND NOT a.attisdropped AND y.typelem = 'xml'::regtype) THEN
+        RETURN 'has a column of xml[], whose text form loses the XML declarations; store text[]';
+    END IF;
+    RETURN NULL;
+END $$;
 
 -- sync brings pgdist.tables, the generated functions and the triggers up to the
 -- catalog. On the leader new tables get new ids; on a follower ids holds the
@@ -89,7 +102,7 @@ $$;
 CREATE FUNCTION pgdist.sync(ids jsonb DEFAULT NULL) RETURNS SETOF int
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $sync$
 DECLARE
-    r record; why text; fn regprocedure; gone int[]; num int; g int; mirror name;
+    r record; why text; fn regprocedure; gone int[]; num int; g int; mirror name; dirty oid[]; def text;
 BEGIN
     SELECT m.mirror, set_config('pgdist.busy', m.secret, true) INTO mirror, why FROM pgdist.meta m;
     SELECT array_agg(t.id) INTO gone FROM pgdist.tables t WHERE NOT EXISTS (SELECT 1 FROM pgdist.user_tables() u WHERE u.oid = t.oid);
@@ -101,21 +114,26 @@ BEGIN
             RETURN QUERY SELECT t.id FROM pgdist.tables t WHERE t.oid = pg_partition_root(r.oid);
         END IF;
     END LOOP;
+    -- What this transaction wrote to: its keys lie under the ids of before.
+    IF ids IS NULL AND pg_current_xact_id_if_assigned() IS NOT NULL THEN
+        SELECT array_agg(f) INTO dirty FROM pgdist.tables t, unnest(t.files) f
+         WHERE EXISTS (SELECT 1 FROM pgdist.journal j WHERE j.tab = t.id AND j.xid = pg_current_xact_id() AND j.term = (SELECT q.last_value FROM pgdist.term q));
+    END IF;
     DELETE FROM pgdist.tables t WHERE t.id = ANY (gone);
 
     FOR r IN SELECT u.*, t.id, t.gen, t.shape AS old_shape, t.form AS old_form, t.missing AS old_missing, t.seqs AS old_seqs,
                     (SELECT count(*) FROM pg_trigger g WHERE g.tgrelid = ANY (u.rels) AND g.tgname IN ('pgdist_i', 'pgdist_u', 'pgdist_d', 'pgdist_t')
                         AND g.tgfoid = to_regproc('pgdist.c_' || t.id) AND g.tgenabled = 'O') AS trigs
                FROM pgdist.user_tables() u LEFT JOIN pgdist.tables t ON t.oid = u.oid LOOP
+        SELECT w.why INTO why
+          FROM unnest(r.rels) x, LATERAL (SELECT pgdist.unfit(x) AS why) w WHERE w.why IS NOT NULL LIMIT 1;
+        IF why IS NOT NULL THEN
+            RAISE EXCEPTION 'table % cannot be mirrored', format('%I.%I', r.nsp, r.rel) USING ERRCODE = '0A000', DETAIL = 'It ' || why || '.',
+                HINT = 'Change the table as said, or keep it in a database that pgdist does not mirror.';
+        END IF;
         IF r.id IS NOT NULL AND r.form = r.old_form AND r.missing = r.old_missing AND r.seqs = r.old_seqs
            AND r.trigs = cardinality(r.rels) * (CASE WHEN r.byrow THEN 2 ELSE 4 END) THEN
             CONTINUE;
-        END IF;
-        SELECT format('%I.%I %s', r.nsp, r.rel, w.why) INTO why
-          FROM unnest(r.rels) x, LATERAL (SELECT pgdist.unfit(x) AS why) w WHERE w.why IS NOT NULL LIMIT 1;
-        IF why IS NOT NULL THEN
-            RAISE EXCEPTION 'table % cannot be mirrored', split_part(why, ' ', 1) USING ERRCODE = '0A000', DETAIL = 'It ' || substr(why, strpos(why, ' ') + 1) || '.',
-                HINT = 'Change the table as said, or keep it in a database that pgdist does not mirror.';
         END IF;
         num := r.id; g := coalesce(r.gen, 1);
         IF ids IS NOT NULL THEN
@@ -124,6 +142,7 @@ BEGIN
             DELETE FROM pgdist.tables t WHERE t.id = num AND t.oid <> r.oid;
         ELSIF num IS NULL THEN
             num := nextval('pgdist.table_id');
+            IF r.files && dirty THEN RETURN NEXT num; END IF; -- it left a tree with rows on their way
         ELSIF r.shape <> r.old_shape THEN
             g := g + 1;
         END IF;
@@ -140,15 +159,19 @@ BEGIN
         IF r.id IS DISTINCT FROM num OR r.form <> r.old_form OR r.gen <> g OR r.trigs <> cardinality(r.rels) * (CASE WHEN r.byrow THEN 2 ELSE 4 END) THEN
             PERFORM pgdist.generate(r.oid, num, g, r.byrow, r.upsert);
             PERFORM pgdist.triggers(x, num, r.byrow) FROM unnest(r.rels) x;
-            EXECUTE format('GRANT EXECUTE ON FUNCTION pgdist.a_%1$s(text[], text[]), pgdist.w_%1$s(), pgdist.x_%1$s() TO %2$I', num, mirror);
-            IF r.keyed THEN EXECUTE format('GRANT EXECUTE ON FUNCTION pgdist.r_%s(text[]) TO %I', num, mirror); END IF;
+            FOR def IN SELECT format('pgdist.%I(%s)', p.proname, pg_get_function_identity_arguments(p.oid)) FROM pg_proc p
+                        WHERE p.pronamespace = 'pgdist'::regnamespace AND p.proname ~ ('^[awxr]_' || num || '$') LOOP
+                EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %I', def, mirror);
+            END LOOP;
         END IF;
     END LOOP;
     -- Functions of tables that are gone.
     FOR fn IN SELECT p.oid::regprocedure FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
-               WHERE n.nspname = 'pgdist' AND p.proname ~ '^[cawxr]_[0-9]+$'
+               WHERE n.nspname = 'pgdist' AND p.proname ~ '^[cawxry]_[0-9]+$'
                  AND NOT EXISTS (SELECT 1 FROM pgdist.tables t WHERE t.id = substr(p.proname, 3)::int) LOOP
         EXECUTE format('DROP FUNCTION %s CASCADE', fn);
     END LOOP;
+    -- Numbers that another leader gave are not given again.
+    PERFORM setval('pgdist.table_id', greatest(q.last_value, (SELECT coalesce(max(t.id), 1) FROM pgdist.tables t))) FROM pgdist.table_id q;
     PERFORM set_config('pgdist.busy', '', true);
 END $sync$;

@@ -40,20 +40,22 @@ BEGIN
         ELSE
             SELECT array_agg(j) INTO ents FROM (
                 SELECT * FROM pgdist.journal x WHERE (x.term, x.xid) >= (pterm, pg_snapshot_xmax(psnap))
-                UNION ALL SELECT * FROM pgdist.journal x WHERE x.term = pterm AND x.xid = ANY (ARRAY(SELECT pg_snapshot_xip(psnap))) LIMIT lim + 1) j;
+                -- (xid = ANY (…) may be planned as a filter on the whole term.)
+                UNION ALL SELECT y.* FROM pg_snapshot_xip(psnap) s(xid), LATERAL (SELECT * FROM pgdist.journal x WHERE x.term = pterm AND x.xid = s.xid OFFSET 0) y
+                LIMIT lim + 1) j;
         END IF;
         big := coalesce(cardinality(ents), 0) > lim;
     END IF;
     IF lim < 0 OR big THEN
         ents := NULL;
         SELECT count(*), coalesce(sum(cardinality(j.keys)), 0), array_agg(DISTINCT j.tab), string_agg(DISTINCT j.op::text, ''),
-               (array_agg(j.xid ORDER BY j.term DESC, j.xid DESC))[1]
+               (array_agg(j.xid ORDER BY j.xid DESC) FILTER (WHERE j.term = (SELECT t.last_value FROM pgdist.term t)))[1]
           INTO lv, n, tabs, ops, top FROM pgdist.fresh(pterm, psnap) j;
         big := true;
     ELSIF ents IS NOT NULL THEN
         SELECT count(*), sum(cardinality(j.keys)), array_agg(DISTINCT j.tab), string_agg(DISTINCT j.op::text, '')
           INTO lv, n, tabs, ops FROM unnest(ents) j;
-        SELECT j.xid INTO top FROM unnest(ents) j ORDER BY j.term DESC, j.xid DESC LIMIT 1;
+        SELECT j.xid INTO top FROM unnest(ents) j WHERE j.term = (SELECT t.last_value FROM pgdist.term t) ORDER BY j.xid DESC LIMIT 1;
         big := n > lim;
     END IF;
     SELECT f.last_value, t.last_value, b.term INTO fence, cur, booted FROM pgdist.fence f CROSS JOIN pgdist.term t LEFT JOIN pgdist.boot b ON true;
@@ -67,12 +69,12 @@ BEGIN
     IF tabs IS NOT NULL THEN
         IF NOT big THEN
             op := 'j';
-            SELECT array_agg(textin(record_out(j)) ORDER BY j.id) INTO v FROM unnest(ents) j;
+            SELECT array_agg(textin(record_out(j)) ORDER BY j.term, j.id) INTO v FROM unnest(ents) j;
             RETURN NEXT;
             v := NULL;
         END IF;
         IF ops ~ '[dt]' THEN
-            FOR r IN SELECT j.op, j.tab, j.keys[1] AS a FROM pgdist.fresh(pterm, psnap) j WHERE j.op IN ('d', 't') AND pgdist.kept(j.term, j.xid) ORDER BY j.id LOOP
+            FOR r IN SELECT j.op, j.tab, j.keys[1] AS a FROM pgdist.fresh(pterm, psnap) j WHERE j.op IN ('d', 't') AND pgdist.kept(j.term, j.xid) ORDER BY j.term, j.id LOOP
                 op := CASE r.op WHEN 'd' THEN 'd' ELSE 'e' END; tab := r.tab; a := r.a;
                 RETURN NEXT;
             END LOOP;
@@ -96,7 +98,7 @@ BEGIN
             ELSIF NOT big THEN
                 op := 'r';
                 IF NOT r.keyed THEN
-                    SELECT x.dels, x.rows INTO k, v FROM pgdist.net(ents, r.id) x;
+                    SELECT x.dels, x.rows INTO k, v FROM pgdist.net_of(ents, r.id, cur) x;
                 ELSIF r.keys IS NOT NULL THEN
                     EXECUTE format('SELECT x.pgdist_dels, x.pgdist_rows FROM pgdist.r_%s($1) x', r.id) INTO k, v USING r.keys;
                 END IF;
@@ -135,7 +137,7 @@ BEGIN
     IF psnap IS NOT NULL THEN
         RETURN QUERY SELECT * FROM pgdist.journal j WHERE j.term = pterm AND j.xid >= pg_snapshot_xmax(psnap);
         IF pg_snapshot_xmin(psnap) <> pg_snapshot_xmax(psnap) THEN
-            RETURN QUERY SELECT * FROM pgdist.journal j WHERE j.term = pterm AND j.xid = ANY (ARRAY(SELECT pg_snapshot_xip(psnap)));
+            RETURN QUERY SELECT y.* FROM pg_snapshot_xip(psnap) s(xid), LATERAL (SELECT * FROM pgdist.journal x WHERE x.term = pterm AND x.xid = s.xid OFFSET 0) y;
         END IF;
     END IF;
     RETURN QUERY SELECT * FROM pgdist.journal j WHERE j.term > pterm;
@@ -153,35 +155,40 @@ BEGIN
 END $$;
 
 -- net: what is left of the journaled images of a table without a key.
-CREATE FUNCTION pgdist.net(ents pgdist.journal[], id int, OUT dels text[], OUT rows text[])
+CREATE FUNCTION pgdist.net_of(ents pgdist.journal[], id int, cur bigint, OUT dels text[], OUT rows text[])
 LANGUAGE plpgsql STABLE AS $$
-DECLARE emptied bigint;
+DECLARE eterm bigint; eid bigint;
 BEGIN
-    SELECT coalesce(max(j.id), 0) INTO emptied FROM unnest(ents) j WHERE j.tab = net.id AND j.op = 't';
+    -- Numbers of entries begin anew with each leader.
+    SELECT j.term, j.id INTO eterm, eid FROM unnest(ents) j WHERE j.tab = net_of.id AND j.op = 't' AND pgdist.kept(j.term, j.xid) ORDER BY j.term DESC, j.id DESC LIMIT 1;
     SELECT array_agg(d.k) FILTER (WHERE d.n < 0), array_agg(d.k) FILTER (WHERE d.n > 0) INTO dels, rows
       FROM (SELECT u.k COLLATE "C" AS k, sum(CASE j.op WHEN '+' THEN 1 ELSE -1 END) AS n
-              FROM (SELECT * FROM unnest(ents) e WHERE e.tab = net.id AND e.op IN ('+', '-') AND e.id > emptied AND pgdist.kept(e.term, e.xid)) j, unnest(j.keys) u(k)
+              FROM (SELECT * FROM unnest(ents) e WHERE e.tab = net_of.id AND e.op IN ('+', '-') AND (eid IS NULL OR (e.term, e.id) > (eterm, eid)) AND (e.term = cur OR pgdist.kept(e.term, e.xid))) j, unnest(j.keys) u(k)
              GROUP BY 1) d, generate_series(1, abs(d.n)::bigint);
 END $$;
 
 CREATE FUNCTION pgdist.net(id int, pterm bigint, psnap pg_snapshot, OUT dels text[], OUT rows text[])
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT (pgdist.net(array_agg(j), net.id)).* FROM pgdist.fresh(pterm, psnap) j WHERE j.tab = net.id
+    SELECT (pgdist.net_of(array_agg(j), net.id, (SELECT t.last_value FROM pgdist.term t))).* FROM pgdist.fresh(pterm, psnap) j WHERE j.tab = net.id
 $$;
 
 -- known lists the mirrored tables for a reader in pieces.
-CREATE FUNCTION pgdist.known() RETURNS TABLE (id int, keyed boolean, upsert boolean)
+CREATE FUNCTION pgdist.known() RETURNS TABLE (id int, keyed boolean, upsert boolean, gen int)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT t.id, t.keyed, t.upsert FROM pgdist.tables t
+    SELECT t.id, t.keyed, t.upsert, t.gen FROM pgdist.tables t
 $$;
 
 -- unchanged raises PD003 if one of the tables was rewritten since this
--- transaction's snapshot; the locks of having read them keep it so until its end.
+-- transaction's snapshot, or the functions that read it were made anew (these
+-- are called as they are now, all else is seen as it was). The locks of having
+-- read the tables keep it so until the transaction's end.
 CREATE FUNCTION pgdist.unchanged(ids int[]) RETURNS void
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF EXISTS (SELECT 1 FROM pgdist.tables t, unnest(t.files) f JOIN pg_class c ON c.oid = f
-                WHERE t.id = ANY (ids) AND c.relfilenode IS DISTINCT FROM pg_relation_filenode(c.oid)) THEN
+                WHERE t.id = ANY (ids) AND c.relfilenode IS DISTINCT FROM pg_relation_filenode(c.oid))
+       OR EXISTS (SELECT 1 FROM unnest(ids) n JOIN pg_proc p ON p.pronamespace = 'pgdist'::regnamespace AND p.proname IN ('r_' || n, 'x_' || n)
+                   WHERE coalesce(strpos(pg_get_functiondef(p.oid), p.prosrc), 0) = 0) THEN
         RAISE EXCEPTION 'a table was rewritten after the batch''s snapshot' USING ERRCODE = 'PD003';
     END IF;
 END $$;

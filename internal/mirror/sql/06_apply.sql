@@ -50,6 +50,8 @@ END $$;
 CREATE FUNCTION pgdist.leave(nterm bigint, nsnap pg_snapshot) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+    -- Users' functions (of an index, a CHECK) ran since the transaction began.
+    PERFORM set_config('synchronous_commit', 'on', true);
     UPDATE pgdist.position p SET term = nterm, snap = nsnap, at = now();
 END $$;
 
@@ -75,7 +77,7 @@ BEGIN
         EXECUTE format('LOCK TABLE ONLY %s IN ACCESS EXCLUSIVE MODE NOWAIT', rel);
         EXECUTE format('TRUNCATE ONLY %s', rel);
     EXCEPTION WHEN lock_not_available OR feature_not_supported OR wrong_object_type OR invalid_table_definition THEN
-        EXECUTE format('DELETE FROM %s', rel);
+        EXECUTE format('DELETE FROM ONLY %s', rel);
     END;
 END $$;
 
@@ -95,13 +97,13 @@ $$;
 
 -- tail lists what this member wrote beyond (q, n), the place from which the
 -- set went on without it: op d means that only a full copy can undo it.
-CREATE FUNCTION pgdist.tail(q bigint, n pg_snapshot) RETURNS TABLE (op "char", tab int, keys text[])
+CREATE FUNCTION pgdist.tail(q bigint, n pg_snapshot) RETURNS TABLE (op "char", tab int, gen int, keys text[])
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT j.op, j.tab, array_agg(DISTINCT u.k) FROM pgdist.fresh(q, n) j, unnest(j.keys) u(k) WHERE j.op = 'k' GROUP BY 1, 2
+    SELECT j.op, j.tab, j.gen, array_agg(DISTINCT u.k) FROM pgdist.fresh(q, n) j, unnest(j.keys) u(k) WHERE j.op = 'k' GROUP BY 1, 2, 3
     UNION ALL
-    SELECT j.op, j.tab, array_agg(u.k) FROM pgdist.fresh(q, n) j, unnest(j.keys) u(k) WHERE j.op IN ('+', '-') AND pgdist.kept(j.term, j.xid) GROUP BY 1, 2
+    SELECT j.op, j.tab, j.gen, array_agg(u.k) FROM pgdist.fresh(q, n) j, unnest(j.keys) u(k) WHERE j.op IN ('+', '-') AND pgdist.kept(j.term, j.xid) GROUP BY 1, 2, 3
     UNION ALL
-    SELECT DISTINCT j.op, j.tab, NULL::text[] FROM pgdist.fresh(q, n) j WHERE j.op IN ('t', 'c', 'd')
+    SELECT DISTINCT j.op, j.tab, j.gen, NULL::text[] FROM pgdist.fresh(q, n) j WHERE j.op IN ('t', 'c', 'd')
 $$;
 
 -- gate returns once everything up to lsn is on disk, whatever the clients asked
@@ -130,9 +132,13 @@ BEGIN
     RETURN NOT FOUND;
 END $$;
 
--- unblock ends what keeps the given backend waiting, and names it.
+-- unblock ends what keeps the given backend waiting, and names it. (Step by
+-- step: in one query the planner may end everybody before it looks who blocks.)
 CREATE FUNCTION pgdist.unblock(backend int) RETURNS TABLE (pid int, usename name, query text)
-LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT a.pid, a.usename, a.query FROM unnest(pg_blocking_pids(backend)) b JOIN pg_stat_activity a ON a.pid = b
-     WHERE pg_terminate_backend(a.pid)
-$$;
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    FOREACH pid IN ARRAY pg_blocking_pids(backend) LOOP
+        SELECT a.usename, a.query INTO usename, query FROM pg_stat_activity a WHERE a.pid = unblock.pid;
+        IF FOUND AND pg_terminate_backend(pid) THEN RETURN NEXT; END IF;
+    END LOOP;
+END $$;

@@ -18,10 +18,12 @@ BEGIN
             PERFORM pg_terminate_backend(l.pid) FROM pg_locks l
               WHERE l.locktype = 'relation' AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
                 AND l.relation = 'pgdist.boot'::regclass AND l.granted AND l.pid <> pg_backend_pid();
-            FOR p IN SELECT x.gid FROM pg_prepared_xacts x JOIN pg_locks l ON l.virtualtransaction = '-1/' || x.transaction::text
-                      WHERE l.relation = 'pgdist.boot'::regclass AND x.database = current_database() LOOP
-                RAISE EXCEPTION 'prepared transaction % holds the fence', p.gid USING ERRCODE = 'PD005', HINT = 'ROLLBACK PREPARED or COMMIT PREPARED it.';
-            END LOOP;
+            -- A client's prepared transaction holds it without a backend.
+            IF EXISTS (SELECT 1 FROM pg_locks l WHERE l.locktype = 'relation' AND l.relation = 'pgdist.boot'::regclass AND l.granted AND l.pid IS NULL
+                          AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())) THEN
+                SELECT string_agg(x.gid, ', ') AS gids INTO p FROM pg_prepared_xacts x WHERE x.database = current_database();
+                RAISE EXCEPTION 'a prepared transaction holds the fence: one of %', p.gids USING ERRCODE = 'PD005', HINT = 'ROLLBACK PREPARED or COMMIT PREPARED it.';
+            END IF;
             BEGIN
                 PERFORM set_config('lock_timeout', '50ms', true);
                 LOCK TABLE pgdist.boot IN ACCESS EXCLUSIVE MODE;

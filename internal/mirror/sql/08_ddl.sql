@@ -93,18 +93,29 @@ BEGIN
 END $$;
 
 -- replay runs a leader's DDL here, as the role it ran under: within a function
--- that belongs to that role, which cannot set the role back.
+-- that belongs to that role, which cannot set the role back. Settings are set
+-- by value, never put into a statement: what a client makes of a search_path
+-- is any text.
 CREATE FUNCTION pgdist.replay(d jsonb) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE s record; before jsonb := '{}'; into_table boolean := d->>'tag' = 'SELECT INTO';
 BEGIN
-    EXECUTE format('CREATE FUNCTION pgdist.replay_as(statement text) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = %s%s AS %L',
-        coalesce(nullif(d->>'path', ''), ''''''),
-        (SELECT string_agg(format(' SET %I TO %s', s.key, CASE WHEN s.key = 'DateStyle' THEN s.value ELSE quote_literal(s.value) END), '')
-           FROM jsonb_each_text(d->'settings') s JOIN pg_settings g ON g.name = s.key),
-        'BEGIN EXECUTE statement; END');
+    -- plpgsql takes INTO for its own.
+    PERFORM set_config('check_function_bodies', 'off', true);
+    EXECUTE format('CREATE FUNCTION pgdist.replay_as(statement text) RETURNS void LANGUAGE %s SECURITY DEFINER AS %L',
+        CASE WHEN into_table THEN 'sql' ELSE 'plpgsql' END, CASE WHEN into_table THEN d->>'text' ELSE 'BEGIN EXECUTE statement; END' END);
     EXECUTE 'REVOKE ALL ON FUNCTION pgdist.replay_as(text) FROM PUBLIC';
     EXECUTE format('ALTER FUNCTION pgdist.replay_as(text) OWNER TO %I', d->>'role');
+    FOR s IN SELECT e.key, e.value FROM jsonb_each_text(d->'settings') e JOIN pg_settings g ON g.name = e.key AND g.context = 'user' LOOP
+        before := before || jsonb_build_object(s.key, current_setting(s.key));
+        PERFORM set_config(s.key, s.value, true);
+    END LOOP;
+    PERFORM set_config('search_path', coalesce(d->>'path', ''), true);
     PERFORM pgdist.replay_as(d->>'text');
+    PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+    FOR s IN SELECT e.key, e.value FROM jsonb_each_text(before) e LOOP
+        PERFORM set_config(s.key, s.value, true);
+    END LOOP;
     EXECUTE 'DROP FUNCTION pgdist.replay_as(text)';
     PERFORM pgdist.sync(d->'tables');
 END $$;

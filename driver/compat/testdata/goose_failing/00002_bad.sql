@@ -1,0 +1,4 @@
+-- +goose Up
+CREATE TABLE bad (id int PRIMARY KEY REFERENCES good);
+INSERT INTO bad VALUES (1);
+INSERT INTO bad VALUES (2);

@@ -1,0 +1,3 @@
+ALTER TABLE stock ADD COLUMN price numeric(10,2) NOT NULL DEFAULT 0;
+UPDATE stock SET price = n * 0.25;
+ALTER TABLE stock ALTER COLUMN price DROP DEFAULT;
