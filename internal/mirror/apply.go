@@ -16,6 +16,7 @@ const (
 	leaveSQL     = `SELECT pgdist.leave($1::bigint, $2::pg_snapshot)`
 	termsSQL     = `SELECT pgdist.terms($1::jsonb)`
 	replaySQL    = `SELECT pgdist.replay($1::jsonb)`
+	vacateSQL    = `SELECT pgdist.vacate($1::int)`
 	emptySQL     = `SELECT pgdist.empty($1::int, $2::text)`
 )
 
@@ -40,6 +41,8 @@ func (o op) step(ddl bool) (step, error) {
 		return step{sql: replaySQL, params: [][]byte{o.a}}, nil
 	case 'e':
 		return step{sql: emptySQL, params: [][]byte{strconv.AppendInt(nil, int64(o.tab), 10), o.a}}, nil
+	case 'v':
+		return step{sql: vacateSQL, params: [][]byte{strconv.AppendInt(nil, int64(o.tab), 10)}}, nil
 	case 'w':
 		return step{sql: "SELECT pgdist.w_" + strconv.Itoa(o.tab) + "()", once: true}, nil
 	case 'r':

@@ -25,7 +25,7 @@ type header struct {
 
 // op is one step of an apply.
 type op struct {
-	kind byte   // j d e w r s, as pgdist.batch() marks them; w empties a table to be copied whole
+	kind byte   // j d e r s, as pgdist.batch() marks them; w and v empty a table to be copied whole, after and before DDL
 	tab  int    // e w r
 	a    []byte // d e: description, name
 	k, v []byte // array literals; nil is NULL

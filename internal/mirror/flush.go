@@ -5,7 +5,6 @@ import (
 	"errors"
 	"slices"
 	"sync"
-	"sync/atomic"
 
 	"github.com/pgdist/pgdist/health"
 )
@@ -139,7 +138,35 @@ func (s *Set) flushGroup(ctx context.Context, epoch int64, from Place, group []*
 		}
 	}
 	s.advance(b.to())
-	return failed, nil
+	return s.copyInstead(ctx, epoch, b, group, failed, floor, seqs)
+}
+
+// copyInstead gives members whose rows do not bear a batch's DDL the tables
+// concerned as a whole.
+func (s *Set) copyInstead(ctx context.Context, epoch int64, b *batch, group []*member, failed map[health.MemberID]error, floor uint64, seqs bool) (map[health.MemberID]error, error) {
+	var again []*member
+	for _, m := range group {
+		if refusesDDL(b, failed[m.id]) {
+			s.log.Info("copying the tables that a schema change is about", "member", m.host, "because", failed[m.id])
+			delete(failed, m.id)
+			again = append(again, m)
+		}
+	}
+	if len(again) == 0 {
+		return failed, nil
+	}
+	x, err := concerned(ctx, s.leaderC, b.from, nil)
+	if err != nil {
+		return failed, err
+	}
+	more, err := s.flushStream(ctx, epoch, b.from, again, floor, seqs, x)
+	for id, e := range more {
+		if failed == nil {
+			failed = map[health.MemberID]error{}
+		}
+		failed[id] = e
+	}
+	return failed, err
 }
 
 // read asks the leader for a batch, again if a table was rewritten meanwhile.
@@ -165,11 +192,8 @@ func (b *batch) trusted(epoch, term int64) error {
 	return nil
 }
 
-var zzFlushes atomic.Int64
-
 // advance notes how far acknowledgements have come. Only the loop calls it.
 func (s *Set) advance(to Place) {
-	zzFlushes.Add(1)
 	s.acked.Store(&to)
 }
 
@@ -238,6 +262,9 @@ func (s *Set) flushStream(ctx context.Context, epoch int64, from Place, group []
 			}
 		}
 		s.advance(b.to())
+		if x == nil || !x.first {
+			return s.copyInstead(ctx, epoch, b, group, failed, floor, seqs)
+		}
 		return failed, nil
 	}
 }

@@ -209,6 +209,12 @@ func (c *catchUp) ship(ctx context.Context, at, from Place, x *extras, lead *her
 		return 0, err
 	}
 	if err := failed[c.m.id]; err != nil {
+		if refusesDDL(b, err) && (x == nil || !x.first) {
+			if x, err = concerned(ctx, c.leader, from, x); err != nil {
+				return 0, err
+			}
+			return c.ship(ctx, at, from, x, lead)
+		}
 		return 0, err
 	}
 	c.s.log.Info("catching up", "member", c.m.host, "entries", b.head.Entries, "keys", b.head.Keys, "bytes", bytes, "took", time.Since(began).Round(time.Millisecond))

@@ -15,6 +15,7 @@ type extras struct {
 	plus  map[int][]byte // images to put back (the member's tail deleted them)
 	minus map[int][]byte // images to take away (the member's tail added them)
 	whole map[int]bool   // tables to copy whole
+	first bool           // whole tables are emptied before DDL, too
 	gens  map[int]int    // the generation of each table that these were journaled under
 }
 
@@ -120,6 +121,13 @@ func (s *streamer) pieces(ctx context.Context, floor uint64, sequences bool) (*b
 	if s.extra != nil {
 		for tab := range s.extra.whole {
 			whole[tab] = true
+		}
+	}
+	if s.extra != nil && s.extra.first {
+		for tab := range whole {
+			if err := s.emit(op{kind: 'v', tab: tab}); err != nil {
+				return nil, err
+			}
 		}
 	}
 	for _, o := range b.ops {

@@ -3,6 +3,7 @@ package mirror
 import (
 	"context"
 	"errors"
+	"strconv"
 	"sync"
 	"time"
 
@@ -141,4 +142,36 @@ func (r *runner) abandon(ctx context.Context) {
 		return
 	}
 	r.err = errors.Join(r.err, r.step.c.exec(ctx, "ROLLBACK"))
+}
+
+// refusesDDL tells whether a member failed because its rows, as they are, do not
+// bear the DDL of a batch that rows of the same transaction made possible (class
+// 23: constraints; 22: data; 42: what an earlier statement would have made).
+func refusesDDL(b *batch, err error) bool {
+	if b == nil || !b.head.DDL || err == nil {
+		return false
+	}
+	state := sqlState(err)
+	return len(state) == 5 && (state[:2] == "23" || state[:2] == "22" || state[:2] == "42")
+}
+
+// concerned makes a batch copy whole, and empty beforehand, all tables that its
+// DDL and rows are about.
+func concerned(ctx context.Context, leader *conn, from Place, x *extras) (*extras, error) {
+	rows, err := leader.call(ctx, `SELECT id FROM pgdist.concerned($1::bigint, $2::pg_snapshot)`, strconv.AppendInt(nil, from.Term, 10), nullable(from.Snapshot))
+	if err != nil {
+		return nil, &leaderError{err}
+	}
+	out := extras{whole: map[int]bool{}, first: true}
+	if x != nil {
+		out = *x
+		out.first = true
+		if out.whole == nil {
+			out.whole = map[int]bool{}
+		}
+	}
+	for _, r := range rows {
+		out.whole[number(r[0])] = true
+	}
+	return &out, nil
 }

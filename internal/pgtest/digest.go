@@ -103,10 +103,18 @@ func (v *view) contents(ctx context.Context) (*Contents, error) {
 	if err != nil {
 		return nil, err
 	}
+	// Functions of index expressions may rely on the usual path; the planner
+	// inlines them when it reads the table.
+	if _, err := v.tx.Exec(ctx, "SET LOCAL search_path = public"); err != nil {
+		return nil, err
+	}
 	for _, table := range tables {
 		if c.Tables[table], err = v.digest(ctx, table); err != nil {
 			return nil, fmt.Errorf("table %s: %w", table, err)
 		}
+	}
+	if _, err := v.tx.Exec(ctx, "SET LOCAL search_path = ''"); err != nil {
+		return nil, err
 	}
 	sequences, err := v.column(ctx, sequencesSQL)
 	if err != nil {

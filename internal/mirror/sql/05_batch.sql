@@ -200,3 +200,11 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     SELECT string_agg(format('%I.%I', t.nsp, t.rel), ', ' ORDER BY t.id) FROM pgdist.tables t
      WHERE t.id = ANY (more) OR t.id IN (SELECT j.tab FROM pgdist.fresh(pterm, psnap) j)
 $$;
+
+-- concerned lists the tables that a batch with DDL from this place is about:
+-- those with rows on their way, and those the DDL names.
+CREATE FUNCTION pgdist.concerned(pterm bigint, psnap pg_snapshot) RETURNS TABLE (id int)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT j.tab FROM pgdist.fresh(pterm, psnap) j WHERE j.op <> 'd'
+    UNION SELECT o.id::int FROM pgdist.fresh(pterm, psnap) j, jsonb_array_elements_text(j.keys[1]::jsonb -> 'objects') o(id) WHERE j.op = 'd'
+$$;

@@ -81,6 +81,14 @@ BEGIN
     END;
 END $$;
 
+-- vacate empties a table if it is here already, before DDL that its rows as
+-- they are here would not bear.
+CREATE FUNCTION pgdist.vacate(id int) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF to_regprocedure(format('pgdist.w_%s()', id)) IS NOT NULL THEN EXECUTE format('SELECT pgdist.w_%s()', id); END IF;
+END $$;
+
 -- here tells where this member is, for whoever is about to bring it up to date.
 CREATE FUNCTION pgdist.here() RETURNS jsonb
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$

@@ -46,6 +46,8 @@ BEGIN
             'DateStyle', 'IntervalStyle', 'TimeZone', 'lc_monetary', 'lc_numeric', 'lc_time', 'bytea_output', 'extra_float_digits', 'xmloption',
             'default_tablespace', 'default_table_access_method', 'default_toast_compression', 'check_function_bodies', 'array_nulls',
             'standard_conforming_strings', 'default_text_search_config')),
+        'objects', (SELECT coalesce(jsonb_agg(DISTINCT t.id), '[]') FROM pg_event_trigger_ddl_commands() c LEFT JOIN pg_index i ON i.indexrelid = c.objid
+                      JOIN pgdist.tables t ON coalesce(i.indrelid, c.objid) = ANY (t.files || t.oid) WHERE c.classid = 'pg_class'::regclass),
         'tables', (SELECT coalesce(jsonb_agg(jsonb_build_object('id', t.id, 'nsp', t.nsp, 'rel', t.rel, 'gen', t.gen)), '[]') FROM pgdist.tables t))::text);
     FOREACH id IN ARRAY whole LOOP
         PERFORM pgdist.note(id, 'c', NULL);

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// Holes found and not yet closed, one set each, so that one does not hide another.
-func TestAttackOpen(t *testing.T) {
+// Holes that attacks found, since closed; one set each, so that one does not hide another.
+func TestAttackFound(t *testing.T) {
 	g := ground(t, 2, map[string]string{"wal_writer_delay": "10s", "max_prepared_transactions": "5"})
 	for _, x := range []struct {
 		name, schema string
@@ -134,9 +134,6 @@ func TestAttackOpen(t *testing.T) {
 			a.do(c, `INSERT INTO du VALUES (1, 1), (2, 1)`)
 			a.tx(c, `DELETE FROM du WHERE k = 2`, `ddl: ALTER TABLE du ADD UNIQUE (u)`)
 		}},
-		{"rows that a later NOT VALID constraint forbids", `CREATE TABLE cn (k int PRIMARY KEY, u int)`, func(a *arena) {
-			a.tx(a.client(), `INSERT INTO cn VALUES (1, -1)`, `ddl: ALTER TABLE cn ADD CHECK (u > 0) NOT VALID`)
-		}},
 		{"SELECT INTO", `CREATE TABLE s (k int PRIMARY KEY)`, func(a *arena) { a.ddl(a.client(), `SELECT k INTO selinto FROM s`) }},
 		{"empty search_path", ``, func(a *arena) {
 			c := a.client()
@@ -217,7 +214,7 @@ func TestAttackOpen(t *testing.T) {
 }
 
 // Entries of a new leader have small ids: order is (term, id).
-func TestAttackOpenOrderAcrossTerms(t *testing.T) {
+func TestAttackOrderAcrossTerms(t *testing.T) {
 	g := ground(t, 3, nil)
 	a := trial{schema: `CREATE TABLE kl (a int, b text)`}.on(t, g)
 	c := a.client()
@@ -238,7 +235,7 @@ func TestAttackOpenOrderAcrossTerms(t *testing.T) {
 }
 
 // Table numbers are drawn from a sequence that only the first leader moved.
-func TestAttackOpenTableNumbers(t *testing.T) {
+func TestAttackTableNumbers(t *testing.T) {
 	g := ground(t, 3, nil)
 	a := trial{schema: `CREATE TABLE one (k int PRIMARY KEY)`}.on(t, g)
 	a.refused(a.clientOf(a.follower()), "25006", "follower", `ddl: CREATE TABLE hand (i int)`)
@@ -251,7 +248,7 @@ func TestAttackOpenTableNumbers(t *testing.T) {
 }
 
 // The tail's keys are of an older shape than the table: only a copy undoes them.
-func TestAttackOpenTailOfOlderShape(t *testing.T) {
+func TestAttackTailOfOlderShape(t *testing.T) {
 	g := ground(t, 3, nil)
 	a := trial{config: quiet, schema: `CREATE TABLE kt (a int PRIMARY KEY, b int NOT NULL)`}.on(t, g)
 	c := a.client()
@@ -265,7 +262,7 @@ func TestAttackOpenTailOfOlderShape(t *testing.T) {
 
 // A catch-up's snapshot is older than DDL that does not rewrite, its functions
 // are newer: it ships deletions for keys of another column.
-func TestAttackOpenCatchUpAcrossDDL(t *testing.T) {
+func TestAttackCatchUpAcrossDDL(t *testing.T) {
 	g := ground(t, 3, nil)
 	a := trial{schema: `CREATE TABLE first (k int PRIMARY KEY, v int); CREATE TABLE second (k int PRIMARY KEY, v int NOT NULL)`,
 		config: func(c *Config) { c.BlockedTimeout = time.Minute }}.on(t, g)
@@ -289,7 +286,7 @@ func TestAttackOpenCatchUpAcrossDDL(t *testing.T) {
 
 // A leader deposed while it answers promises hard and stays in the in-sync set,
 // with what it alone has: its place (1, all) hides the tail from every flush.
-func TestAttackOpenTailInSync(t *testing.T) {
+func TestAttackTailInSync(t *testing.T) {
 	g := ground(t, 3, nil)
 	t.Run("after a crash of one backend", func(t *testing.T) {
 		a := trial{config: quiet, schema: tailSchema}.on(t, g)
@@ -317,7 +314,7 @@ func TestAttackOpenTailInSync(t *testing.T) {
 
 // Ranks compare xmax alone. Of two followers at 10:20:10 and 20:20: the first
 // may be elected, and the second keeps what the first never had.
-func TestAttackOpenTieOfRanks(t *testing.T) {
+func TestAttackTieOfRanks(t *testing.T) {
 	g := ground(t, 3, nil)
 	a := trial{schema: `CREATE TABLE k (k int PRIMARY KEY); CREATE TABLE kl (a int)`, config: func(c *Config) {
 		quiet(c)
@@ -334,8 +331,11 @@ func TestAttackOpenTieOfRanks(t *testing.T) {
 	a.until(3, `SELECT count(*) = 1 FROM kl`)
 	a.until(2, mirrorWaits)
 	a.t.Logf("positions: %s, %s", a.query(2, `SELECT snap::text FROM pgdist.position`), a.query(3, `SELECT snap::text FROM pgdist.position`))
-	old := a.killLeader()
+	v := a.set.View()
+	old := v.Leader
+	a.kill(old)
 	_ = x.Close(a.ctx()) // the promise may have ended it
+	a.newTerm(v)
 	a.do(a.client(), `INSERT INTO k VALUES (2)`)
 	a.start(old)
 	a.same()
