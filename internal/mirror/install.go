@@ -12,7 +12,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/google/uuid"
 
@@ -439,6 +438,3 @@ func Uninstall(ctx context.Context, cfg Config, report func(format string, args 
 	}
 	return errors.Join(errs...)
 }
-
-// pollEvery is how often something on a server is looked at again.
-const pollEvery = 20 * time.Millisecond

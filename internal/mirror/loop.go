@@ -356,17 +356,23 @@ func (s *Set) trouble(ctx context.Context, err error) {
 
 // prune lets go of journal entries that no member needs any more.
 func (s *Set) prune(ctx context.Context) {
-	if time.Since(s.pruned) < pruneEvery {
+	if time.Since(s.pruned) < min(pruneEvery, s.cfg.JournalAge) {
 		return
 	}
 	s.pruned = time.Now()
-	low, ok := s.lowest(ctx)
-	if !ok {
+	low, err := s.pruneTo(ctx)
+	if err != nil {
+		if ctx.Err() == nil {
+			s.log.Warn("cannot tell how far the journal may be pruned", "err", err)
+		}
 		return
 	}
 	for _, id := range s.cur.InSync {
 		m := s.members[id]
 		did, err := s.pruneOne(ctx, m, low)
+		if ctx.Err() != nil {
+			return
+		}
 		if err != nil {
 			s.log.Warn("cannot prune the journal", "member", m.host, "err", err)
 		} else if did != "" {
@@ -376,6 +382,37 @@ func (s *Set) prune(ctx context.Context) {
 }
 
 const pruneEvery = 5 * time.Second
+
+// pruneTo is the place up to which the journal may go: the oldest of any member,
+// unless those that are away hold back more than JournalMax bytes.
+func (s *Set) pruneTo(ctx context.Context) (Place, error) {
+	low, all := s.lowest(true)
+	if all {
+		return low, nil
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, s.members[s.cur.Leader].health.SyncTimeout, health.ErrTimeout)
+	defer cancel()
+	c, err := s.members[s.cur.Leader].connect(ctx)
+	if err != nil {
+		return Place{}, err
+	}
+	defer c.close()
+	text, err := c.one(ctx, `SELECT sum(pg_relation_size('pgdist.journal_' || i))::bigint FROM generate_series(0, 2) i`)
+	if err != nil {
+		return Place{}, err
+	}
+	size, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || size < s.cfg.JournalMax {
+		return low, err
+	}
+	for id, m := range s.members {
+		if !s.cur.Has(id) {
+			s.log.Warn("the journal is full: a member that is away loses its place", "member", m.host, "bytes", size)
+		}
+	}
+	low, _ = s.lowest(false)
+	return low, nil
+}
 
 func (s *Set) pruneOne(ctx context.Context, m *member, low Place) (string, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, m.health.SyncTimeout, health.ErrTimeout)
