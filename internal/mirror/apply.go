@@ -31,8 +31,14 @@ func rowsSQL(tab int) string {
 	return "SELECT pgdist.a_" + strconv.Itoa(tab) + "($1::text[], $2::text[])"
 }
 
-// steps turns an op into statements. rows of tables that the same batch may
-// create are not prepared.
+// imagesSQL is rowsSQL for a table without a key: its rows are looked for first.
+func imagesSQL(tab int) string {
+	n := strconv.Itoa(tab)
+	return "SELECT pgdist.a_" + n + "(pgdist.y_" + n + "($1::text[]), $2::text[])"
+}
+
+// step turns an op into a statement. Those about tables that the same batch may
+// create (ddl) are not prepared.
 func (o op) step(ddl bool) (step, error) {
 	switch o.kind {
 	case 'j':
@@ -47,6 +53,8 @@ func (o op) step(ddl bool) (step, error) {
 		return step{sql: "SELECT pgdist.w_" + strconv.Itoa(o.tab) + "()", once: true}, nil
 	case 'r':
 		return step{sql: rowsSQL(o.tab), params: [][]byte{o.k, o.v}, once: ddl}, nil
+	case 'i':
+		return step{sql: imagesSQL(o.tab), params: [][]byte{o.k, o.v}, once: ddl}, nil
 	case 's':
 		return step{sql: sequencesSQL, params: [][]byte{o.k, o.v}}, nil
 	}

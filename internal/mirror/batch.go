@@ -25,8 +25,8 @@ type header struct {
 
 // op is one step of an apply.
 type op struct {
-	kind byte   // j d e r s, as pgdist.batch() marks them; w and v empty a table to be copied whole, after and before DDL
-	tab  int    // e w r
+	kind byte   // j d e r i s, as pgdist.batch() marks them; w and v empty a table to be copied whole, after and before DDL
+	tab  int    // e v w r i
 	a    []byte // d e: description, name
 	k, v []byte // array literals; nil is NULL
 }

@@ -45,9 +45,14 @@ func (s *Set) loop(ctx context.Context) {
 		if !idle {
 			s.gather(ctx)
 		}
-		if ws := s.take(); len(ws) > 0 || time.Since(flushed) > s.cfg.FlushInterval {
-			s.serve(ctx, ws)
-			flushed = time.Now()
+		// Now and then everything is compared: what came past pgdist, and
+		// sequences that statements moved which failed.
+		all := time.Since(flushed) > s.cfg.FlushInterval || s.suspect.Swap(false)
+		if ws := s.take(); len(ws) > 0 || all {
+			s.serve(ctx, ws, all)
+			if all {
+				flushed = time.Now()
+			}
 		}
 	}
 }
@@ -105,14 +110,15 @@ func (s *Set) giveBack(ws []*waiter) {
 }
 
 // serve flushes once and answers the waiters.
-func (s *Set) serve(ctx context.Context, ws []*waiter) {
-	seqs := slices.ContainsFunc(ws, func(w *waiter) bool { return w.seqs })
+func (s *Set) serve(ctx context.Context, ws []*waiter, all bool) {
+	seqs := all || slices.ContainsFunc(ws, func(w *waiter) bool { return w.seqs })
 	began := time.Now()
 	// What is hoped for next time: as many as now, and a little more.
 	s.group = max(len(ws)+len(ws)/4, s.group*7/8)
 	defer func() { s.took = time.Since(began) }()
 	if err := s.round(ctx, seqs); err != nil {
 		s.giveBack(ws)
+		s.suspect.Store(true) // until a flush has shown that all is well
 		s.trouble(ctx, err)
 		return
 	}

@@ -156,13 +156,16 @@ func (m *member) twin() *member {
 	return &member{id: m.id, host: m.host, cfg: m.cfg, health: m.health}
 }
 
-// check asks whether the database works; health.Board calls it.
-func (m *member) check(ctx context.Context) error {
+// check asks whether the database works; health.Board calls it. broken hears of
+// a connection that did not last.
+func (m *member) check(ctx context.Context, broken func()) error {
 	fresh := m.probe == nil || m.probe.IsClosed()
 	err := m.ask(ctx)
 	if err != nil && !fresh && ctx.Err() == nil {
-		// Somebody may have ended just this backend.
+		// Somebody may have ended just this backend; or the server crashed and
+		// is back already.
 		err = m.ask(ctx)
+		broken()
 	}
 	return err
 }

@@ -240,7 +240,11 @@ func (s *Set) leaderFit(found []answerOf, v *health.View) bool {
 func (s *Set) start() error {
 	ctx, stop := context.WithCancel(context.Background())
 	s.stop = stop
-	bc := health.BoardConfig{Logger: s.log, Probe: func(ctx context.Context, id health.MemberID) error { return s.members[id].check(ctx) }}
+	broken := func() {
+		s.suspect.Store(true)
+		s.poke()
+	}
+	bc := health.BoardConfig{Logger: s.log, Probe: func(ctx context.Context, id health.MemberID) error { return s.members[id].check(ctx, broken) }}
 	for _, id := range s.sortedIDs() {
 		m := s.members[id]
 		bc.Members = append(bc.Members, health.MemberConfig{ID: id, Host: m.host, Config: m.health})

@@ -23,8 +23,9 @@ type Set struct {
 	members map[health.MemberID]*member // fixed once open
 	board   *health.Board
 
-	view  atomic.Pointer[health.View] // published: what clients go by
-	acked atomic.Pointer[Place]       // all that was acknowledged lies before it
+	view    atomic.Pointer[health.View] // published: what clients go by
+	acked   atomic.Pointer[Place]       // all that was acknowledged lies before it
+	suspect atomic.Bool                 // a connection to the leader broke: look whether it crashed
 
 	mu      sync.Mutex
 	waiting []*waiter
@@ -42,14 +43,15 @@ type Set struct {
 	closing sync.Once
 
 	// Owned by the loop.
-	cur     *health.View // the chosen view
-	terms   []byte       // the chain of terms to ship with the next flush; nil if all followers have it
-	leaderC *conn        // reads batches
-	gateC   *conn        // forces WAL to disk
-	pruned  time.Time
-	strikes int           // repetitions of the same work in a row
-	group   int           // how many commits are hoped to share the next flush
-	took    time.Duration // by the last flush
+	cur       *health.View // the chosen view
+	terms     []byte       // the chain of terms to ship with the next flush; nil if all followers have it
+	leaderC   *conn        // reads batches
+	gateC     *conn        // forces WAL to disk
+	pruned    time.Time
+	strikes   int           // repetitions of the same work in a row
+	sequences string        // of all, as the followers of this view have them; "" is unknown
+	group     int           // how many commits are hoped to share the next flush
+	took      time.Duration // by the last flush
 
 	lastErr atomic.Pointer[error] // why writes are not acknowledged, if they are not
 }

@@ -292,12 +292,12 @@ func (s *streamer) copies(ctx context.Context, tables map[int]table, whole map[i
 func (s *streamer) images(ctx context.Context, tables map[int]table, whole map[int]bool) error {
 	if s.extra != nil {
 		for tab, images := range s.extra.minus {
-			if err := s.image(tables, whole, op{kind: 'r', tab: tab, k: images}); err != nil {
+			if err := s.image(tables, whole, op{kind: 'i', tab: tab, k: images}); err != nil {
 				return err
 			}
 		}
 		for tab, images := range s.extra.plus {
-			if err := s.image(tables, whole, op{kind: 'r', tab: tab, v: images}); err != nil {
+			if err := s.image(tables, whole, op{kind: 'i', tab: tab, v: images}); err != nil {
 				return err
 			}
 		}
@@ -314,7 +314,7 @@ func (s *streamer) images(ctx context.Context, tables map[int]table, whole map[i
 		if r[0][0] == nil && r[0][1] == nil {
 			continue
 		}
-		if err := s.emit(op{kind: 'r', tab: tab, k: r[0][0], v: r[0][1]}); err != nil {
+		if err := s.emit(op{kind: 'i', tab: tab, k: r[0][0], v: r[0][1]}); err != nil {
 			return err
 		}
 	}

@@ -139,31 +139,32 @@ BEGIN
                 END IF;
             END ' || tag;
     ELSE
-        -- y_N: every row's place and image, made exactly as capture makes images.
-        EXECUTE format('CREATE OR REPLACE FUNCTION pgdist.y_%s() RETURNS TABLE (o oid, c tid, img text) LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp', id)
+        -- y_N finds rows by their images, made exactly as capture makes them, and
+        -- a_N takes their places. Copies of one row are told apart by place only;
+        -- which of equal rows goes makes no difference.
+        EXECUTE format('CREATE OR REPLACE FUNCTION pgdist.y_%s(text[]) RETURNS text[] LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp', id)
             || pins || ' AS ' || tag || '
             #variable_conflict use_column
-            BEGIN RETURN QUERY SELECT t.tableoid, t.ctid, ' || img || ' FROM ' || onl || tab || ' t; END ' || tag;
-        -- Copies of one row are told apart by place only; which of equal rows
-        -- goes makes no difference.
+            DECLARE pgdist_found text[];
+            BEGIN
+                IF $1 IS NULL THEN RETURN NULL; END IF;
+                SELECT array_agg(z.place) INTO pgdist_found FROM (
+                        SELECT i.img, i.place, row_number() OVER (PARTITION BY i.img) AS r
+                          FROM (SELECT t.tableoid || '' '' || t.ctid AS place, ' || img || ' COLLATE "C" AS img FROM ' || onl || tab || ' t OFFSET 0) i
+                         WHERE i.img IN (SELECT u.k COLLATE "C" FROM unnest($1) u(k))) z
+                    JOIN (SELECT u.k COLLATE "C" AS k, count(*) AS n FROM unnest($1) u(k) GROUP BY 1) w ON w.k = z.img AND z.r <= w.n;
+                IF coalesce(cardinality(pgdist_found), 0) <> cardinality($1) THEN
+                    RAISE EXCEPTION ''table % lacks % of % rows the leader deleted'', ' || quote_literal(tab) || ', cardinality($1) - coalesce(cardinality(pgdist_found), 0), cardinality($1)
+                        USING ERRCODE = ''PD004'';
+                END IF;
+                RETURN pgdist_found;
+            END ' || tag;
         EXECUTE format('CREATE OR REPLACE FUNCTION pgdist.a_%s(text[], text[]) RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS ', id) || tag || '
             #variable_conflict use_column
-            DECLARE pgdist_n bigint;
             BEGIN
                 IF $1 IS NOT NULL THEN
-                    DELETE FROM ' || onl || tab || ' d USING (
-                        SELECT z.o, z.c FROM (
-                            SELECT i.o, i.c, i.img COLLATE "C" AS img, pg_catalog.row_number() OVER (PARTITION BY i.img COLLATE "C") AS r
-                              FROM pgdist.y_' || id || '() i
-                             WHERE i.img COLLATE "C" IN (SELECT u.k COLLATE "C" FROM pg_catalog.unnest($1) u(k))) z
-                        JOIN (SELECT u.k COLLATE "C" AS k, pg_catalog.count(*) AS n FROM pg_catalog.unnest($1) u(k) GROUP BY 1) w
-                          ON w.k = z.img AND z.r <= w.n) v
-                     WHERE d.ctid = v.c AND d.tableoid = v.o;
-                    GET DIAGNOSTICS pgdist_n = ROW_COUNT;
-                    IF pgdist_n <> pg_catalog.cardinality($1) THEN
-                        RAISE EXCEPTION ''table % lacks % of % rows the leader deleted'', ' || quote_literal(tab) || ', pg_catalog.cardinality($1) - pgdist_n, pg_catalog.cardinality($1)
-                            USING ERRCODE = ''PD004'';
-                    END IF;
+                    DELETE FROM ' || onl || tab || ' d USING pg_catalog.unnest($1) q(k)
+                     WHERE d.tableoid = pg_catalog.split_part(q.k, '' '', 1)::pg_catalog.oid AND d.ctid = pg_catalog.split_part(q.k, '' '', 2)::pg_catalog.tid;
                 END IF;
                 IF $2 IS NOT NULL THEN
                     ' || ins || ';
@@ -171,6 +172,7 @@ BEGIN
             END ' || tag;
         EXECUTE format('DROP FUNCTION IF EXISTS pgdist.r_%s(text[])', id);
     END IF;
+    IF idx IS NOT NULL THEN EXECUTE format('DROP FUNCTION IF EXISTS pgdist.y_%s(text[])', id); END IF;
     EXECUTE format('CREATE OR REPLACE FUNCTION pgdist.w_%s() RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS ', id) || tag || ' BEGIN DELETE FROM ' || onl || tab || '; END ' || tag;
     EXECUTE format('CREATE OR REPLACE FUNCTION pgdist.x_%s() RETURNS SETOF text LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = "$user", public AS ', id) || tag
         || ' BEGIN RETURN QUERY SELECT ' || img || ' FROM ' || onl || tab || ' t; END ' || tag;

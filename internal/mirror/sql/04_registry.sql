@@ -83,7 +83,7 @@ BEGIN
     IF EXISTS (SELECT 1 FROM pg_cast k WHERE k.castmethod = 'f' AND k.oid >= 16384
                  AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.classid = 'pg_cast'::regclass AND d.objid = k.oid AND d.deptype = 'e')
                  AND ((k.castsource IN ('text'::regtype, 'varchar'::regtype, 'bpchar'::regtype) AND k.casttarget = ANY (types))
-                   OR (k.castsource = ANY (types) AND k.castcontext = 'i'))) THEN
+                   OR (k.castsource = ANY (types) AND k.castsource <> c.reltype AND k.castcontext = 'i'))) THEN
         RETURN 'has a user-defined cast from text, or an implicit one, for its row type or a column''s type, which would run in place of the type''s own functions; DROP CAST';
     END IF;
     IF EXISTS (SELECT 1 FROM unnest(types) t WHERE t = ANY ('{regclass,regproc,regprocedure,regoper,regoperator,regconfig,regdictionary,regcollation}'::regtype[]::oid[])) THEN
@@ -160,7 +160,7 @@ BEGIN
             PERFORM pgdist.generate(r.oid, num, g, r.byrow, r.upsert);
             PERFORM pgdist.triggers(x, num, r.byrow) FROM unnest(r.rels) x;
             FOR def IN SELECT format('pgdist.%I(%s)', p.proname, pg_get_function_identity_arguments(p.oid)) FROM pg_proc p
-                        WHERE p.pronamespace = 'pgdist'::regnamespace AND p.proname ~ ('^[awxr]_' || num || '$') LOOP
+                        WHERE p.pronamespace = 'pgdist'::regnamespace AND p.proname ~ ('^[awxry]_' || num || '$') LOOP
                 EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %I', def, mirror);
             END LOOP;
         END IF;

@@ -19,6 +19,7 @@ END $$;
 --   d  a DDL, its description in a; e a table emptied, its name in a; in order
 --   c  a table to copy whole (contents are read by the caller, from x_N)
 --   r  rows of one table: keys to delete in k, rows to put in v
+--   i  the same of a table without a key: images in k
 --   s  sequences: names in k, "last_value,is_called" in v
 -- The caller runs it in a REPEATABLE READ, READ ONLY transaction. Above limit
 -- keys it answers with the header alone, and the caller reads in pieces.
@@ -98,6 +99,7 @@ BEGIN
             ELSIF NOT big THEN
                 op := 'r';
                 IF NOT r.keyed THEN
+                    op := 'i';
                     SELECT x.dels, x.rows INTO k, v FROM pgdist.net_of(ents, r.id, cur) x;
                 ELSIF r.keys IS NOT NULL THEN
                     EXECUTE format('SELECT x.pgdist_dels, x.pgdist_rows FROM pgdist.r_%s($1) x', r.id) INTO k, v USING r.keys;
