@@ -21,7 +21,11 @@ var (
 func (s *Set) mind(ctx context.Context, m *member, c *conn, limit time.Duration) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	finished := make(chan struct{})
-	t := time.AfterFunc(min(s.cfg.BlockedTimeout, max(limit, s.cfg.BlockedTimeout/4)), func() {
+	first := s.cfg.BlockedTimeout
+	if limit > 0 {
+		first = min(first, limit)
+	}
+	t := time.AfterFunc(first, func() {
 		defer close(finished)
 		s.attend(ctx, cancel, m, c.PID(), limit)
 	})

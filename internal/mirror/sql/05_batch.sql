@@ -117,7 +117,10 @@ BEGIN
     END IF;
     IF allseqs THEN
         want := ARRAY(SELECT c.oid FROM pg_class c JOIN pg_namespace s ON s.oid = c.relnamespace
-                       WHERE c.relkind = 'S' AND c.relpersistence <> 't' AND s.nspname <> 'pgdist');
+                       WHERE c.relkind = 'S' AND c.relpersistence <> 't' AND s.nspname <> 'pgdist'
+                         -- One that an open transaction drops or restarts would keep everybody waiting.
+                         AND NOT EXISTS (SELECT 1 FROM pg_locks l WHERE l.locktype = 'relation' AND l.relation = c.oid AND l.mode = 'AccessExclusiveLock'
+                                           AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())));
     END IF;
     IF want = '{}' THEN RETURN; END IF;
     FOR r IN SELECT DISTINCT c.oid, format('%I.%I', s.nspname, c.relname) AS name
