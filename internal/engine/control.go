@@ -230,6 +230,7 @@ func (s *Session) rollbackAny() {
 	if t.state == txOpen || t.state == txReading {
 		if rollback(s.held) {
 			s.held.c.applied = t.saved
+			s.spent(&t)
 		} else {
 			s.pins = 0
 			s.dropHeld()

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"time"
 
 	"github.com/pgdist/pgdist/classify"
 )
@@ -24,6 +25,9 @@ type transaction struct {
 	change  Change
 	// ran is set once a statement's result has been given to the client.
 	ran bool
+	// drew is set once something ran that may have drawn from a sequence,
+	// whether it succeeded or not.
+	drew bool
 }
 
 type savepoint struct {
@@ -286,6 +290,7 @@ func (s *Session) failTx() {
 func (l *Lease) doneInTx(ctx context.Context, f failure, cause error) (bool, error) {
 	s := l.s
 	moving := s.tx.state == txReading
+	s.tx.drew = s.tx.drew || l.mayDraw()
 	switch {
 	case f == failNone:
 		s.tx.ran = true
@@ -334,6 +339,29 @@ func rollback(h hold) bool {
 	_, err := h.c.exec(ctx, "ROLLBACK")
 	h.c.waiting.Store(0)
 	return err == nil
+}
+
+// mayDraw tells whether the statement may have drawn from a sequence.
+func (l *Lease) mayDraw() bool {
+	return l.c.purpose == readWrite && (l.sit.class == classify.Write || l.sit.class == classify.Unknown || l.sit.forced)
+}
+
+// spentTimeout bounds the wait for sequences of what was rolled back. The answer
+// is definite without them; they follow with the next acknowledgement.
+const spentTimeout = 2 * time.Second
+
+// spent brings to the followers what outlives a transaction that is rolled
+// back: sequences never go back, and a value that a client has seen in it must
+// not be given out again by another leader.
+func (s *Session) spent(t *transaction) {
+	if !t.drew {
+		return
+	}
+	ctx, cancel := context.WithTimeout(s.e.ctx, spentTimeout)
+	defer cancel()
+	if err := s.e.mirror.Ack(ctx, t.attempt.Term, Change{}); err != nil {
+		s.e.log.Debug("the sequences that a transaction drew from before it was rolled back are not known to be mirrored yet", "error", err)
+	}
 }
 
 // mark notes that a member failed this call.

@@ -41,6 +41,7 @@ func (l *Lease) doneRead(ctx context.Context, f failure, cause error) (bool, err
 // doneWrite ends a write that has a transaction of its own around it.
 func (l *Lease) doneWrite(ctx context.Context, f failure, cause error) (bool, error) {
 	s, t := l.s, &l.s.try
+	l.write.drew = l.mayDraw()
 	again := false
 	switch f {
 	case failNone:
@@ -57,6 +58,8 @@ func (l *Lease) doneWrite(ctx context.Context, f failure, cause error) (bool, er
 	case failStale:
 		t.stale++
 		again = t.stale <= maxStale
+	case failStatement:
+		s.spent(&l.write)
 	case failUnsent:
 		again = true
 	case failLost: // before COMMIT was sent: rolled back for certain
@@ -199,6 +202,7 @@ func (s *Session) commit(ctx context.Context, t *transaction, h hold) error {
 	h.c.waiting.Store(0)
 	switch f := classifyError(ctx, err); {
 	case f == failNone && tag == "ROLLBACK":
+		s.spent(t)
 		return ErrCommitRolledBack
 	case f == failNone:
 		return s.acknowledge(ctx, t)
@@ -210,6 +214,7 @@ func (s *Session) commit(ctx context.Context, t *transaction, h hold) error {
 		s.e.report(h.c.member, 0, err)
 		return s.settle(ctx, t.attempt)
 	}
+	s.spent(t)
 	return err
 }
 

@@ -229,7 +229,8 @@ func (s *Set) install(ctx context.Context, next *health.View, answers []answer) 
 // enterView makes a chosen view the loop's own.
 func (s *Set) enterView(ctx context.Context, next *health.View) error {
 	old := s.cur
-	s.cur, s.sequences = next, ""
+	s.cur = next
+	s.forgetSequences(next.InSync)
 	if old == nil || old.Leader != next.Leader || old.Term != next.Term {
 		s.leaderC.close()
 		s.gateC.close()

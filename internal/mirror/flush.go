@@ -107,7 +107,7 @@ func (s *Set) flushGroup(ctx context.Context, epoch int64, from Place, group []*
 	if err := b.trusted(epoch, s.cur.Term); err != nil {
 		return nil, &leaderError{err}
 	}
-	shown := s.sameSequences(b, seqs)
+	shown := b.newSequences(b.sequencesOf(group))
 	move := from.Term != b.head.Term || s.terms != nil
 	switch {
 	case b.empty() && !move:
@@ -130,7 +130,7 @@ func (s *Set) flushGroup(ctx context.Context, epoch int64, from Place, group []*
 		if err := c.run(ctx, steps, gate); err != nil {
 			return m.fail("apply", causeOf(ctx, err))
 		}
-		m.place = b.to()
+		m.place, m.sequences = b.to(), shown
 		return nil
 	})
 	if gate != nil {
@@ -139,28 +139,7 @@ func (s *Set) flushGroup(ctx context.Context, epoch int64, from Place, group []*
 		}
 	}
 	s.advance(b.to())
-	if len(failed) == 0 {
-		s.sequences = shown
-	}
 	return s.copyInstead(ctx, epoch, b, group, failed, floor, seqs)
-}
-
-// sameSequences drops the sequences from a batch that read them all if they are
-// as the followers have them already: a set at rest writes nothing. It returns
-// what the followers have after the batch.
-func (s *Set) sameSequences(b *batch, all bool) string {
-	i := slices.IndexFunc(b.ops, func(o op) bool { return o.kind == 's' })
-	if i < 0 {
-		return s.sequences
-	}
-	if !all || len(s.followers()) == 0 {
-		return "" // some moved: what the followers have in all is not known here
-	}
-	now := string(b.ops[i].k) + string(b.ops[i].v)
-	if now == s.sequences && s.view.Load() == s.cur {
-		b.ops = slices.Delete(b.ops, i, i+1)
-	}
-	return now
 }
 
 // copyInstead gives members whose rows do not bear a batch's DDL the tables
@@ -266,7 +245,6 @@ func (s *Set) each(group []*member, f func(*member) error) map[health.MemberID]e
 
 // flushStream is flushGroup for what does not fit in one message.
 func (s *Set) flushStream(ctx context.Context, epoch int64, from Place, group []*member, floor uint64, seqs bool, x *extras) (map[health.MemberID]error, error) {
-	s.sequences = ""
 	c := s.leaderC
 	ctx, stop := s.mind(ctx, s.members[s.cur.Leader], c, 0)
 	defer stop()
@@ -281,7 +259,7 @@ func (s *Set) flushStream(ctx context.Context, epoch int64, from Place, group []
 		}
 		for _, m := range group {
 			if failed[m.id] == nil {
-				m.place = b.to()
+				m.place, m.sequences = b.to(), nil
 			}
 		}
 		s.advance(b.to())

@@ -26,3 +26,37 @@ func finish(lit []byte) []byte {
 	}
 	return append(lit, '}')
 }
+
+// elements splits a one-dimensional array literal into its elements as they
+// stand there, quotes and all.
+func elements(lit []byte) [][]byte {
+	if len(lit) < 2 || lit[0] != '{' {
+		return nil
+	}
+	var out [][]byte
+	quoted, start := false, 1
+	for i := 1; i < len(lit); i++ {
+		switch c := lit[i]; {
+		case c == '\\':
+			i++
+		case c == '"':
+			quoted = !quoted
+		case !quoted && (c == ',' || c == '}'):
+			if i > start {
+				out = append(out, lit[start:i])
+			}
+			start = i + 1
+		}
+	}
+	return out
+}
+
+// appendRaw adds an element as elements gave it.
+func appendRaw(lit, elem []byte) []byte {
+	if len(lit) == 0 {
+		lit = append(lit, '{')
+	} else {
+		lit = append(lit, ',')
+	}
+	return append(lit, elem...)
+}

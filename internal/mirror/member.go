@@ -24,6 +24,8 @@ type member struct {
 	place   Place // where a follower is; valid if known
 	known   bool
 	strikes int
+	// sequences it is known to hold; nil: not known.
+	sequences *sequenceState
 
 	// Owned by the prober, which never probes a member twice at once.
 	probe *conn
@@ -144,7 +146,7 @@ func (m *member) forget() {
 		m.leaveAt(m.place)
 	}
 	m.apply.close()
-	m.apply, m.known = nil, false
+	m.apply, m.known, m.sequences = nil, false, nil
 }
 
 // leaveAt notes where the member was when last heard of: what lies behind it

@@ -43,15 +43,14 @@ type Set struct {
 	closing sync.Once
 
 	// Owned by the loop.
-	cur       *health.View // the chosen view
-	terms     []byte       // the chain of terms to ship with the next flush; nil if all followers have it
-	leaderC   *conn        // reads batches
-	gateC     *conn        // forces WAL to disk
-	pruned    time.Time
-	strikes   int           // repetitions of the same work in a row
-	sequences string        // of all, as the followers of this view have them; "" is unknown
-	group     int           // how many commits are hoped to share the next flush
-	took      time.Duration // by the last flush
+	cur     *health.View // the chosen view
+	terms   []byte       // the chain of terms to ship with the next flush; nil if all followers have it
+	leaderC *conn        // reads batches
+	gateC   *conn        // forces WAL to disk
+	pruned  time.Time
+	strikes int           // repetitions of the same work in a row
+	group   int           // how many commits are hoped to share the next flush
+	took    time.Duration // by the last flush
 
 	lastErr atomic.Pointer[error] // why writes are not acknowledged, if they are not
 }

@@ -106,7 +106,13 @@ CREATE TABLE pgdist.tables (
     upsert  boolean NOT NULL,     -- rows can be put in place one by one
     root    oid  NOT NULL,        -- the partition tree's root, or oid itself
     files   oid[] NOT NULL,       -- relations with storage read under this id
-    missing text NOT NULL,        -- digest of values ADD COLUMN left in the catalog
-    seqs    oid[] NOT NULL        -- sequences its columns draw from
+    missing text NOT NULL         -- digest of values ADD COLUMN left in the catalog
 );
 CREATE SEQUENCE pgdist.table_id AS int;
+
+-- The sequences whose values are shipped, all but temporary ones, by their
+-- number here and their name, ready to be put into a statement.
+CREATE TABLE pgdist.seqs (
+    oid   oid  PRIMARY KEY,
+    name  text NOT NULL
+);

@@ -2,7 +2,7 @@
 -- tree, with everything their generated functions depend on.
 CREATE FUNCTION pgdist.user_tables()
 RETURNS TABLE (oid oid, nsp name, rel name, files oid[], rels oid[], keyed boolean, byrow boolean, upsert boolean,
-               shape text, form text, missing text, seqs oid[])
+               shape text, form text, missing text)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 BEGIN
@@ -40,19 +40,21 @@ BEGIN
                 AND NOT EXISTS (SELECT 1 FROM pg_attribute a WHERE a.attrelid = r.oid AND a.attidentity = 'a' AND a.attname <> ALL (key.names))) AS upsert,
                (SELECT array_agg(t.rel ORDER BY t.rel) FROM tree t WHERE t.root = r.oid AND t.isleaf) AS files,
                (SELECT array_agg(t.rel ORDER BY t.rel) FROM tree t WHERE t.root = r.oid) AS rels,
-               (SELECT string_agg(t.rel::regclass::text, ',' ORDER BY t.rel::regclass::text) FROM tree t WHERE t.root = r.oid AND t.rel <> r.oid) AS parts,
-               (SELECT coalesce(array_agg(DISTINCT s.oid), '{}') FROM tree t JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = t.rel
-                  JOIN pg_class s ON s.oid = d.objid AND s.relkind = 'S' WHERE t.root = r.oid AND d.classid = 'pg_class'::regclass)
-               || (SELECT coalesce(array_agg(DISTINCT s.oid), '{}') FROM tree t JOIN pg_attrdef f ON f.adrelid = t.rel
-                     JOIN pg_depend d ON d.classid = 'pg_attrdef'::regclass AND d.objid = f.oid AND d.refclassid = 'pg_class'::regclass
-                     JOIN pg_class s ON s.oid = d.refobjid AND s.relkind = 'S' WHERE t.root = r.oid) AS seqs
+               (SELECT string_agg(t.rel::regclass::text, ',' ORDER BY t.rel::regclass::text) FROM tree t WHERE t.root = r.oid AND t.rel <> r.oid) AS parts
           FROM root r LEFT JOIN att ON att.attrelid = r.oid LEFT JOIN key ON key.oid = r.oid LEFT JOIN lone ON lone.oid = r.oid)
     SELECT m.oid, m.nspname, m.relname, coalesce(m.files, '{}'), m.rels, m.keyed, m.byrow, m.upsert,
            md5(concat_ws('|', m.keyed, m.byrow, coalesce(m.kcols, m.plain), m.parts)),
            md5(concat_ws('|', m.nspname, m.relname, m.relowner, m.relkind, m.keyed, m.byrow, m.upsert, m.kcols, m.cols, m.parts)),
-           m.missing, m.seqs
+           m.missing
       FROM made m;
 END $$;
+
+-- user_sequences lists the sequences whose values are shipped.
+CREATE FUNCTION pgdist.user_sequences() RETURNS TABLE (oid oid, name text)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT c.oid, format('%I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE c.relkind = 'S' AND c.relpersistence <> 't' AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgdist')
+$$;
 
 -- unfit says why a table's rows cannot be mirrored, or NULL.
 CREATE FUNCTION pgdist.unfit(rel oid) RETURNS text
@@ -121,7 +123,7 @@ BEGIN
     END IF;
     DELETE FROM pgdist.tables t WHERE t.id = ANY (gone);
 
-    FOR r IN SELECT u.*, t.id, t.gen, t.shape AS old_shape, t.form AS old_form, t.missing AS old_missing, t.seqs AS old_seqs,
+    FOR r IN SELECT u.*, t.id, t.gen, t.shape AS old_shape, t.form AS old_form, t.missing AS old_missing,
                     (SELECT count(*) FROM pg_trigger g WHERE g.tgrelid = ANY (u.rels) AND g.tgname IN ('pgdist_i', 'pgdist_u', 'pgdist_d', 'pgdist_t')
                         AND g.tgfoid = to_regproc('pgdist.c_' || t.id) AND g.tgenabled = 'O') AS trigs
                FROM pgdist.user_tables() u LEFT JOIN pgdist.tables t ON t.oid = u.oid LOOP
@@ -131,7 +133,7 @@ BEGIN
             RAISE EXCEPTION 'table % cannot be mirrored', format('%I.%I', r.nsp, r.rel) USING ERRCODE = '0A000', DETAIL = 'It ' || why || '.',
                 HINT = 'Change the table as said, or keep it in a database that pgdist does not mirror.';
         END IF;
-        IF r.id IS NOT NULL AND r.form = r.old_form AND r.missing = r.old_missing AND r.seqs = r.old_seqs
+        IF r.id IS NOT NULL AND r.form = r.old_form AND r.missing = r.old_missing
            AND r.trigs = cardinality(r.rels) * (CASE WHEN r.byrow THEN 2 ELSE 4 END) THEN
             CONTINUE;
         END IF;
@@ -152,10 +154,10 @@ BEGIN
                  AND pg_get_expr(d.adbin, d.adrelid) !~ $re$^(\(?-?[0-9.]+\)?|true|false|'([^']|'')*')(::[][a-z0-9_ ."(),]+)?$$re$) THEN
             RETURN NEXT num;
         END IF;
-        INSERT INTO pgdist.tables AS t (id, oid, nsp, rel, gen, shape, form, keyed, upsert, root, files, missing, seqs)
-        VALUES (num, r.oid, r.nsp, r.rel, g, r.shape, r.form, r.keyed, r.upsert, r.oid, r.files, r.missing, r.seqs)
+        INSERT INTO pgdist.tables AS t (id, oid, nsp, rel, gen, shape, form, keyed, upsert, root, files, missing)
+        VALUES (num, r.oid, r.nsp, r.rel, g, r.shape, r.form, r.keyed, r.upsert, r.oid, r.files, r.missing)
         ON CONFLICT (oid) DO UPDATE SET id = EXCLUDED.id, nsp = EXCLUDED.nsp, rel = EXCLUDED.rel, gen = EXCLUDED.gen, shape = EXCLUDED.shape,
-            form = EXCLUDED.form, keyed = EXCLUDED.keyed, upsert = EXCLUDED.upsert, files = EXCLUDED.files, missing = EXCLUDED.missing, seqs = EXCLUDED.seqs;
+            form = EXCLUDED.form, keyed = EXCLUDED.keyed, upsert = EXCLUDED.upsert, files = EXCLUDED.files, missing = EXCLUDED.missing;
         IF r.id IS DISTINCT FROM num OR r.form <> r.old_form OR r.gen <> g OR r.trigs <> cardinality(r.rels) * (CASE WHEN r.byrow THEN 2 ELSE 4 END) THEN
             PERFORM pgdist.generate(r.oid, num, g, r.byrow, r.upsert);
             PERFORM pgdist.triggers(x, num, r.byrow) FROM unnest(r.rels) x;
@@ -165,6 +167,8 @@ BEGIN
             END LOOP;
         END IF;
     END LOOP;
+    DELETE FROM pgdist.seqs q WHERE NOT EXISTS (SELECT 1 FROM pgdist.user_sequences() u WHERE u.oid = q.oid AND u.name = q.name);
+    INSERT INTO pgdist.seqs SELECT u.oid, u.name FROM pgdist.user_sequences() u ON CONFLICT DO NOTHING;
     -- Functions of tables that are gone.
     FOR fn IN SELECT p.oid::regprocedure FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
                WHERE n.nspname = 'pgdist' AND p.proname ~ '^[cawxry]_[0-9]+$'

@@ -23,14 +23,15 @@ END $$;
 --   s  sequences: names in k, "last_value,is_called" in v
 -- The caller runs it in a REPEATABLE READ, READ ONLY transaction. Above limit
 -- keys it answers with the header alone, and the caller reads in pieces.
--- floor is the highest xmax of all positions that this flush starts from.
-CREATE FUNCTION pgdist.batch(pterm bigint, psnap pg_snapshot, floor xid8, lim int, allseqs boolean)
+-- floor is the highest xmax of all positions that this flush starts from;
+-- uncalled asks for sequences that nobody has called, too.
+CREATE FUNCTION pgdist.batch(pterm bigint, psnap pg_snapshot, floor xid8, lim int, uncalled boolean)
 RETURNS TABLE (op "char", tab int, a text, k text[], v text[])
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     snap pg_snapshot := pg_current_snapshot();
     fence bigint; cur bigint; booted bigint; n bigint; top xid8; big boolean := false; ops text; tabs int[]; whole int[];
-    ents pgdist.journal[]; r record; files oid[] := '{}'; want oid[] := '{}'; lv bigint; called boolean; snames text[]; svals text[];
+    ents pgdist.journal[]; r record; files oid[] := '{}'; lv bigint;
 BEGIN
     -- Everything newer than the place, once; above the limit only counted.
     IF lim >= 0 THEN
@@ -87,11 +88,10 @@ BEGIN
         ELSE
             SELECT array_agg(DISTINCT j.tab) INTO whole FROM pgdist.fresh(pterm, psnap) j JOIN pgdist.tables t ON t.id = j.tab WHERE j.op <> 'd' AND (j.op = 'c' OR j.gen <> t.gen);
         END IF;
-        FOR r IN SELECT t.id, t.keyed, t.files, t.seqs, u.keys
+        FOR r IN SELECT t.id, t.keyed, t.files, u.keys
                    FROM pgdist.tables t LEFT JOIN (SELECT j.tab, array_agg(DISTINCT x.k) AS keys FROM unnest(ents) j, unnest(j.keys) x(k) WHERE j.op = 'k' GROUP BY j.tab) u ON u.tab = t.id
                   WHERE t.id = ANY (tabs) LOOP
             files := files || r.files;
-            want := want || r.seqs;
             tab := r.id; k := NULL; v := NULL;
             IF r.id = ANY (whole) THEN
                 op := 'c';
@@ -115,24 +115,43 @@ BEGIN
             RAISE EXCEPTION 'a table was rewritten after the batch''s snapshot' USING ERRCODE = 'PD003';
         END IF;
     END IF;
-    IF allseqs THEN
-        want := ARRAY(SELECT c.oid FROM pg_class c JOIN pg_namespace s ON s.oid = c.relnamespace
-                       WHERE c.relkind = 'S' AND c.relpersistence <> 't' AND s.nspname <> 'pgdist'
-                         -- One that an open transaction drops or restarts would keep everybody waiting.
-                         AND NOT EXISTS (SELECT 1 FROM pg_locks l WHERE l.locktype = 'relation' AND l.relation = c.oid AND l.mode = 'AccessExclusiveLock'
-                                           AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())));
-    END IF;
-    IF want = '{}' THEN RETURN; END IF;
-    FOR r IN SELECT DISTINCT c.oid, format('%I.%I', s.nspname, c.relname) AS name
-               FROM unnest(want) w JOIN pg_class c ON c.oid = w JOIN pg_namespace s ON s.oid = c.relnamespace LOOP
-        lv := pg_sequence_last_value(r.oid); called := true;
-        IF lv IS NULL THEN
-            EXECUTE format('SELECT last_value, is_called FROM %s', r.name) INTO lv, called;
+    SELECT x.names, x.vals INTO k, v FROM pgdist.read_sequences(uncalled) x;
+    op := 's';
+    IF k IS NOT NULL THEN RETURN NEXT; END IF;
+END $$;
+
+-- read_sequences reads them all, in every batch: a trigger, a function or a
+-- statement that failed may have drawn from any, and no value that a client has
+-- seen may be given out again by another leader. A sequence that nobody has
+-- called yet takes a statement of its own, so these come only if asked for.
+-- One that an open transaction drops or restarts keeps nobody waiting: what
+-- that does to it comes with its commit.
+CREATE FUNCTION pgdist.read_sequences(uncalled boolean, OUT names text[], OUT vals text[])
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5ms' AS $$
+DECLARE n text; lv bigint; called boolean;
+BEGIN
+    BEGIN
+        SELECT array_agg(x.name), array_agg(x.v || ',true') INTO names, vals
+          FROM (SELECT q.name, pg_sequence_last_value(q.oid) AS v FROM pgdist.seqs q OFFSET 0) x WHERE x.v IS NOT NULL;
+        IF uncalled THEN
+            FOR n IN SELECT q.name FROM pgdist.seqs q WHERE q.name <> ALL (coalesce(names, '{}')) LOOP
+                EXECUTE 'SELECT last_value, is_called FROM ' || n INTO lv, called;
+                names := names || n; vals := vals || (lv || ',' || called);
+            END LOOP;
         END IF;
-        snames := snames || r.name; svals := svals || (lv || ',' || called);
+        RETURN;
+    EXCEPTION WHEN lock_not_available OR undefined_table OR internal_error THEN -- the last: its number is gone
+        names := NULL; vals := NULL;
+    END;
+    FOR n IN SELECT q.name FROM pgdist.seqs q
+              WHERE NOT EXISTS (SELECT 1 FROM pg_locks l WHERE l.locktype = 'relation' AND l.relation = q.oid AND l.mode = 'AccessExclusiveLock'
+                                  AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())) LOOP
+        BEGIN
+            EXECUTE 'SELECT last_value, is_called FROM ' || n INTO lv, called;
+            IF called OR uncalled THEN names := names || n; vals := vals || (lv || ',' || called); END IF;
+        EXCEPTION WHEN lock_not_available OR undefined_table THEN NULL;
+        END;
     END LOOP;
-    op := 's'; k := snames; v := svals;
-    IF snames IS NOT NULL THEN RETURN NEXT; END IF;
 END $$;
 
 -- fresh: the journal entries newer than a place.

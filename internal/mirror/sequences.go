@@ -1,0 +1,76 @@
+package mirror
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/pgdist/pgdist/health"
+)
+
+// sequenceState is what followers are known to hold of the leader's sequences:
+// the text of each value by the text of each name, both as array elements. It is
+// never changed in place, so that several members may point to one.
+type sequenceState struct {
+	k, v string // the arrays of the batch that led here
+	vals map[string]string
+}
+
+// newSequences takes sequences out of a batch that the members of group, which
+// have had known (nil: not known), hold already, and returns what they hold after
+// it. A set at rest is sent nothing.
+func (b *batch) newSequences(known *sequenceState) *sequenceState {
+	i := slices.IndexFunc(b.ops, func(o op) bool { return o.kind == 's' })
+	if i < 0 {
+		return known
+	}
+	o := &b.ops[i]
+	if known != nil && string(o.k) == known.k && string(o.v) == known.v {
+		b.ops = slices.Delete(b.ops, i, i+1)
+		return known
+	}
+	names, vals := elements(o.k), elements(o.v)
+	if len(names) != len(vals) {
+		return nil // ships all; cannot happen
+	}
+	next := &sequenceState{k: string(o.k), v: string(o.v)}
+	if known == nil {
+		next.vals = make(map[string]string, len(names))
+	} else {
+		next.vals = maps.Clone(known.vals)
+	}
+	var k, v []byte
+	for j, name := range names {
+		if old, ok := next.vals[string(name)]; ok && old == string(vals[j]) {
+			continue
+		}
+		next.vals[string(name)] = string(vals[j])
+		k, v = appendRaw(k, name), appendRaw(v, vals[j])
+	}
+	if k == nil {
+		b.ops = slices.Delete(b.ops, i, i+1)
+	} else {
+		o.k, o.v = finish(k), finish(v)
+	}
+	return next
+}
+
+// sequencesOf is what all members of a group are known to hold, nil if they
+// differ or DDL is about to make sequences anew.
+func (b *batch) sequencesOf(group []*member) *sequenceState {
+	if len(group) == 0 || b.head.DDL {
+		return nil
+	}
+	for _, m := range group[1:] {
+		if m.sequences != group[0].sequences {
+			return nil
+		}
+	}
+	return group[0].sequences
+}
+
+// forgetSequences makes the next flush ship all of them.
+func (s *Set) forgetSequences(ids []health.MemberID) {
+	for _, id := range ids {
+		s.members[id].sequences = nil
+	}
+}
