@@ -42,8 +42,7 @@ func (s *Session) define(ctx context.Context, c *conn, st *classify.Statement, t
 }
 
 // catchUp brings the followers up to date within the transaction that is about
-// to run DDL. Sequences are left to its COMMIT: reading all of them would wait
-// for those that this transaction has dropped, and so for itself.
+// to run DDL. What this transaction has done to sequences comes with its COMMIT.
 func (s *Session) catchUp(ctx context.Context) error {
 	err := s.e.mirror.Ack(ctx, s.held.view.Term, Change{})
 	switch {
