@@ -2,6 +2,7 @@ package classify
 
 import (
 	"slices"
+	"strings"
 
 	pg "github.com/pganalyze/pg_query_go/v5"
 )
@@ -89,6 +90,7 @@ func (j *judge) definition(n *pg.Node) bool {
 	if j.refusedDefinition(n); j.st.Refusal != nil {
 		return true
 	}
+	j.st.Database = databaseOf(n)
 	temp := false
 	switch x := n.GetNode().(type) {
 	case *pg.Node_CreateTableAsStmt:
@@ -115,6 +117,53 @@ func (j *judge) definition(n *pg.Node) bool {
 		j.raise(DDL, "changes definitions")
 	}
 	return true
+}
+
+// databaseOf is the database that a definition names.
+func databaseOf(n *pg.Node) string {
+	switch x := n.GetNode().(type) {
+	case *pg.Node_AlterDatabaseStmt:
+		return x.AlterDatabaseStmt.Dbname
+	case *pg.Node_AlterDatabaseSetStmt:
+		return x.AlterDatabaseSetStmt.Dbname
+	case *pg.Node_AlterRoleSetStmt:
+		return x.AlterRoleSetStmt.Database
+	case *pg.Node_AlterOwnerStmt:
+		if x.AlterOwnerStmt.ObjectType == pg.ObjectType_OBJECT_DATABASE {
+			return x.AlterOwnerStmt.Object.GetString_().GetSval()
+		}
+	case *pg.Node_CommentStmt:
+		if x.CommentStmt.Objtype == pg.ObjectType_OBJECT_DATABASE {
+			return x.CommentStmt.Object.GetString_().GetSval()
+		}
+	case *pg.Node_GrantStmt:
+		if x.GrantStmt.Objtype == pg.ObjectType_OBJECT_DATABASE {
+			names := make([]string, len(x.GrantStmt.Objects))
+			for i, o := range x.GrantStmt.Objects {
+				names[i] = o.GetString_().GetSval()
+			}
+			return strings.Join(names, ", ")
+		}
+	}
+	return ""
+}
+
+// WithoutConcurrently returns a CREATE INDEX or DROP INDEX without CONCURRENTLY.
+// Its error is the grammar's.
+func WithoutConcurrently(sql string) (string, error) {
+	tree, err := pg.Parse(sql)
+	if err != nil {
+		return "", err
+	}
+	for _, s := range tree.Stmts {
+		switch x := s.Stmt.GetNode().(type) {
+		case *pg.Node_IndexStmt:
+			x.IndexStmt.Concurrent = false
+		case *pg.Node_DropStmt:
+			x.DropStmt.Concurrent = false
+		}
+	}
+	return pg.Deparse(tree)
 }
 
 // temporary is for definitions of temporary objects.

@@ -12,6 +12,7 @@ import (
 const (
 	ownSchema = "pgdist"
 	ownPrefix = "pgdist"
+	ownEvents = "!pgdist_" // begins the names of its event triggers
 )
 
 var (
@@ -91,7 +92,7 @@ func (j *judge) refusedDefinition(n *pg.Node) {
 	case *pg.Node_CreateFunctionStmt:
 		j.refuseOwn(pg.ObjectType_OBJECT_FUNCTION, x.CreateFunctionStmt.Funcname...)
 	case *pg.Node_AlterEventTrigStmt:
-		if strings.HasPrefix(x.AlterEventTrigStmt.Trigname, ownPrefix) {
+		if strings.HasPrefix(x.AlterEventTrigStmt.Trigname, ownEvents) {
 			j.refuse(refuseCapture)
 		}
 	case *pg.Node_AlterTableStmt:
@@ -142,6 +143,10 @@ func (j *judge) refuseRename(r *pg.RenameStmt) {
 		if strings.HasPrefix(r.Subname, ownPrefix) {
 			j.refuse(refuseCapture)
 		}
+	case pg.ObjectType_OBJECT_EVENT_TRIGGER:
+		if strings.HasPrefix(lastName(objectName(r.Object)), ownEvents) || strings.HasPrefix(r.Newname, ownEvents) {
+			j.refuse(refuseCapture)
+		}
 	default:
 		j.refuseOwn(r.RenameType, r.Object)
 	}
@@ -152,8 +157,12 @@ func (j *judge) refuseDrop(d *pg.DropStmt) {
 	if d.RemoveType != pg.ObjectType_OBJECT_TRIGGER && d.RemoveType != pg.ObjectType_OBJECT_EVENT_TRIGGER {
 		return
 	}
+	own := ownPrefix
+	if d.RemoveType == pg.ObjectType_OBJECT_EVENT_TRIGGER {
+		own = ownEvents
+	}
 	for _, o := range d.Objects {
-		if strings.HasPrefix(lastName(objectName(o)), ownPrefix) {
+		if strings.HasPrefix(lastName(objectName(o)), own) {
 			j.refuse(refuseCapture)
 		}
 	}

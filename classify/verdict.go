@@ -63,6 +63,9 @@ type Statement struct {
 	// Functions are the functions called that are not PostgreSQL's own. Only the
 	// catalog can judge them: see Resolve.
 	Functions []FuncRef
+	// Database is the database that a definition names (ALTER DATABASE, ALTER
+	// ROLE … IN DATABASE, GRANT and COMMENT ON DATABASE), or several; empty if it names none.
+	Database string
 	// Relations are the tables that the statement names as its target: those of
 	// DDL, TRUNCATE, LOCK, DML, COPY FROM and maintenance, and those which DDL
 	// locks besides (a referenced table, a partition's parent). Names of views

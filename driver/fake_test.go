@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/pgdist/pgdist/health"
 	"github.com/pgdist/pgdist/internal/engine"
 	"github.com/pgdist/pgdist/internal/pgtest"
@@ -116,8 +118,26 @@ func databases(tb testing.TB, n int) []string {
 	for i, s := range common.servers[:n] {
 		s.Exec(tb, "CREATE DATABASE "+name)
 		dsns[i] = s.DSN(name)
+		takeDDL(tb, dsns[i])
 	}
 	return dsns
+}
+
+// takeDDL makes a plain server take what the engine announces, as the event
+// trigger of a mirrored one does.
+func takeDDL(tb testing.TB, dsn string) {
+	tb.Helper()
+	ctx := context.Background()
+	c, err := pgx.Connect(ctx, dsn)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer c.Close(ctx)
+	if _, err := c.PgConn().Exec(ctx, `CREATE SCHEMA fake_mirror; CREATE FUNCTION fake_mirror.take() RETURNS event_trigger LANGUAGE plpgsql AS
+		$$ BEGIN PERFORM pg_catalog.set_config('pgdist.ddl', '', true); END $$;
+		CREATE EVENT TRIGGER fake_take ON ddl_command_end EXECUTE FUNCTION fake_mirror.take()`).ReadAll(); err != nil {
+		tb.Fatal(err)
+	}
 }
 
 // onServer runs SQL on one server directly.

@@ -6,13 +6,11 @@ import (
 	"context"
 	"database/sql"
 	"embed"
-	"errors"
 	"fmt"
 	"io/fs"
 	"strings"
 	"testing"
 
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/lock"
 )
@@ -118,7 +116,7 @@ func TestGooseLock(t *testing.T) {
 	})
 }
 
-// TestGooseHiddenDDL: DDL inside a DO block is refused by name, and leaves no trace.
+// TestGooseHiddenDDL: DDL inside a DO block.
 func TestGooseHiddenDDL(t *testing.T) {
 	both(t, func(t *testing.T, db *sql.DB, note note) {
 		ctx := context.Background()
@@ -126,19 +124,9 @@ func TestGooseHiddenDDL(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		list, err := p.Up(ctx)
-		var partial *goose.PartialError
-		var pe *pgconn.PgError
-		if errors.As(err, &partial) && errors.As(partial.Err, &pe) && pe.Code == "0A000" && strings.Contains(pe.Message, "CREATE TABLE") {
-			if n := table(t, db, "SELECT count(*) FROM pg_class WHERE relname = 'hidden'"); n != "[count] [0] ok" {
-				t.Error("a refused block left something:", n)
-			}
-			if _, err := db.Exec("CREATE TABLE hidden (id int PRIMARY KEY)"); err != nil {
-				t.Error(err)
-			}
-		} else if err != nil {
-			t.Error(results(list, err))
-		}
+		note("up %s", results(p.Up(ctx)))
+		note("%s", table(t, db, "SELECT count(*) FROM pg_class WHERE relname = 'hidden'"))
+		note("down %s", results(p.DownTo(ctx, 0)))
 		note("%s", table(t, db, "SELECT count(*) FROM pg_class WHERE relname = 'hidden'"))
 	})
 }

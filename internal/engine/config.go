@@ -172,6 +172,14 @@ func (m MemberConfig) effectiveWeight() int {
 	return m.Weight
 }
 
+// database is the one that the set mirrors.
+func (c Config) database() string {
+	if len(c.Members) == 0 || c.Members[0].Conn == nil {
+		return ""
+	}
+	return c.Members[0].Conn.Database
+}
+
 // String tells c without its secrets.
 func (c Config) String() string {
 	d := c.withDefaults()

@@ -3,6 +3,8 @@ package engine
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -31,14 +33,29 @@ func (s *Session) define(ctx context.Context, c *conn, st *classify.Statement, t
 	if st.Tag == "TRUNCATE TABLE" { // captured by its own trigger
 		return c.exec(ctx, text)
 	}
-	if err := announce(ctx, c, text); err != nil {
+	if st.Tag == "REASSIGN OWNED" {
+		return s.reassign(ctx, c, st, text)
+	}
+	if err := s.foreign(st); err != nil {
+		return "", err
+	}
+	if err := announce(ctx, c, text, true); err != nil {
 		return "", err
 	}
 	tag, err := c.exec(ctx, text)
 	if err != nil {
 		return "", err
 	}
-	return tag, announce(ctx, c, "")
+	return tag, withdraw(ctx, c, st)
+}
+
+// foreign refuses to change what belongs to another database of the servers.
+func (s *Session) foreign(st *classify.Statement) error {
+	if st.Database == "" || st.Database == s.e.config.database() {
+		return nil
+	}
+	return errRefused(fmt.Sprintf("%s of database %q is not supported: the set is database %q of each server", st.Tag, st.Database, s.e.config.database()),
+		"Connect to each server itself.")
 }
 
 // catchUp brings the followers up to date within the transaction that is about
@@ -55,10 +72,27 @@ func (s *Session) catchUp(ctx context.Context) error {
 }
 
 // announce tells the event trigger which statement comes next; what is not
-// announced is refused.
-func announce(ctx context.Context, c *conn, text string) error {
-	return c.PgConn().ExecParams(ctx, "SELECT pg_catalog.set_config('pgdist.ddl', $1, true)",
-		[][]byte{[]byte(text)}, []uint32{pgtype.TextOID}, nil, nil).Read().Err
+// announced, and run by no function, is refused.
+func announce(ctx context.Context, c *conn, text string, local bool) error {
+	return c.PgConn().ExecParams(ctx, "SELECT pg_catalog.set_config('pgdist.ddl', $1, $2)",
+		[][]byte{[]byte(text), strconv.AppendBool(nil, local)}, []uint32{pgtype.TextOID, pgtype.BoolOID}, nil, nil).Read().Err
+}
+
+// shared are the statements for which PostgreSQL fires no event trigger (docs,
+// "Event Trigger Firing Matrix"): what they change is shipped as state.
+var shared = map[string]bool{
+	"CREATE ROLE": true, "ALTER ROLE": true, "DROP ROLE": true, "GRANT ROLE": true, "REVOKE ROLE": true, "ALTER DATABASE": true,
+	"GRANT": true, "REVOKE": true, "COMMENT": true, "CREATE EVENT TRIGGER": true, "ALTER EVENT TRIGGER": true, "DROP EVENT TRIGGER": true,
+}
+
+// withdraw takes the announcement back and fails if the event trigger has not taken
+// it: the statement would stay on one server.
+func withdraw(ctx context.Context, c *conn, st *classify.Statement) error {
+	r := c.PgConn().ExecParams(ctx, "SELECT pg_catalog.current_setting('pgdist.ddl', true), pg_catalog.set_config('pgdist.ddl', '', true)", nil, nil, nil, nil).Read()
+	if r.Err != nil || len(r.Rows[0][0]) == 0 || shared[st.Tag] {
+		return r.Err
+	}
+	return errRefused(st.Tag+" cannot be mirrored: PostgreSQL reports it to no event trigger", "Run it on each server.")
 }
 
 // lockableSQL finds the tables among names, or behind them if they are indexes,

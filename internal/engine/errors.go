@@ -215,7 +215,7 @@ func classifyServerError(ctx context.Context, pe *pgconn.PgError) failure {
 	switch {
 	case severity == "FATAL" || severity == "PANIC":
 		return failLost
-	case strings.Contains(pe.Where, "pgdist.refuse()"):
+	case strings.Contains(pe.Where, "PL/pgSQL function pgdist.refuse() line "):
 		return failFenced
 	case pe.Code == codeReadOnly:
 		return failReadOnly

@@ -2,6 +2,8 @@ package engine
 
 import (
 	"context"
+	"errors"
+	"slices"
 	"strings"
 
 	"github.com/pgdist/pgdist/classify"
@@ -10,8 +12,11 @@ import (
 // execUtility runs maintenance on the leader and then on the followers, each
 // for itself.
 func (s *Session) execUtility(ctx context.Context, st *classify.Statement, text string) (string, error) {
-	if definesIndex(st, text) {
-		return "", errRefused(st.Tag+" CONCURRENTLY is not supported through pgdist yet", "Use the form without CONCURRENTLY.")
+	switch {
+	case st.Tag == "ALTER TABLE": // it leaves a CHECK behind which the plain form does not
+		return "", errRefused("DETACH PARTITION CONCURRENTLY is not supported", "Use DETACH PARTITION.")
+	case s.tx.state == txNone && (st.Tag == "CREATE INDEX" || st.Tag == "DROP INDEX"):
+		return s.execConcurrently(ctx, st, text)
 	}
 	one := *st
 	one.Class = classify.Unknown // runs without a transaction around it
@@ -37,10 +42,67 @@ func (s *Session) execUtility(ctx context.Context, st *classify.Statement, text 
 	}
 }
 
-// definesIndex tells the utilities that make or drop something, which must not
-// happen on one member alone.
-func definesIndex(st *classify.Statement, text string) bool {
-	return strings.Contains(strings.ToUpper(text), "CONCURRENTLY") && st.Tag != "VACUUM" && st.Tag != "ANALYZE"
+// execConcurrently runs a definition that takes several transactions. The leader
+// does so; what its last transaction journals for the followers, where nobody
+// else writes, is the plain form.
+func (s *Session) execConcurrently(ctx context.Context, st *classify.Statement, text string) (string, error) {
+	plain, err := classify.WithoutConcurrently(text)
+	if err != nil {
+		return "", err
+	}
+	one := *st
+	one.Class = classify.Unknown // runs without a transaction around it
+	sub := classify.Verdict{Class: one.Class, Statements: []classify.Statement{one}}
+	for {
+		lease, err := s.Acquire(ctx, Call{SQL: text, Verdict: &sub})
+		if err != nil {
+			return "", err
+		}
+		tag, err := concurrently(ctx, lease.c, st, text, plain)
+		again, err := lease.Done(ctx, err)
+		if !again {
+			return tag, err
+		}
+	}
+}
+
+func concurrently(ctx context.Context, c *conn, st *classify.Statement, text, plain string) (string, error) {
+	before, err := invalidIndexes(ctx, c)
+	if err != nil {
+		return "", err
+	}
+	if err := announce(ctx, c, plain, false); err != nil {
+		return "", err
+	}
+	tag, err := c.exec(ctx, text)
+	if c.PgConn().IsClosed() {
+		return "", err
+	}
+	if e := announce(ctx, c, "", false); err == nil {
+		err = e
+	}
+	if err == nil || st.Tag != "CREATE INDEX" {
+		return tag, err
+	}
+	// PostgreSQL leaves an invalid index behind, which only this server has.
+	after, e := invalidIndexes(ctx, c)
+	for _, name := range after {
+		if e == nil && !slices.Contains(before, name) {
+			_, e = c.exec(ctx, "BEGIN; SELECT pg_catalog.set_config('pgdist.ddl', 'DROP INDEX IF EXISTS "+strings.ReplaceAll(name, "'", "''")+"', true); DROP INDEX "+name+"; COMMIT")
+		}
+	}
+	return tag, errors.Join(err, e)
+}
+
+// invalidIndexes names those, ready to be put into a statement.
+func invalidIndexes(ctx context.Context, c *conn) ([]string, error) {
+	r := c.PgConn().ExecParams(ctx, `SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_index i
+		JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE NOT i.indisvalid`, nil, nil, nil, nil).Read()
+	var names []string
+	for _, row := range r.Rows {
+		names = append(names, string(row[0]))
+	}
+	return names, r.Err
 }
 
 // onFollowers repeats maintenance on the other members in sync. It changes no

@@ -50,7 +50,7 @@ var errMoved = errors.New("the set moved on")
 // transaction it leaves open on the leader, and opens theirs before anything
 // else is applied.
 func (s *Set) align(loop context.Context, a *alignment) error {
-	if err := s.round(loop, true); err != nil {
+	if err := s.round(loop, thorough); err != nil {
 		return err
 	}
 	ctx, done := s.engage(a.ctx, s.cur.InSync)
@@ -61,7 +61,7 @@ func (s *Set) align(loop context.Context, a *alignment) error {
 	}
 	kept := s.leaderC
 	s.leaderC = lead
-	failed, err := s.flush(ctx, s.cur.Epoch, s.followers(), true)
+	failed, err := s.flush(ctx, s.cur.Epoch, s.followers(), thorough)
 	s.leaderC = kept
 	if sqlState(err) == codeRewritten {
 		return errMoved

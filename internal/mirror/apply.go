@@ -1,9 +1,12 @@
 package mirror
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -16,8 +19,12 @@ const (
 	leaveSQL     = `SELECT pgdist.leave($1::bigint, $2::pg_snapshot)`
 	termsSQL     = `SELECT pgdist.terms($1::jsonb)`
 	replaySQL    = `SELECT pgdist.replay($1::jsonb)`
+	replayedSQL  = `SELECT pgdist.replayed()`
 	vacateSQL    = `SELECT pgdist.vacate($1::int)`
 	emptySQL     = `SELECT pgdist.empty($1::int, $2::text)`
+	sharedSQL    = `SELECT pgdist.shared_begin($1::jsonb)`
+	sharedEndSQL = `SELECT pgdist.shared_end($1::jsonb)`
+	labelsSQL    = `SELECT pgdist.labels($1::jsonb)`
 )
 
 // step is one statement of an apply.
@@ -55,6 +62,10 @@ func (o op) step(ddl bool) (step, error) {
 		return step{sql: rowsSQL(o.tab), params: [][]byte{o.k, o.v}, once: ddl}, nil
 	case 'i':
 		return step{sql: imagesSQL(o.tab), params: [][]byte{o.k, o.v}, once: ddl}, nil
+	case 'g':
+		return step{sql: sharedSQL, params: [][]byte{o.a}}, nil
+	case 'p':
+		return step{sql: sharedEndSQL, params: [][]byte{o.a}}, nil
 	case 's':
 		return step{sql: sequencesSQL, params: [][]byte{o.k, o.v}}, nil
 	}
@@ -75,7 +86,11 @@ func leaveStep(to Place) step {
 func (b *batch) plan(epoch int64, terms []byte) ([]step, error) {
 	steps := make([]step, 0, len(b.ops)+4)
 	steps = append(steps, enterStep(epoch, b.from))
-	for _, o := range b.ops {
+	ops := b.ops
+	if b.shared != nil {
+		ops = slices.Concat([]op{{kind: 'g', a: b.shared}}, ops, []op{{kind: 'p', a: b.shared}})
+	}
+	for _, o := range ops {
 		s, err := o.step(b.head.DDL)
 		if err != nil {
 			return nil, err
@@ -86,6 +101,25 @@ func (b *batch) plan(epoch int64, terms []byte) ([]step, error) {
 		steps = append(steps, step{sql: termsSQL, params: [][]byte{terms}})
 	}
 	return append(steps, leaveStep(b.to())), nil
+}
+
+// labels adds the labels of enums that a DDL brings, in a transaction of their
+// own: rows of the same batch may use them.
+func (m *member) labels(ctx context.Context, o op) error {
+	if o.kind != 'd' || !bytes.Contains(o.a, text(`"enums": [`)) {
+		return nil
+	}
+	var d struct{ Enums json.RawMessage }
+	if err := json.Unmarshal(o.a, &d); err != nil {
+		return fmt.Errorf("DDL of a batch: %w", err)
+	}
+	c, err := m.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	_, err = c.call(ctx, labelsSQL, d.Enums)
+	return err
 }
 
 // run sends all steps as one message and one transaction, waits until they have

@@ -25,24 +25,25 @@ type header struct {
 
 // op is one step of an apply.
 type op struct {
-	kind byte   // j d e r i s, as pgdist.batch() marks them; w and v empty a table to be copied whole, after and before DDL
+	kind byte   // g j d e r i s, as pgdist.batch() marks them; w and v empty a table to be copied whole, after and before DDL; p ends what g began
 	tab  int    // e v w r i
-	a    []byte // d e: description, name
+	a    []byte // d e g p: description, name, state
 	k, v []byte // array literals; nil is NULL
 }
 
 // batch is what a follower at place from lacks.
 type batch struct {
-	from Place
-	head header
-	ops  []op
+	from   Place
+	head   header
+	shared []byte // roles and other shared objects; nil: as they were, or not asked for
+	ops    []op
 }
 
 // to is the place a follower is at once it has applied the batch.
 func (b *batch) to() Place { return Place{Term: b.head.Term, Snapshot: b.head.Snap} }
 
 // empty tells that nothing is to be shipped.
-func (b *batch) empty() bool { return b.head.Entries == 0 && len(b.ops) == 0 }
+func (b *batch) empty() bool { return b.head.Entries == 0 && len(b.ops) == 0 && b.shared == nil }
 
 // gated tells that the leader's disk already holds all the batch has read.
 func (b *batch) gated() bool { return lsn(b.head.Flushed) >= lsn(b.head.Insert) }
@@ -62,12 +63,21 @@ func lsn(s string) uint64 {
 	return 0
 }
 
-const batchSQL = `SELECT op, tab, a, k, v FROM pgdist.batch($1::bigint, $2::pg_snapshot, $3::text::xid8, $4::int, $5::bool)`
+// depth is how much a batch reads beyond rows, DDL and the sequences in use.
+type depth int
+
+const (
+	shallow   depth = iota
+	sequences       // those that nobody has called, too
+	thorough        // and shared objects: roles, settings, event triggers
+)
+
+const batchSQL = `SELECT op, tab, a, k, v FROM pgdist.batch($1::bigint, $2::pg_snapshot, $3::text::xid8, $4::int, $5::int)`
 
 // readBatch asks the leader for what place from lacks. floor is the highest
 // xmax of all places this flush starts from. With limit < 0 only the header,
-// DDL, emptied tables and sequences come.
-func readBatch(ctx context.Context, c *conn, from Place, floor uint64, limit int, sequences bool) (*batch, error) {
+// DDL, emptied tables, sequences and shared objects come.
+func readBatch(ctx context.Context, c *conn, from Place, floor uint64, limit int, how depth) (*batch, error) {
 	name, err := c.prepare(ctx, batchSQL)
 	if err != nil {
 		return nil, err
@@ -75,7 +85,7 @@ func readBatch(ctx context.Context, c *conn, from Place, floor uint64, limit int
 	b := &batch{from: from}
 	rr := c.ExecPrepared(ctx, name, [][]byte{
 		strconv.AppendInt(nil, from.Term, 10), nullable(from.Snapshot), strconv.AppendUint(nil, max(floor, 3), 10),
-		strconv.AppendInt(nil, int64(limit), 10), strconv.AppendBool(nil, sequences),
+		strconv.AppendInt(nil, int64(limit), 10), strconv.AppendInt(nil, int64(how), 10),
 	}, nil, nil)
 	for rr.NextRow() {
 		row := rr.Values()
@@ -84,6 +94,10 @@ func readBatch(ctx context.Context, c *conn, from Place, floor uint64, limit int
 				rr.Close() //nolint:errcheck // the decoding error is the one to report
 				return nil, fmt.Errorf("batch header: %w", err)
 			}
+			continue
+		}
+		if row[0][0] == 'g' {
+			b.shared = clone(row[2])
 			continue
 		}
 		b.ops = append(b.ops, op{kind: row[0][0], tab: number(row[1]), a: clone(row[2]), k: clone(row[3]), v: clone(row[4])})

@@ -230,7 +230,7 @@ func (s *Set) install(ctx context.Context, next *health.View, answers []answer) 
 func (s *Set) enterView(ctx context.Context, next *health.View) error {
 	old := s.cur
 	s.cur = next
-	s.forgetSequences(next.InSync)
+	s.forgetHeld(next.InSync)
 	if old == nil || old.Leader != next.Leader || old.Term != next.Term {
 		s.leaderC.close()
 		s.gateC.close()

@@ -83,7 +83,7 @@ func contents(ctx context.Context, c *conn, progress func(table string, rows int
 			progress(name, sum.Rows)
 		}
 	}
-	if out.Sequences, err = sequences(ctx, c); err != nil {
+	if out.Sequences, err = sequenceValues(ctx, c); err != nil {
 		return nil, err
 	}
 	rows, err := c.call(ctx, schemaDigestSQL)
@@ -108,7 +108,7 @@ func tableSum(ctx context.Context, c *conn, name, rowtext string) (TableSum, err
 	return s, err
 }
 
-func sequences(ctx context.Context, c *conn) (map[string]string, error) {
+func sequenceValues(ctx context.Context, c *conn) (map[string]string, error) {
 	names, err := c.call(ctx, `SELECT format('%I.%I', n.nspname, s.relname) FROM pg_class s JOIN pg_namespace n ON n.oid = s.relnamespace
 		WHERE s.relkind = 'S' AND s.relpersistence <> 't' AND n.nspname <> 'pgdist'`)
 	if err != nil {

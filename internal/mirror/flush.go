@@ -23,7 +23,7 @@ var (
 // flush brings the members given, followers under the fence of epoch, to the
 // leader's present. It returns the failures of single members apart from an
 // error that stopped it as a whole.
-func (s *Set) flush(ctx context.Context, epoch int64, targets []*member, seqs bool) (map[health.MemberID]error, error) {
+func (s *Set) flush(ctx context.Context, epoch int64, targets []*member, how depth) (map[health.MemberID]error, error) {
 	groups, floor, err := s.groups(ctx, targets)
 	if err != nil {
 		return nil, err
@@ -34,7 +34,7 @@ func (s *Set) flush(ctx context.Context, epoch int64, targets []*member, seqs bo
 		for p, g := range groups {
 			from, group = p, g
 		}
-		return s.flushGroup(ctx, epoch, from, group, floor, seqs)
+		return s.flushGroup(ctx, epoch, from, group, floor, how)
 	}
 	// Members at different places get the same snapshot, to be one group again.
 	if err := s.leaderC.exec(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"); err != nil {
@@ -42,7 +42,7 @@ func (s *Set) flush(ctx context.Context, epoch int64, targets []*member, seqs bo
 	}
 	failed := map[health.MemberID]error{}
 	for from, group := range groups {
-		f, err := s.flushGroup(ctx, epoch, from, group, floor, seqs)
+		f, err := s.flushGroup(ctx, epoch, from, group, floor, how)
 		for id, e := range f {
 			failed[id] = e
 		}
@@ -99,8 +99,8 @@ func (s *Set) locate(ctx context.Context, m *member) error {
 	return nil
 }
 
-func (s *Set) flushGroup(ctx context.Context, epoch int64, from Place, group []*member, floor uint64, seqs bool) (map[health.MemberID]error, error) {
-	b, err := s.read(ctx, from, floor, s.cfg.BatchKeys, seqs)
+func (s *Set) flushGroup(ctx context.Context, epoch int64, from Place, group []*member, floor uint64, how depth) (map[health.MemberID]error, error) {
+	b, err := s.read(ctx, from, floor, s.cfg.BatchKeys, how)
 	if err != nil {
 		return nil, &leaderError{err}
 	}
@@ -108,12 +108,13 @@ func (s *Set) flushGroup(ctx context.Context, epoch int64, from Place, group []*
 		return nil, &leaderError{err}
 	}
 	shown := b.newSequences(b.sequencesOf(group))
+	b.newShared(group)
 	move := from.Term != b.head.Term || s.terms != nil
 	switch {
 	case b.empty() && !move:
 		return nil, nil
 	case b.head.Big || slices.ContainsFunc(b.ops, func(o op) bool { return o.kind == 'c' }):
-		return s.flushStream(ctx, epoch, from, group, floor, seqs, nil)
+		return s.flushStream(ctx, epoch, from, group, floor, how, nil)
 	}
 	steps, err := b.plan(epoch, s.terms)
 	if err != nil {
@@ -127,10 +128,18 @@ func (s *Set) flushGroup(ctx context.Context, epoch int64, from Place, group []*
 		}
 		ctx, stop := s.mind(ctx, m, c, m.health.SyncTimeout)
 		defer stop()
+		for _, o := range b.ops {
+			if err := m.labels(ctx, o); err != nil {
+				return m.fail("add labels of an enum", causeOf(ctx, err))
+			}
+		}
 		if err := c.run(ctx, steps, gate); err != nil {
 			return m.fail("apply", causeOf(ctx, err))
 		}
 		m.place, m.sequences = b.to(), shown
+		if b.shared != nil {
+			m.shared = string(b.shared)
+		}
 		return nil
 	})
 	if gate != nil {
@@ -139,12 +148,12 @@ func (s *Set) flushGroup(ctx context.Context, epoch int64, from Place, group []*
 		}
 	}
 	s.advance(b.to())
-	return s.copyInstead(ctx, epoch, b, group, failed, floor, seqs)
+	return s.copyInstead(ctx, epoch, b, group, failed, floor, how)
 }
 
 // copyInstead gives members whose rows do not bear a batch's DDL the tables
 // concerned as a whole.
-func (s *Set) copyInstead(ctx context.Context, epoch int64, b *batch, group []*member, failed map[health.MemberID]error, floor uint64, seqs bool) (map[health.MemberID]error, error) {
+func (s *Set) copyInstead(ctx context.Context, epoch int64, b *batch, group []*member, failed map[health.MemberID]error, floor uint64, how depth) (map[health.MemberID]error, error) {
 	var again []*member
 	for _, m := range group {
 		if refusesDDL(b, failed[m.id]) {
@@ -160,7 +169,7 @@ func (s *Set) copyInstead(ctx context.Context, epoch int64, b *batch, group []*m
 	if err != nil {
 		return failed, err
 	}
-	more, err := s.flushStream(ctx, epoch, b.from, again, floor, seqs, x)
+	more, err := s.flushStream(ctx, epoch, b.from, again, floor, how, x)
 	for id, e := range more {
 		if failed == nil {
 			failed = map[health.MemberID]error{}
@@ -171,11 +180,11 @@ func (s *Set) copyInstead(ctx context.Context, epoch int64, b *batch, group []*m
 }
 
 // read asks the leader for a batch, again if a table was rewritten meanwhile.
-func (s *Set) read(ctx context.Context, from Place, floor uint64, limit int, seqs bool) (*batch, error) {
+func (s *Set) read(ctx context.Context, from Place, floor uint64, limit int, how depth) (*batch, error) {
 	ctx, stop := s.mind(ctx, s.members[s.cur.Leader], s.leaderC, 0)
 	defer stop()
 	for {
-		b, err := readBatch(ctx, s.leaderC, from, floor, limit, seqs)
+		b, err := readBatch(ctx, s.leaderC, from, floor, limit, how)
 		if sqlState(err) != codeRewritten || s.leaderC.TxStatus() != 'I' {
 			return b, err
 		}
@@ -244,13 +253,13 @@ func (s *Set) each(group []*member, f func(*member) error) map[health.MemberID]e
 }
 
 // flushStream is flushGroup for what does not fit in one message.
-func (s *Set) flushStream(ctx context.Context, epoch int64, from Place, group []*member, floor uint64, seqs bool, x *extras) (map[health.MemberID]error, error) {
+func (s *Set) flushStream(ctx context.Context, epoch int64, from Place, group []*member, floor uint64, how depth, x *extras) (map[health.MemberID]error, error) {
 	c := s.leaderC
 	ctx, stop := s.mind(ctx, s.members[s.cur.Leader], c, 0)
 	defer stop()
 	for {
 		b, failed, err := stream(ctx, streamJob{leader: c, epoch: epoch, term: s.cur.Term, from: from, group: group, floor: floor,
-			seqs: seqs, extra: x, chunk: s.cfg.BatchKeys, terms: s.terms, gate: s.gate, mind: s.mind})
+			how: how, extra: x, chunk: s.cfg.BatchKeys, terms: s.terms, gate: s.gate, mind: s.mind})
 		if sqlState(err) == codeRewritten && c.TxStatus() == 'I' {
 			continue
 		}
@@ -259,12 +268,12 @@ func (s *Set) flushStream(ctx context.Context, epoch int64, from Place, group []
 		}
 		for _, m := range group {
 			if failed[m.id] == nil {
-				m.place, m.sequences = b.to(), nil
+				m.place, m.sequences, m.shared = b.to(), nil, ""
 			}
 		}
 		s.advance(b.to())
 		if x == nil || !x.first {
-			return s.copyInstead(ctx, epoch, b, group, failed, floor, seqs)
+			return s.copyInstead(ctx, epoch, b, group, failed, floor, how)
 		}
 		return failed, nil
 	}

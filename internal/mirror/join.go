@@ -98,13 +98,14 @@ func (s *Set) rejoin(ctx context.Context, m *member, view *health.View) error {
 
 // catchUp is one member's way back.
 type catchUp struct {
-	s      *Set
-	m      *member
-	twin   *member // m, with the catch-up's own connections
-	view   *health.View
-	mine   *conn // at the member, for questions
-	leader *conn
-	epoch  int64
+	s       *Set
+	m       *member
+	twin    *member // m, with the catch-up's own connections
+	view    *health.View
+	mine    *conn // at the member, for questions
+	leader  *conn
+	epoch   int64
+	defined bool // DDL was run ahead of rows
 }
 
 func (c *catchUp) close() {
@@ -201,7 +202,7 @@ func (c *catchUp) ship(ctx context.Context, at, from Place, x *extras, lead *her
 	began := time.Now()
 	var bytes int
 	b, failed, err := stream(ctx, streamJob{leader: c.leader, epoch: c.epoch, term: c.view.Term, at: at, from: from, group: []*member{c.twin}, floor: floor,
-		seqs: true, extra: x, chunk: c.s.cfg.BatchKeys, terms: terms, gate: c.gate, mind: c.s.mind, progress: func(n int) { bytes += n }})
+		how: thorough, extra: x, chunk: c.s.cfg.BatchKeys, terms: terms, gate: c.gate, mind: c.s.mind, progress: func(n int) { bytes += n }})
 	if sqlState(err) == codeRewritten {
 		return closeEnough + 1, nil // again
 	}
@@ -215,10 +216,58 @@ func (c *catchUp) ship(ctx context.Context, at, from Place, x *extras, lead *her
 			}
 			return c.ship(ctx, at, from, x, lead)
 		}
+		if sqlState(err) == codeUnsafeLabel && !c.defined {
+			if x, err = c.define(ctx, at, from, x); err != nil {
+				return 0, err
+			}
+			return c.ship(ctx, at, from, x, lead)
+		}
 		return 0, err
 	}
 	c.s.log.Info("catching up", "member", c.m.host, "entries", b.head.Entries, "keys", b.head.Keys, "bytes", bytes, "took", time.Since(began).Round(time.Millisecond))
 	return b.head.Keys, nil
+}
+
+// codeUnsafeLabel: rows use an enum's label that was added in their transaction.
+const codeUnsafeLabel = "55P04"
+
+// define runs a batch's DDL in a transaction ahead of its rows, which use labels
+// that it adds to enums it creates. The member stays where it is; its replay()
+// knows what was run, should the rows have to wait for another attempt.
+func (c *catchUp) define(ctx context.Context, at, from Place, x *extras) (*extras, error) {
+	c.defined = true
+	x, err := concerned(ctx, c.leader, from, x)
+	if err != nil {
+		return nil, err
+	}
+	b, err := readBatch(ctx, c.leader, from, 3, -1, thorough)
+	if err != nil {
+		return nil, &leaderError{err}
+	}
+	ops := []op{{kind: 'g', a: b.shared}}
+	for tab := range x.whole {
+		ops = append(ops, op{kind: 'v', tab: tab})
+	}
+	for _, o := range b.ops {
+		if o.kind == 'd' {
+			ops = append(ops, o)
+		}
+	}
+	steps := []step{enterStep(c.epoch, at)}
+	for _, o := range ops {
+		s, err := o.step(true)
+		if err != nil {
+			return nil, err
+		}
+		steps = append(steps, s)
+	}
+	a, err := c.twin.applier(ctx)
+	if err != nil {
+		return nil, err
+	}
+	ctx, stop := c.s.mind(ctx, c.twin, a, c.m.health.SyncTimeout)
+	defer stop()
+	return x, c.m.fail("run DDL ahead of rows", causeOf(ctx, a.run(ctx, append(steps, step{sql: replayedSQL}), nil)))
 }
 
 // gate waits for the leader's WAL on a connection of the catch-up's own.
@@ -254,7 +303,7 @@ func (s *Set) join(ctx context.Context, j *joiner) error {
 		if s.terms, err = json.Marshal(h.Terms); err != nil {
 			return err
 		}
-		failed, err := s.flush(ctx, epoch, append(s.followers(), m), true)
+		failed, err := s.flush(ctx, epoch, append(s.followers(), m), thorough)
 		if err != nil {
 			return err
 		}
@@ -270,5 +319,5 @@ func (s *Set) join(ctx context.Context, j *joiner) error {
 		return errors.Join(err, s.reload(ctx))
 	}
 	s.log.Info("a member is in sync again", "member", m.host, "epoch", s.cur.Epoch)
-	return s.round(ctx, true)
+	return s.round(ctx, thorough)
 }

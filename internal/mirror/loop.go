@@ -111,12 +111,18 @@ func (s *Set) giveBack(ws []*waiter) {
 
 // serve flushes once and answers the waiters.
 func (s *Set) serve(ctx context.Context, ws []*waiter, all bool) {
-	seqs := all || slices.ContainsFunc(ws, func(w *waiter) bool { return w.seqs })
+	how := shallow
+	if all {
+		how = s.look()
+	}
+	for _, w := range ws {
+		how = max(how, w.how)
+	}
 	began := time.Now()
 	// What is hoped for next time: as many as now, and a little more.
 	s.group = max(len(ws)+len(ws)/4, s.group*7/8)
 	defer func() { s.took = time.Since(began) }()
-	if err := s.round(ctx, seqs); err != nil {
+	if err := s.round(ctx, how); err != nil {
 		s.giveBack(ws)
 		s.suspect.Store(true) // until a flush has shown that all is well
 		s.trouble(ctx, err)
@@ -131,12 +137,25 @@ func (s *Set) serve(ctx context.Context, ws []*waiter, all bool) {
 	}
 }
 
+// look is how deep a flush goes that nobody asked for.
+func (s *Set) look() depth {
+	if time.Since(s.looked) < sharedEvery {
+		return sequences
+	}
+	s.looked = time.Now()
+	return thorough
+}
+
+// sharedEvery is how often roles and their kin are compared when no statement
+// that pgdist knows of has changed them: a function may.
+const sharedEvery = 5 * time.Second
+
 // round is one flush to all in-sync followers, and what its failures call for.
 // It returns nil only if every follower of the view then in force has what the
 // leader held when round began.
-func (s *Set) round(ctx context.Context, seqs bool) error {
+func (s *Set) round(ctx context.Context, how depth) error {
 	for range 20 {
-		failed, err := s.flushInSync(ctx, seqs)
+		failed, err := s.flushInSync(ctx, how)
 		if err == nil && len(failed) == 0 {
 			s.terms = nil
 			s.strikes = 0
@@ -155,13 +174,13 @@ func (s *Set) round(ctx context.Context, seqs bool) error {
 	return errors.New("the set does not come to rest")
 }
 
-func (s *Set) flushInSync(ctx context.Context, seqs bool) (map[health.MemberID]error, error) {
+func (s *Set) flushInSync(ctx context.Context, how depth) (map[health.MemberID]error, error) {
 	ctx, done := s.engage(ctx, s.cur.InSync)
 	defer done()
 	if err := s.connectLeader(ctx); err != nil {
 		return nil, err
 	}
-	failed, err := s.flush(ctx, s.cur.Epoch, s.followers(), seqs)
+	failed, err := s.flush(ctx, s.cur.Epoch, s.followers(), how)
 	var dead *memberError
 	if errors.As(context.Cause(ctx), &dead) {
 		if dead.id == s.cur.Leader {
@@ -329,7 +348,7 @@ func (s *Set) heal(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return s.round(ctx, true)
+	return s.round(ctx, thorough)
 }
 
 // trouble waits a little before the loop tries again, and answers writes that

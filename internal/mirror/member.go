@@ -24,8 +24,9 @@ type member struct {
 	place   Place // where a follower is; valid if known
 	known   bool
 	strikes int
-	// sequences it is known to hold; nil: not known.
+	// sequences and shared objects it is known to hold; nil, "": not known.
 	sequences *sequenceState
+	shared    string
 
 	// Owned by the prober, which never probes a member twice at once.
 	probe *conn
@@ -146,7 +147,8 @@ func (m *member) forget() {
 		m.leaveAt(m.place)
 	}
 	m.apply.close()
-	m.apply, m.known, m.sequences = nil, false, nil
+	m.apply, m.known = nil, false
+	m.sequences, m.shared = nil, ""
 }
 
 // leaveAt notes where the member was when last heard of: what lies behind it

@@ -137,7 +137,7 @@ func (s *Set) firstView(ctx context.Context, found []answerOf) error {
 			return err
 		}
 	}
-	return s.round(ctx, true)
+	return s.round(ctx, thorough)
 }
 
 func newestView(found []answerOf) *health.View {

@@ -68,9 +68,17 @@ func (b *batch) sequencesOf(group []*member) *sequenceState {
 	return group[0].sequences
 }
 
-// forgetSequences makes the next flush ship all of them.
-func (s *Set) forgetSequences(ids []health.MemberID) {
+// newShared takes shared objects out of a batch for members that are known to
+// hold them as they are.
+func (b *batch) newShared(group []*member) {
+	if !slices.ContainsFunc(group, func(m *member) bool { return m.shared != string(b.shared) }) {
+		b.shared = nil
+	}
+}
+
+// forgetHeld makes the next flush ship all sequences and shared objects.
+func (s *Set) forgetHeld(ids []health.MemberID) {
 	for _, id := range ids {
-		s.members[id].sequences = nil
+		s.members[id].sequences, s.members[id].shared = nil, ""
 	}
 }

@@ -48,6 +48,7 @@ type Set struct {
 	leaderC *conn        // reads batches
 	gateC   *conn        // forces WAL to disk
 	pruned  time.Time
+	looked  time.Time     // when shared objects were last read unasked
 	strikes int           // repetitions of the same work in a row
 	group   int           // how many commits are hoped to share the next flush
 	took    time.Duration // by the last flush
@@ -58,7 +59,7 @@ type Set struct {
 // waiter is a write that waits for its acknowledgement.
 type waiter struct {
 	term int64
-	seqs bool
+	how  depth
 	done chan error
 	at   time.Time
 }
@@ -67,6 +68,16 @@ type waiter struct {
 type Change struct {
 	Sequences bool
 	Schema    bool
+}
+
+func (c Change) depth() depth {
+	switch {
+	case c.Schema:
+		return thorough
+	case c.Sequences:
+		return sequences
+	}
+	return shallow
 }
 
 // View is the present view, immutable.
@@ -88,7 +99,7 @@ func (s *Set) Report(id health.MemberID, d time.Duration, err error) { s.board.R
 // Ack waits until every in-sync follower holds what was committed on the leader
 // of term before the call. See [ErrTermOver].
 func (s *Set) Ack(ctx context.Context, term int64, c Change) error {
-	w := &waiter{term: term, seqs: c.Sequences || c.Schema, done: make(chan error, 1), at: time.Now()}
+	w := &waiter{term: term, how: c.depth(), done: make(chan error, 1), at: time.Now()}
 	if err := s.enlist(w); err != nil {
 		return err
 	}

@@ -46,14 +46,14 @@ func (t tabSet) literal() []byte {
 
 // run reads and emits everything; the header says where the follower is then.
 // In a transaction that is open already it leaves it so.
-func (s *streamer) run(ctx context.Context, floor uint64, sequences bool) (*batch, error) {
+func (s *streamer) run(ctx context.Context, floor uint64, how depth) (*batch, error) {
 	if s.c.TxStatus() != 'I' {
-		return s.pieces(ctx, floor, sequences)
+		return s.pieces(ctx, floor, how)
 	}
 	if err := s.begin(ctx); err != nil {
 		return nil, err
 	}
-	b, err := s.pieces(ctx, floor, sequences)
+	b, err := s.pieces(ctx, floor, how)
 	end := "COMMIT"
 	if err != nil {
 		end = "ROLLBACK"
@@ -112,10 +112,15 @@ func (x *extras) tabs() tabSet {
 	return out
 }
 
-func (s *streamer) pieces(ctx context.Context, floor uint64, sequences bool) (*batch, error) {
-	b, err := readBatch(ctx, s.c, s.from, floor, -1, sequences)
+func (s *streamer) pieces(ctx context.Context, floor uint64, how depth) (*batch, error) {
+	b, err := readBatch(ctx, s.c, s.from, floor, -1, how)
 	if err != nil {
 		return nil, err
+	}
+	if b.shared != nil {
+		if err := s.emit(op{kind: 'g', a: b.shared}); err != nil {
+			return nil, err
+		}
 	}
 	whole := map[int]bool{}
 	if s.extra != nil {
@@ -165,6 +170,11 @@ func (s *streamer) pieces(ctx context.Context, floor uint64, sequences bool) (*b
 			if err := s.emit(o); err != nil {
 				return nil, err
 			}
+		}
+	}
+	if b.shared != nil {
+		if err := s.emit(op{kind: 'p', a: b.shared}); err != nil {
+			return nil, err
 		}
 	}
 	return b, nil

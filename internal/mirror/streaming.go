@@ -18,7 +18,7 @@ type streamJob struct {
 	from        Place // what is read is newer than this
 	group       []*member
 	floor       uint64
-	seqs        bool
+	how         depth
 	extra       *extras
 	chunk       int
 	terms       []byte
@@ -64,7 +64,7 @@ func stream(ctx context.Context, j streamJob) (*batch, map[health.MemberID]error
 		}
 		return nil
 	}}
-	b, err := st.run(ctx, j.floor, j.seqs)
+	b, err := st.run(ctx, j.floor, j.how)
 	if err == nil {
 		if e := b.trusted(j.epoch, j.term); e != nil {
 			err = e
@@ -103,6 +103,9 @@ func stream(ctx context.Context, j streamJob) (*batch, map[health.MemberID]error
 func (r *runner) apply(ctx context.Context, j streamJob) {
 	r.err = r.begin(ctx, j)
 	for o := range r.in {
+		if r.err == nil {
+			r.err = r.m.labels(ctx, o)
+		}
 		if r.err == nil {
 			r.err = r.step.apply(ctx, o)
 		}

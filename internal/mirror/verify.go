@@ -158,7 +158,7 @@ func (s *Set) readSequences(ctx context.Context, id health.MemberID) (map[string
 		return nil, err
 	}
 	defer c.close()
-	return sequences(ctx, c)
+	return sequenceValues(ctx, c)
 }
 
 // differingRows merges the two sides, each in the order of its text.

@@ -57,6 +57,15 @@ CREATE TABLE pgdist.position (
 ) WITH (fillfactor = 10);
 INSERT INTO pgdist.position DEFAULT VALUES;
 
+-- DDL that was run ahead of its batch, and the position from which that was. No
+-- row, or one.
+CREATE TABLE pgdist.replayed (
+    term      bigint NOT NULL,
+    id        bigint NOT NULL,
+    pos_term  bigint NOT NULL,
+    pos_snap  text
+);
+
 -- The journal is complete for whatever is not visible at this place. One row.
 CREATE TABLE pgdist.floor (
     one   boolean PRIMARY KEY DEFAULT true CHECK (one),
@@ -92,6 +101,14 @@ CREATE SEQUENCE pgdist.slot MINVALUE 0 MAXVALUE 2 START 0;
 -- When each slot began to be filled, and where the set stood then.
 CREATE TABLE pgdist.slots (slot smallint PRIMARY KEY, since timestamptz NOT NULL DEFAULT now());
 INSERT INTO pgdist.slots SELECT generate_series(0, 2);
+
+-- The roles that are the set's, not this server's alone, and the number each had
+-- at the leader of that term.
+CREATE TABLE pgdist.roles (
+    name  name   PRIMARY KEY,
+    term  bigint NOT NULL,
+    was   bigint NOT NULL
+);
 
 -- The mirrored tables. id is the same on every member, oid is this one's.
 CREATE TABLE pgdist.tables (

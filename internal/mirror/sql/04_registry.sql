@@ -100,9 +100,10 @@ END $$;
 -- sync brings pgdist.tables, the generated functions and the triggers up to the
 -- catalog. On the leader new tables get new ids; on a follower ids holds the
 -- leader's ({"id","nsp","rel","gen"} each). It returns the tables whose
--- contents only a copy can be sure of.
+-- contents only a copy can be sure of. Users' event triggers are none of its
+-- business, hence replica.
 CREATE FUNCTION pgdist.sync(ids jsonb DEFAULT NULL) RETURNS SETOF int
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $sync$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET session_replication_role = replica AS $sync$
 DECLARE
     r record; why text; fn regprocedure; gone int[]; num int; g int; mirror name; dirty oid[]; def text;
 BEGIN

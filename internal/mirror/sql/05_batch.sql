@@ -15,6 +15,7 @@ END $$;
 
 -- batch reads, in one snapshot, what a follower at place (pterm, psnap) lacks:
 --   h  the header, JSON in a
+--   g  roles and other shared objects, in a
 --   j  journal entries, as texts in v
 --   d  a DDL, its description in a; e a table emptied, its name in a; in order
 --   c  a table to copy whole (contents are read by the caller, from x_N)
@@ -24,8 +25,8 @@ END $$;
 -- The caller runs it in a REPEATABLE READ, READ ONLY transaction. Above limit
 -- keys it answers with the header alone, and the caller reads in pieces.
 -- floor is the highest xmax of all positions that this flush starts from;
--- uncalled asks for sequences that nobody has called, too.
-CREATE FUNCTION pgdist.batch(pterm bigint, psnap pg_snapshot, floor xid8, lim int, uncalled boolean)
+-- depth 1 asks for sequences that nobody has called, too, 2 for shared objects besides.
+CREATE FUNCTION pgdist.batch(pterm bigint, psnap pg_snapshot, floor xid8, lim int, depth int)
 RETURNS TABLE (op "char", tab int, a text, k text[], v text[])
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -67,6 +68,10 @@ BEGIN
             'entries', coalesce(lv, 0), 'keys', coalesce(n, 0), 'big', big, 'ddl', coalesce(ops LIKE '%d%', false),
             'insert', pg_current_wal_insert_lsn(), 'flushed', pg_current_wal_flush_lsn(), 'own', pg_current_xact_id_if_assigned())::text;
     RETURN NEXT;
+    IF depth > 1 OR ops LIKE '%d%' THEN
+        op := 'g'; a := pgdist.shared_state()::text;
+        RETURN NEXT;
+    END IF;
     a := NULL;
     IF tabs IS NOT NULL THEN
         IF NOT big THEN
@@ -76,7 +81,8 @@ BEGIN
             v := NULL;
         END IF;
         IF ops ~ '[dt]' THEN
-            FOR r IN SELECT j.op, j.tab, j.keys[1] AS a FROM pgdist.fresh(pterm, psnap) j WHERE j.op IN ('d', 't') AND pgdist.kept(j.term, j.xid) ORDER BY j.term, j.id LOOP
+            FOR r IN SELECT j.op, j.tab, CASE j.op WHEN 'd' THEN (j.keys[1]::jsonb || jsonb_build_object('at', jsonb_build_array(j.term, j.id)))::text ELSE j.keys[1] END AS a
+                       FROM pgdist.fresh(pterm, psnap) j WHERE j.op IN ('d', 't') AND pgdist.kept(j.term, j.xid) ORDER BY j.term, j.id LOOP
                 op := CASE r.op WHEN 'd' THEN 'd' ELSE 'e' END; tab := r.tab; a := r.a;
                 RETURN NEXT;
             END LOOP;
@@ -115,7 +121,7 @@ BEGIN
             RAISE EXCEPTION 'a table was rewritten after the batch''s snapshot' USING ERRCODE = 'PD003';
         END IF;
     END IF;
-    SELECT x.names, x.vals INTO k, v FROM pgdist.read_sequences(uncalled) x;
+    SELECT x.names, x.vals INTO k, v FROM pgdist.read_sequences(depth > 0) x;
     op := 's';
     IF k IS NOT NULL THEN RETURN NEXT; END IF;
 END $$;

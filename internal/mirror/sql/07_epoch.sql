@@ -35,6 +35,8 @@ BEGIN
             END;
         END LOOP;
         PERFORM set_config('lock_timeout', '0', true);
+        -- What this leader's roles were: one that the next leader lacks is undone here.
+        IF fence & 1 = 1 THEN PERFORM pgdist.role_names(pgdist.shared_state() -> 'roles', 0); END IF;
     END IF;
     PERFORM setval('pgdist.fence', e * 2 + (CASE WHEN hard THEN 0 ELSE fence & 1 END));
     UPDATE pgdist.register SET promised = e;

@@ -1,0 +1,169 @@
+package driver
+
+import (
+	"context"
+	"database/sql"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pgdist/pgdist/internal/pgtest"
+)
+
+// definitions are scripts of DDL, each a client's session. "fails CODE: " in front
+// of a statement says how it ends; all else succeeds.
+var definitions = map[string][]string{
+	"roles": {
+		`CREATE ROLE app LOGIN PASSWORD 'secret' VALID UNTIL '2030-01-01 00:00+02' CONNECTION LIMIT 7`,
+		`CREATE ROLE "Odd ""role" NOINHERIT; CREATE ROLE grp; CREATE USER boss CREATEROLE CREATEDB`,
+		`GRANT grp TO app WITH ADMIN OPTION; GRANT pg_read_all_data TO "Odd ""role"; GRANT app TO boss`,
+		`COMMENT ON ROLE app IS 'it''s ours'`,
+		`ALTER ROLE app SET search_path = "$user", public, "Odd ""s"; ALTER ROLE app SET work_mem = '7MB'`,
+		`ALTER ROLE app IN DATABASE postgres SET my.own = 'a=b, "c"'; ALTER ROLE "Odd ""role" SET search_path = ''`,
+		`ALTER DATABASE postgres SET timezone = 'Asia/Tokyo'; ALTER ROLE ALL SET my.every = 'x'`,
+		`CREATE TABLE theirs (k int PRIMARY KEY); ALTER TABLE theirs OWNER TO app; GRANT SELECT ON theirs TO grp`,
+		`CREATE TABLE "Their ""2" (k serial PRIMARY KEY, m int GENERATED ALWAYS AS IDENTITY); ALTER TABLE "Their ""2" OWNER TO app; CREATE SCHEMA ours AUTHORIZATION app`,
+		`CREATE TYPE ours.t AS (a int); CREATE FUNCTION ours.f(int, text) RETURNS int LANGUAGE sql AS 'SELECT 1'; CREATE VIEW ours.v AS SELECT 1; CREATE DOMAIN ours.d AS int; CREATE SEQUENCE ours.s`,
+		`ALTER TYPE ours.t OWNER TO app; ALTER FUNCTION ours.f OWNER TO app; ALTER VIEW ours.v OWNER TO app; ALTER DOMAIN ours.d OWNER TO app; ALTER SEQUENCE ours.s OWNER TO app`,
+		`ALTER ROLE app RENAME TO app2; ALTER ROLE "Odd ""role" RENAME TO app; ALTER ROLE app PASSWORD 'x' SUPERUSER`,
+		`GRANT CREATE ON DATABASE postgres TO grp WITH GRANT OPTION; REVOKE CONNECT ON DATABASE postgres FROM PUBLIC`,
+		`COMMENT ON DATABASE postgres IS 'here'; ALTER DATABASE postgres CONNECTION LIMIT 90`,
+		`ALTER DEFAULT PRIVILEGES FOR ROLE app2 GRANT SELECT ON TABLES TO grp`,
+		`REVOKE grp FROM app2; ALTER ROLE app2 RESET work_mem; ALTER DATABASE postgres RESET timezone`,
+		`REASSIGN OWNED BY app2 TO boss; DROP OWNED BY app2; DROP OWNED BY grp; DROP ROLE app2, grp`,
+		`DO $$ BEGIN CREATE ROLE hidden LOGIN; GRANT app TO hidden; END $$`,
+		`fails 0A000: ALTER DATABASE template1 SET work_mem = '1MB'`,
+		`fails 0A000: ALTER ROLE app IN DATABASE template1 SET work_mem = '1MB'`,
+		`fails 0A000: GRANT CONNECT ON DATABASE template1 TO app`,
+		`ALTER TABLE theirs OWNER TO app`,
+	},
+	"a role that comes and goes with its tables": {
+		`CREATE ROLE brief; CREATE TABLE briefly (k int); ALTER TABLE briefly OWNER TO brief; INSERT INTO briefly VALUES (1)`,
+		`DROP OWNED BY brief; DROP ROLE brief`,
+		`BEGIN; CREATE ROLE never; CREATE TABLE never (k int); ALTER TABLE never OWNER TO never; ROLLBACK`,
+	},
+	"within functions": {
+		`DO $$ BEGIN CREATE TABLE hid (id serial PRIMARY KEY, t text DEFAULT clock_timestamp()::text); INSERT INTO hid DEFAULT VALUES; END $$`,
+		`CREATE FUNCTION maker(n text) RETURNS int LANGUAGE plpgsql AS $$ BEGIN
+			EXECUTE format('CREATE TABLE %I (id int PRIMARY KEY, "quoted ""col" text DEFAULT %L)', n, E'it''s "a"\nPL/x');
+			EXECUTE format('CREATE INDEX ON %I ("quoted ""col")', n); EXECUTE format('INSERT INTO %I VALUES (1)', n);
+			EXECUTE format('ALTER TABLE %I ADD COLUMN r float8 DEFAULT random()', n); RETURN 1; END $$`,
+		`SELECT maker('made'), maker('Made "2"')`,
+		`INSERT INTO made VALUES (2)`,
+		`CREATE PROCEDURE steps() LANGUAGE plpgsql AS $$ BEGIN CREATE TABLE step (i int); INSERT INTO step VALUES (1); COMMIT;
+			ALTER TABLE step ADD j int; UPDATE step SET j = 5; ALTER TABLE step ALTER j SET NOT NULL; COMMIT; DROP TABLE IF EXISTS nothing; END $$`,
+		`CALL steps()`,
+		`CREATE FUNCTION as_owner() RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = other AS $$ BEGIN CREATE TABLE placed (k int PRIMARY KEY); END $$`,
+		`CREATE SCHEMA other; CREATE ROLE maker_role; GRANT ALL ON SCHEMA other TO maker_role; ALTER FUNCTION as_owner() OWNER TO maker_role`,
+		`SELECT as_owner()`,
+		`DO $$ DECLARE v int := 5; BEGIN CREATE TABLE computed AS SELECT v * g AS p, random() AS r FROM generate_series(1, v) g; END $$`,
+		`DO $$ DECLARE t text; BEGIN FOR t IN SELECT 'part' || i FROM generate_series(1, 3) i LOOP EXECUTE 'CREATE TABLE ' || t || ' (LIKE made INCLUDING ALL)'; END LOOP; END $$`,
+		`DO $$ BEGIN DROP TABLE part1; CREATE TEMP TABLE mine (i int); DROP TABLE mine; ALTER TABLE part2 RENAME TO part1; END $$`,
+		`CREATE FUNCTION in_sql() RETURNS void LANGUAGE sql AS $$ CREATE TABLE by_sql (i int) $$`,
+		`fails 0A000: SELECT in_sql()`,
+		`DO $$ BEGIN PERFORM maker('x'); RAISE 'undone'; EXCEPTION WHEN OTHERS THEN NULL; END $$`,
+		`CREATE TABLE told (t text); CREATE FUNCTION teller() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN EXECUTE 'CREATE TABLE IF NOT EXISTS per_' || NEW.t || ' (i int)'; RETURN NEW; END $$`,
+		`CREATE TRIGGER teller BEFORE INSERT ON told FOR EACH ROW EXECUTE FUNCTION teller(); INSERT INTO told VALUES ('a'), ('b'), ('a')`,
+	},
+	"event triggers of the user": {
+		`CREATE TABLE audit (tag text, at timestamptz DEFAULT clock_timestamp())`,
+		`CREATE FUNCTION noted() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO audit VALUES (tg_tag); END $$`,
+		`CREATE FUNCTION guarded() RETURNS event_trigger LANGUAGE plpgsql AS $$ DECLARE r record; BEGIN
+			FOR r IN SELECT * FROM pg_event_trigger_ddl_commands() WHERE command_tag = 'CREATE TABLE' LOOP EXECUTE 'ALTER TABLE ' || r.object_identity || ' ENABLE ROW LEVEL SECURITY'; END LOOP; END $$`,
+		`CREATE EVENT TRIGGER a_first ON ddl_command_end EXECUTE FUNCTION noted()`,
+		`CREATE EVENT TRIGGER b_second ON ddl_command_end WHEN TAG IN ('CREATE TABLE') EXECUTE FUNCTION guarded(); COMMENT ON EVENT TRIGGER b_second IS 'rls'`,
+		`CREATE TABLE watched (k int PRIMARY KEY)`, `ALTER EVENT TRIGGER a_first DISABLE`, `ALTER EVENT TRIGGER a_first RENAME TO z_first`, `CREATE TABLE watched2 (k int)`,
+		`DROP EVENT TRIGGER z_first`, `DROP EVENT TRIGGER b_second; DROP FUNCTION guarded()`,
+	},
+	"concurrently": {
+		`CREATE TABLE big (k int PRIMARY KEY, a int, b text); INSERT INTO big SELECT g, g % 7, g::text FROM generate_series(1, 1000) g`,
+		`CREATE INDEX CONCURRENTLY ON big (a)`, `CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS "odd ""i" ON big (b) WHERE a > 2`,
+		`CREATE INDEX CONCURRENTLY IF NOT EXISTS "odd ""i" ON big (b)`, `fails 23505: CREATE UNIQUE INDEX CONCURRENTLY bad ON big (a)`,
+		`REINDEX TABLE CONCURRENTLY big`, `REINDEX INDEX CONCURRENTLY big_a_idx`, `DROP INDEX CONCURRENTLY big_a_idx`, `DROP INDEX CONCURRENTLY IF EXISTS nothing`,
+		`BEGIN`, `fails 25001: CREATE INDEX CONCURRENTLY ON big (a)`, `ROLLBACK`,
+		`CREATE TABLE root (k int PRIMARY KEY, v text) PARTITION BY RANGE (k); CREATE TABLE leaf PARTITION OF root FOR VALUES FROM (0) TO (10); INSERT INTO root VALUES (1, 'a')`,
+		`fails 0A000: ALTER TABLE root DETACH PARTITION leaf CONCURRENTLY`, `ALTER TABLE root DETACH PARTITION leaf`, `UPDATE leaf SET v = 'b'`, `VACUUM (ANALYZE) big`, `CLUSTER big USING big_pkey`,
+	},
+	"enums": {
+		`CREATE TYPE mood AS ENUM ('b'); CREATE TABLE moods (k serial PRIMARY KEY, m mood, l mood[])`,
+		`ALTER TYPE mood ADD VALUE 'd'`, `INSERT INTO moods (m) VALUES ('d')`,
+		`ALTER TYPE mood ADD VALUE IF NOT EXISTS 'c' BEFORE 'd'`, `ALTER TYPE mood ADD VALUE 'a''s' BEFORE 'b'`, `INSERT INTO moods (m, l) VALUES ('a''s', '{b,c}')`,
+		`ALTER TYPE mood RENAME VALUE 'b' TO 'ADD VALUE'`, `UPDATE moods SET m = 'c'`, `ALTER TYPE mood RENAME TO humour; ALTER TYPE humour ADD VALUE 'e' AFTER 'c'`,
+		`BEGIN`, `CREATE TYPE fresh AS ENUM ('x'); ALTER TYPE fresh ADD VALUE 'y'`, `CREATE TABLE freshes (f fresh)`, `INSERT INTO freshes VALUES ('x')`, `COMMIT`, `INSERT INTO freshes VALUES ('y')`,
+		`ALTER TABLE moods ALTER m TYPE text USING m::text || random()::text`,
+	},
+	"all kinds": {
+		`CREATE EXTENSION hstore; CREATE EXTENSION citext; CREATE TABLE ext (k citext PRIMARY KEY, h hstore); INSERT INTO ext VALUES ('A', 'a=>1')`,
+		`UPDATE ext SET k = 'a'`, `CREATE DOMAIN positive AS int CHECK (VALUE > 0); CREATE TYPE pair AS (a positive, b text)`,
+		`CREATE COLLATION ci (provider = icu, locale = 'und-u-ks-level2', deterministic = false)`, `CREATE TABLE cis (t text COLLATE ci PRIMARY KEY, p pair)`,
+		`INSERT INTO cis VALUES ('Ab', (1, 'x'))`, `UPDATE cis SET t = 'aB'`,
+		`CREATE PUBLICATION pub FOR TABLE ext`, `CREATE STATISTICS st ON k, h FROM ext`, `COMMENT ON TABLE ext IS 'commented'; COMMENT ON COLUMN ext.h IS 'h'`,
+		`ALTER TABLE ext ENABLE ROW LEVEL SECURITY; CREATE POLICY pol ON ext USING (k <> 'z') WITH CHECK (true)`, `CREATE RULE r AS ON DELETE TO ext DO ALSO UPDATE cis SET p = NULL`,
+		`DELETE FROM ext`, `CREATE AGGREGATE agg (int) (SFUNC = int4pl, STYPE = int, INITCOND = '0')`, `CREATE OPERATOR === (LEFTARG = int, RIGHTARG = int, FUNCTION = int4eq)`,
+		`CREATE CAST (pair AS text) WITH INOUT`, `CREATE TEXT SEARCH CONFIGURATION tsc (COPY = english)`, `CREATE FOREIGN DATA WRAPPER fdw; CREATE SERVER srv FOREIGN DATA WRAPPER fdw; CREATE FOREIGN TABLE ft (a int) SERVER srv`,
+		`CREATE TABLE copied AS SELECT g AS k, random() AS r, ('x' || g)::citext AS c, 'a'::text COLLATE ci AS t FROM generate_series(1, 5) g`, `SELECT * INTO into_it FROM copied WHERE k > 2`,
+		`CREATE TABLE IF NOT EXISTS copied AS SELECT 1 AS k`, `CREATE TABLE opts WITH (fillfactor = 70) AS SELECT 1 AS a`, `CREATE TABLE none AS SELECT`, `INSERT INTO copied SELECT * FROM copied`,
+	},
+}
+
+type defined struct {
+	*testing.T
+	db *sql.DB
+}
+
+// session runs a script over one connection.
+func (d defined) session(script []string) {
+	d.Helper()
+	ctx := context.Background()
+	c, err := d.db.Conn(ctx)
+	if err != nil {
+		d.Fatal(err)
+	}
+	defer c.Close()
+	for _, q := range script {
+		code, text, fails := strings.Cut(strings.TrimPrefix(q, "fails "), ": ")
+		if fails = fails && strings.HasPrefix(q, "fails "); !fails {
+			code, text = "", q
+		}
+		if _, err := c.ExecContext(ctx, text); sqlState(err) != code || code == "" && err != nil {
+			d.Errorf("%s\n%v, want %q", text, err, code)
+		}
+	}
+}
+
+// TestMirroredDefinitions: DDL of every kind leaves all databases the same, on
+// those that were there and on one that was away and finds it all at once.
+func TestMirroredDefinitions(t *testing.T) {
+	for name, script := range definitions {
+		t.Run(name, func(t *testing.T) {
+			db, servers := mirrored(t, "")
+			d := defined{t, db}
+			d.session([]string{"CREATE TABLE before (k int PRIMARY KEY)"})
+			if err := servers[2].Kill(); err != nil {
+				t.Fatal(err)
+			}
+			d.session(script)
+			pgtest.SameBytes(t, servers[:2]...)
+			if err := servers[2].StartAgain(); err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+			defer cancel()
+			for err := pgtest.CompareServers(ctx, servers...); err != nil; err = pgtest.CompareServers(ctx, servers...) {
+				if ctx.Err() != nil || !sleep(ctx, 100*time.Millisecond) {
+					t.Fatalf("after its return: %v", err)
+				}
+			}
+		})
+	}
+}
+
+// sleep waits for d and tells whether ctx still goes on.
+func sleep(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
+	}
+}
