@@ -20,16 +20,34 @@ type holdConn struct {
 	left   int     // bytes of the body still to come
 	held   []byte  // read, not yet delivered
 	asking bool    // held begins with the last byte of a ReadyForQuery
+
+	ahead      atomic.Pointer[[]byte] // a statement to be sent with what is written next; nil is none
+	swallow    atomic.Bool            // its answer is to be taken out
+	swallowing bool                   // that has begun
+	dropping   bool                   // the message being read is part of it
+	failed     bool                   // it is an error
+	passed     int                    // bytes of head that were delivered before
 }
 
-const readyForQuery = 'Z'
+// Types of messages (PostgreSQL docs, "Message Formats").
+const (
+	readyForQuery   = 'Z'
+	commandComplete = 'C'
+	errorResponse   = 'E'
+)
 
 // Read delivers what the server sent. An error of the hook ends the connection.
 func (c *holdConn) Read(p []byte) (int, error) {
-	if len(c.held) == 0 {
+	for len(c.held) == 0 {
 		n, err := c.Conn.Read(p)
 		if n == 0 || err != nil {
 			return n, err
+		}
+		if c.swallow.Load() {
+			if c.held, err = c.without(c.held[:0], p[:n]); err != nil {
+				return 0, err
+			}
+			continue
 		}
 		before := c.scan(p[:n])
 		if before == n {

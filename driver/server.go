@@ -35,6 +35,12 @@ func (s server) Hold(hook func() error) {
 	}
 }
 
+// Ahead has a statement sent with what comes next, and its answer swallowed.
+func (s server) Ahead(sql string) { s.wire.Ahead(sql) }
+
+// Unsent takes it back and tells whether it was still there.
+func (s server) Unsent() bool { return s.wire != nil && s.wire.Unsent() }
+
 // dial connects with pgx's driver.
 func dial(ctx context.Context, config *pgx.ConnConfig) (engine.ServerConn, error) {
 	s := &server{}

@@ -143,9 +143,37 @@ func (c *conn) exec(ctx context.Context, sql string) (string, error) {
 	return tag, mrr.Close()
 }
 
+// aheader is a ServerConn that can send a statement together with what is sent
+// next, whose answer it then swallows.
+type aheader interface {
+	// Ahead takes the statement; Unsent takes it back and tells whether it
+	// was still there.
+	Ahead(sql string)
+	Unsent() bool
+}
+
+// begin begins a transaction: at once, or, if it may, with the statement that
+// comes next, which saves a round trip. Nothing may look at the transaction's
+// state before; and who has state on the connection learns of its loss at once.
+func (c *conn) begin(ctx context.Context, sql string, later bool) error {
+	if a, ok := c.ServerConn.(aheader); ok && later {
+		a.Ahead(sql)
+		return nil
+	}
+	_, err := c.exec(ctx, sql)
+	return err
+}
+
+// unsent takes back a BEGIN that no statement followed.
+func (c *conn) unsent() bool {
+	a, ok := c.ServerConn.(aheader)
+	return ok && a.Unsent()
+}
+
 // usable tells whether the connection can go back to its pool.
 func (c *conn) usable() bool {
 	pg := c.PgConn()
+	c.unsent()
 	if pg.IsClosed() || pg.IsBusy() || pg.TxStatus() != 'I' {
 		return false
 	}

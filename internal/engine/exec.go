@@ -90,7 +90,7 @@ func (s *Session) execAlone(ctx context.Context, st *classify.Statement, text st
 // beginImplicit opens a transaction around statements that have none.
 func (s *Session) beginImplicit(ctx context.Context) error {
 	s.tx = transaction{state: txPending, begin: "BEGIN", implicit: true, saved: s.settings}
-	if err := s.startTx(ctx, leaderWrite); err != nil {
+	if err := s.startTx(ctx, leaderWrite, false); err != nil {
 		s.tx = transaction{}
 		return err
 	}

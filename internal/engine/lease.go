@@ -201,10 +201,7 @@ func (l *Lease) beginWrite(ctx context.Context) error {
 	if l.at == leaderBare || l.sit.bare {
 		return nil
 	}
-	return l.prepared(ctx, l.watched(func() error {
-		_, err := l.c.exec(ctx, "BEGIN")
-		return err
-	}))
+	return l.prepared(ctx, l.watched(func() error { return l.c.begin(ctx, "BEGIN", l.at != here) }))
 }
 
 // begun starts the statement's clock.

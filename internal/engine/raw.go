@@ -22,7 +22,7 @@ func (s *Session) Raw(ctx context.Context) (ServerConn, error) {
 		s.leaveReader(ctx)
 	}
 	if s.tx.state == txPending {
-		if err := s.startTx(ctx, leaderWrite); err != nil {
+		if err := s.startTx(ctx, leaderWrite, false); err != nil {
 			return nil, err
 		}
 	}

@@ -23,8 +23,9 @@ type transaction struct {
 	// attempt tells the mirror which transaction this was, change what it did.
 	attempt Attempt
 	change  Change
-	// ran is set once a statement's result has been given to the client.
-	ran bool
+	// ran is set once a statement's result has been given to the client; begun
+	// while the statement is under way with which BEGIN is sent.
+	ran, begun bool
 	// drew is set once something ran that may have drawn from a sequence,
 	// whether it succeeded or not.
 	drew bool
@@ -110,7 +111,7 @@ func (s *Session) Begin(ctx context.Context, o TxOptions) error {
 	if s.tx.movable || s.tx.readOnly && s.pins == 0 {
 		return nil
 	}
-	if err := s.startTx(ctx, leaderWrite); err != nil {
+	if err := s.startTx(ctx, leaderWrite, false); err != nil {
 		s.tx = transaction{}
 		return err
 	}
@@ -140,8 +141,9 @@ func (s *Session) setTransaction(tx *classify.TxStmt, text string) {
 	s.tx = t
 }
 
-// startTx puts the transaction on a server, at a place as route chose it.
-func (s *Session) startTx(ctx context.Context, at place) error {
+// startTx puts the transaction on a server, at a place as route chose it. If a
+// statement follows at once, BEGIN may go with it.
+func (s *Session) startTx(ctx context.Context, at place, follows bool) error {
 	for {
 		h, err := s.acquireTx(ctx, &at)
 		if err != nil {
@@ -153,8 +155,9 @@ func (s *Session) startTx(ctx context.Context, at place) error {
 			begin = readOnlyBegin(begin, s.tx.movable) + "; SELECT 1"
 		}
 		s.tx.arm(s.e, h)
+		s.tx.begun = follows && h.c.purpose == readWrite && s.pins == 0
 		h.c.waiting.Store(nanotime())
-		_, err = h.c.exec(ctx, begin)
+		err = h.c.begin(ctx, begin, s.tx.begun)
 		h.c.waiting.Store(0)
 		if err == nil {
 			s.tx.state = txOpen
@@ -228,7 +231,7 @@ func (l *Lease) acquireInTx(ctx context.Context) error {
 		if l.at == here {
 			l.at = anywhere
 		}
-		if err := s.startTx(ctx, l.at); err != nil {
+		if err := s.startTx(ctx, l.at, true); err != nil {
 			return err
 		}
 	}
@@ -291,7 +294,29 @@ func (l *Lease) doneInTx(ctx context.Context, f failure, cause error) (bool, err
 	s := l.s
 	moving := s.tx.state == txReading
 	s.tx.drew = s.tx.drew || l.mayDraw()
+	first := s.tx.begun
+	s.tx.begun = false
+	if first && f != failNone && l.c.unsent() { // the statement never left: nor has the transaction begun
+		s.tx.state = txPending
+		s.letGo()
+		if f == failUnsent {
+			return true, nil
+		}
+		return false, cause
+	}
 	switch {
+	case first && f.connectionGone() && !l.delivered && s.pins == 0 && s.try.lost < maxLost:
+		// Its first statement: the transaction begins anew elsewhere.
+		s.try.lost++
+		s.dropHeld()
+		s.tx.state = txPending
+		return true, nil
+	case first && f == failFenced && !l.delivered && s.pins == 0 && l.fenced():
+		h := s.held
+		s.held, s.tx.state = hold{}, txPending
+		rollback(h)
+		h.give()
+		return true, s.awaitLeader(ctx, h)
 	case f == failNone:
 		s.tx.ran = true
 		s.tx.note(l.call.Verdict, l.sit.class)
@@ -327,6 +352,7 @@ func (s *Session) restartReader(f failure) bool {
 
 // rollback ends a failed transaction on a connection that goes back to its pool.
 func rollback(h hold) bool {
+	h.c.unsent()
 	if h.c.PgConn().IsClosed() {
 		return false
 	}

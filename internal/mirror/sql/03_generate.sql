@@ -1,30 +1,35 @@
 -- capture_insert is the INSERT that journals what one statement touched. The
 -- fence is in it: it finds nothing to insert unless this member leads, has not
--- crashed since, and the transaction's snapshot is of the present term.
+-- crashed since, and the transaction's snapshot is of the present term. Every
+-- name and operator is in full: a search_path of the function's own would cost
+-- a tenth of the capture.
 CREATE FUNCTION pgdist.capture_insert(id int, gen int, op text, source text) RETURNS text
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT format($f$INSERT INTO pgdist.journal (slot, id, term, xid, tab, gen, op, conn, keys)
-        SELECT s.last_value, nextval('pgdist.journal_id'), b.term, pg_current_xact_id(), %s, %s, %L, current_setting('pgdist.conn', true), k.keys
-          FROM pgdist.boot b, pgdist.fence f, pgdist.term t, pgdist.slot s, (%s) k
-         WHERE f.last_value & 1 = 1 AND b.term = t.last_value AND k.keys IS NOT NULL$f$, id, gen, op, source)
+        SELECT coalesce(pg_catalog.pg_sequence_last_value('pgdist.slot'::pg_catalog.regclass), 0), pg_catalog.nextval('pgdist.journal_id'::pg_catalog.regclass),
+               b.term, pg_catalog.pg_current_xact_id(), %s, %s, %s, pg_catalog.current_setting('pgdist.conn', true), k.keys
+          FROM pgdist.boot b, (%s) k
+         WHERE k.keys IS NOT NULL AND b.term OPERATOR(pg_catalog.=) pg_catalog.pg_sequence_last_value('pgdist.term'::pg_catalog.regclass)
+           AND (pg_catalog.pg_sequence_last_value('pgdist.fence'::pg_catalog.regclass) OPERATOR(pg_catalog.&) 1) OPERATOR(pg_catalog.=) 1$f$, id, gen, op, source)
 $$;
 
 -- capture_arm is one branch of a capture function: journal the texts that
--- source yields, up to per in one entry, the rest in further ones.
-CREATE FUNCTION pgdist.capture_arm(id int, gen int, op text, source text, any_row text, per int, again boolean) RETURNS text
+-- source yields, up to per in one entry. More go into further entries, from
+-- rest; skip is how many of these the first entry has already.
+CREATE FUNCTION pgdist.capture_arm(id int, gen int, op text, source text, rest text, any_row text, per int, skip int) RETURNS text
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT format($f$
-        %s RETURNING cardinality(keys) INTO pgdist_n;
+        %s RETURNING pg_catalog.cardinality(keys) INTO pgdist_n;
         IF pgdist_n IS NULL THEN
             IF EXISTS (%s) THEN PERFORM pgdist.refuse(); END IF;
-        ELSIF pgdist_n = %s THEN
+        ELSIF pgdist_n OPERATOR(pg_catalog.=) %s THEN
             %s;
         END IF;$f$,
-        pgdist.capture_insert(id, gen, op, format('SELECT array_agg(x.k) AS keys FROM (%s LIMIT %s) x', source, per)),
+        pgdist.capture_insert(id, gen, quote_literal(op), format('SELECT pg_catalog.array_agg(x.k) AS keys FROM (%s LIMIT %s) x', source, per)),
         any_row, per,
-        pgdist.capture_insert(id, gen, op, format(
-            'SELECT array_agg(y.k) AS keys FROM (SELECT x.k, (row_number() OVER () - 1) / %s AS g FROM (%s OFFSET %s) x) y GROUP BY y.g',
-            per, source, CASE WHEN again THEN 0 ELSE per END)))
+        pgdist.capture_insert(id, gen, quote_literal(op), format(
+            'SELECT pg_catalog.array_agg(y.k) AS keys FROM (SELECT x.k, (pg_catalog.row_number() OVER () OPERATOR(pg_catalog.-) 1) OPERATOR(pg_catalog./) %s AS g FROM (%s OFFSET %s) x) y GROUP BY y.g',
+            per, rest, skip)))
 $$;
 
 -- A table's generated functions: c_N captures, r_N reads rows by key, a_N puts
@@ -48,7 +53,7 @@ BEGIN
            CASE WHEN c.relkind = 'p' THEN '' ELSE 'ONLY ' END
       INTO tab, owner, onl FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = root;
     IF idx IS NULL OR EXISTS (SELECT 1 FROM pgdist.key_columns(idx) k WHERE NOT pgdist.plain_type(k.typ)) THEN
-        sets := pins;
+        sets := pins || ' SET search_path = pg_catalog, pg_temp'; -- output functions may look names up
     END IF;
     img := pgdist.row_text(root, 't');
     IF idx IS NOT NULL THEN
@@ -62,36 +67,39 @@ BEGIN
 
     -- c_N. For keys a further entry may repeat the first one's (shipping a key
     -- twice is harmless, and a UNION has no order to continue from); images must not.
+    -- An UPDATE of few rows journals keys before and after as they come, one of
+    -- many rows each once.
     IF byrow AND idx IS NOT NULL THEN
-        arms := format($f$ IF TG_OP = 'INSERT' THEN %s ELSIF TG_OP = 'DELETE' THEN %s ELSE %s END IF;$f$,
-            pgdist.capture_arm(id, gen, 'k', 'SELECT ' || knew || ' AS k', 'SELECT 1', 2, true),
-            pgdist.capture_arm(id, gen, 'k', 'SELECT ' || kold || ' AS k', 'SELECT 1', 2, true),
-            pgdist.capture_arm(id, gen, 'k', '(SELECT ' || knew || ' AS k UNION SELECT ' || kold || ')', 'SELECT 1', 3, true));
+        arms := format($f$ IF TG_OP OPERATOR(pg_catalog.=) 'INSERT' THEN %s ELSIF TG_OP OPERATOR(pg_catalog.=) 'DELETE' THEN %s ELSE %s END IF;$f$,
+            pgdist.capture_arm(id, gen, 'k', 'SELECT ' || knew || ' AS k', 'SELECT ' || knew || ' AS k', 'SELECT 1', 2, 1),
+            pgdist.capture_arm(id, gen, 'k', 'SELECT ' || kold || ' AS k', 'SELECT ' || kold || ' AS k', 'SELECT 1', 2, 1),
+            pgdist.capture_arm(id, gen, 'k', 'SELECT ' || knew || ' AS k UNION ALL SELECT ' || kold, 'SELECT ' || knew || ' AS k', 'SELECT 1', 3, 1));
     ELSIF byrow THEN
-        arms := format($f$ IF TG_OP <> 'INSERT' THEN %s END IF; IF TG_OP <> 'DELETE' THEN %s END IF;$f$,
-            pgdist.capture_arm(id, gen, '-', 'SELECT ' || kold || ' AS k', 'SELECT 1', 2, true),
-            pgdist.capture_arm(id, gen, '+', 'SELECT ' || knew || ' AS k', 'SELECT 1', 2, true));
+        arms := format($f$ IF TG_OP OPERATOR(pg_catalog.<>) 'INSERT' THEN %s END IF; IF TG_OP OPERATOR(pg_catalog.<>) 'DELETE' THEN %s END IF;$f$,
+            pgdist.capture_arm(id, gen, '-', 'SELECT ' || kold || ' AS k', 'SELECT ' || kold || ' AS k', 'SELECT 1', 2, 1),
+            pgdist.capture_arm(id, gen, '+', 'SELECT ' || knew || ' AS k', 'SELECT ' || knew || ' AS k', 'SELECT 1', 2, 1));
     ELSIF idx IS NOT NULL THEN
-        arms := format($f$ IF TG_OP = 'INSERT' THEN %s ELSIF TG_OP = 'DELETE' THEN %s ELSE %s END IF;$f$,
-            pgdist.capture_arm(id, gen, 'k', 'SELECT ' || knew || ' AS k FROM pgdist_new n', 'SELECT 1 FROM pgdist_new', per, true),
-            pgdist.capture_arm(id, gen, 'k', 'SELECT ' || kold || ' AS k FROM pgdist_old o', 'SELECT 1 FROM pgdist_old', per, true),
-            pgdist.capture_arm(id, gen, 'k', '(SELECT ' || knew || ' AS k FROM pgdist_new n UNION SELECT ' || kold || ' FROM pgdist_old o)',
-                               'SELECT 1 FROM pgdist_new', per, true));
+        arms := format($f$ IF TG_OP OPERATOR(pg_catalog.=) 'INSERT' THEN %s ELSIF TG_OP OPERATOR(pg_catalog.=) 'DELETE' THEN %s ELSE %s END IF;$f$,
+            pgdist.capture_arm(id, gen, 'k', 'SELECT ' || knew || ' AS k FROM pgdist_new n', 'SELECT ' || knew || ' AS k FROM pgdist_new n', 'SELECT 1 FROM pgdist_new', per, per),
+            pgdist.capture_arm(id, gen, 'k', 'SELECT ' || kold || ' AS k FROM pgdist_old o', 'SELECT ' || kold || ' AS k FROM pgdist_old o', 'SELECT 1 FROM pgdist_old', per, per),
+            pgdist.capture_arm(id, gen, 'k', 'SELECT ' || knew || ' AS k FROM pgdist_new n UNION ALL SELECT ' || kold || ' FROM pgdist_old o',
+                               '(SELECT ' || knew || ' AS k FROM pgdist_new n UNION SELECT ' || kold || ' FROM pgdist_old o)', 'SELECT 1 FROM pgdist_new', per, 0));
     ELSE
-        arms := format($f$ IF TG_OP <> 'INSERT' THEN %s END IF; IF TG_OP <> 'DELETE' THEN %s END IF;$f$,
-            pgdist.capture_arm(id, gen, '-', 'SELECT ' || kold || ' AS k FROM pgdist_old o', 'SELECT 1 FROM pgdist_old', per, false),
-            pgdist.capture_arm(id, gen, '+', 'SELECT ' || knew || ' AS k FROM pgdist_new n', 'SELECT 1 FROM pgdist_new', per, false));
+        arms := format($f$ IF TG_OP OPERATOR(pg_catalog.<>) 'INSERT' THEN %s END IF; IF TG_OP OPERATOR(pg_catalog.<>) 'DELETE' THEN %s END IF;$f$,
+            pgdist.capture_arm(id, gen, '-', 'SELECT ' || kold || ' AS k FROM pgdist_old o', 'SELECT ' || kold || ' AS k FROM pgdist_old o', 'SELECT 1 FROM pgdist_old', per, per),
+            pgdist.capture_arm(id, gen, '+', 'SELECT ' || knew || ' AS k FROM pgdist_new n', 'SELECT ' || knew || ' AS k FROM pgdist_new n', 'SELECT 1 FROM pgdist_new', per, per));
     END IF;
     -- A leaf of a tree without a key that is emptied: which images were its own
     -- cannot be told, so the tree is copied.
-    ins := replace(pgdist.capture_insert(id, gen, 't', 'SELECT ARRAY[format(''%I.%I'', TG_TABLE_SCHEMA, TG_TABLE_NAME)] AS keys'),
-        '''t'', current_setting', CASE WHEN idx IS NULL THEN format('CASE WHEN TG_RELID = %s THEN ''t'' ELSE ''c'' END::"char"', root) ELSE '''t''' END || ', current_setting');
-    EXECUTE format('CREATE OR REPLACE FUNCTION pgdist.c_%s() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp', id)
+    ins := pgdist.capture_insert(id, gen,
+        CASE WHEN idx IS NULL THEN format('CASE WHEN TG_RELID OPERATOR(pg_catalog.=) %s THEN ''t'' ELSE ''c'' END::pg_catalog."char"', root) ELSE '''t''' END,
+        'SELECT ARRAY[pg_catalog.format(''%I.%I'', TG_TABLE_SCHEMA, TG_TABLE_NAME)] AS keys');
+    EXECUTE format('CREATE OR REPLACE FUNCTION pgdist.c_%s() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER', id)
         || sets || ' AS ' || tag || $f$
         #variable_conflict use_column
         DECLARE pgdist_n int;
         BEGIN
-            IF TG_OP = 'TRUNCATE' THEN
+            IF TG_OP OPERATOR(pg_catalog.=) 'TRUNCATE' THEN
                 $f$ || ins || $f$ RETURNING 1 INTO pgdist_n;
                 IF pgdist_n IS NULL THEN PERFORM pgdist.refuse(); END IF;
                 RETURN NULL;
