@@ -92,6 +92,12 @@ var definitions = map[string][]string{
 		`BEGIN`, `CREATE TYPE fresh AS ENUM ('x'); ALTER TYPE fresh ADD VALUE 'y'`, `CREATE TABLE freshes (f fresh)`, `INSERT INTO freshes VALUES ('x')`, `COMMIT`, `INSERT INTO freshes VALUES ('y')`,
 		`ALTER TABLE moods ALTER m TYPE text USING m::text || random()::text`,
 	},
+	"constraints that old rows need not meet": {
+		`CREATE TABLE odd (k int PRIMARY KEY, v int, w int); CREATE TABLE ref (k int PRIMARY KEY); INSERT INTO odd VALUES (1, 5, 5)`,
+		`BEGIN; INSERT INTO odd VALUES (2, 5000, 1); ALTER TABLE odd ADD CONSTRAINT small CHECK (v < 1000) NOT VALID; COMMENT ON CONSTRAINT small ON odd IS 'c'; COMMIT`,
+		`INSERT INTO odd VALUES (3, 7, 1)`, `fails 23514: INSERT INTO odd VALUES (4, 7000, 1)`, `ALTER TABLE odd ADD COLUMN r float8 DEFAULT random()`,
+		`ALTER TABLE odd ADD FOREIGN KEY (w) REFERENCES ref NOT VALID`, `DELETE FROM odd WHERE k = 3`, `UPDATE odd SET v = 1, w = NULL WHERE k = 2`, `ALTER TABLE odd VALIDATE CONSTRAINT small`,
+	},
 	"all kinds": {
 		`CREATE EXTENSION hstore; CREATE EXTENSION citext; CREATE TABLE ext (k citext PRIMARY KEY, h hstore); INSERT INTO ext VALUES ('A', 'a=>1')`,
 		`UPDATE ext SET k = 'a'`, `CREATE DOMAIN positive AS int CHECK (VALUE > 0); CREATE TYPE pair AS (a positive, b text)`,

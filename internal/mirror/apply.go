@@ -24,6 +24,8 @@ const (
 	emptySQL     = `SELECT pgdist.empty($1::int, $2::text)`
 	sharedSQL    = `SELECT pgdist.shared_begin($1::jsonb)`
 	sharedEndSQL = `SELECT pgdist.shared_end($1::jsonb)`
+	relaxSQL     = `SELECT pgdist.relax()`
+	tightenSQL   = `SELECT pgdist.tighten()`
 	labelsSQL    = `SELECT pgdist.labels($1::jsonb)`
 )
 
@@ -66,6 +68,10 @@ func (o op) step(ddl bool) (step, error) {
 		return step{sql: sharedSQL, params: [][]byte{o.a}}, nil
 	case 'p':
 		return step{sql: sharedEndSQL, params: [][]byte{o.a}}, nil
+	case 'n':
+		return step{sql: relaxSQL}, nil
+	case 'm':
+		return step{sql: tightenSQL}, nil
 	case 's':
 		return step{sql: sequencesSQL, params: [][]byte{o.k, o.v}}, nil
 	}

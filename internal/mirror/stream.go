@@ -146,6 +146,12 @@ func (s *streamer) pieces(ctx context.Context, floor uint64, how depth) (*batch,
 			return nil, err
 		}
 	}
+	again := s.extra != nil && s.extra.first // rows did not fit at the first attempt
+	if again {
+		if err := s.emit(op{kind: 'n'}); err != nil {
+			return nil, err
+		}
+	}
 	tables, err := s.tables(ctx)
 	if err != nil {
 		return nil, err
@@ -170,6 +176,11 @@ func (s *streamer) pieces(ctx context.Context, floor uint64, how depth) (*batch,
 			if err := s.emit(o); err != nil {
 				return nil, err
 			}
+		}
+	}
+	if again {
+		if err := s.emit(op{kind: 'm'}); err != nil {
+			return nil, err
 		}
 	}
 	if b.shared != nil {

@@ -149,13 +149,18 @@ func (r *runner) abandon(ctx context.Context) {
 
 // refusesDDL tells whether a member failed because its rows, as they are, do not
 // bear the DDL of a batch that rows of the same transaction made possible (class
-// 23: constraints; 22: data; 42: what an earlier statement would have made).
+// 23: constraints; 22: data; 42: what an earlier statement would have made), or
+// because a row does not meet a CHECK that the leader's need not: one that is
+// NOT VALID.
 func refusesDDL(b *batch, err error) bool {
-	if b == nil || !b.head.DDL || err == nil {
+	if b == nil || err == nil {
 		return false
 	}
 	state := sqlState(err)
-	return len(state) == 5 && (state[:2] == "23" || state[:2] == "22" || state[:2] == "42")
+	if state == "23514" {
+		return true
+	}
+	return b.head.DDL && len(state) == 5 && (state[:2] == "23" || state[:2] == "22" || state[:2] == "42")
 }
 
 // concerned makes a batch copy whole, and empty beforehand, all tables that its

@@ -150,3 +150,28 @@ BEGIN
         IF FOUND AND pg_terminate_backend(pid) THEN RETURN NEXT; END IF;
     END LOOP;
 END $$;
+
+-- relax takes away the constraints that are NOT VALID, and so may be violated by
+-- rows the leader has; tighten puts them back at the end of the apply.
+CREATE FUNCTION pgdist.relax() RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE r record; list jsonb := '[]';
+BEGIN
+    FOR r IN SELECT format('%I.%I', n.nspname, c.relname) AS tab, k.conname, pg_get_constraintdef(k.oid) AS def, obj_description(k.oid, 'pg_constraint') AS note
+               FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+              WHERE k.contype IN ('c', 'n') AND NOT k.convalidated AND k.coninhcount = 0 LOOP
+        EXECUTE format('ALTER TABLE %s DROP CONSTRAINT %I', r.tab, r.conname);
+        list := list || jsonb_build_array(jsonb_build_array(r.tab, r.conname, r.def, r.note));
+    END LOOP;
+    PERFORM set_config('pgdist.relaxed', list::text, true);
+END $$;
+
+CREATE FUNCTION pgdist.tighten() RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE r jsonb;
+BEGIN
+    FOR r IN SELECT x FROM jsonb_array_elements(current_setting('pgdist.relaxed')::jsonb) x LOOP
+        EXECUTE format('ALTER TABLE %s ADD CONSTRAINT %I %s', r ->> 0, r ->> 1, r ->> 2);
+        IF r ->> 3 IS NOT NULL THEN EXECUTE format('COMMENT ON CONSTRAINT %I ON %s IS %L', r ->> 1, r ->> 0, r ->> 3); END IF;
+    END LOOP;
+END $$;
