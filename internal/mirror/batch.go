@@ -36,6 +36,7 @@ type batch struct {
 	from   Place
 	head   header
 	shared []byte // roles and other shared objects; nil: as they were, or not asked for
+	marker []byte // of these, as an array; set with shared
 	ops    []op
 }
 
@@ -69,15 +70,16 @@ type depth int
 const (
 	shallow   depth = iota
 	sequences       // those that nobody has called, too
-	thorough        // and shared objects: roles, settings, event triggers
+	changed         // and shared objects (roles, settings, event triggers) that are not known by their marker
+	thorough        // and these in any case
 )
 
-const batchSQL = `SELECT op, tab, a, k, v FROM pgdist.batch($1::bigint, $2::pg_snapshot, $3::text::xid8, $4::int, $5::int)`
+const batchSQL = `SELECT op, tab, a, k, v FROM pgdist.batch($1::bigint, $2::pg_snapshot, $3::text::xid8, $4::int, $5::int, $6)`
 
 // readBatch asks the leader for what place from lacks. floor is the highest
 // xmax of all places this flush starts from. With limit < 0 only the header,
 // DDL, emptied tables, sequences and shared objects come.
-func readBatch(ctx context.Context, c *conn, from Place, floor uint64, limit int, how depth) (*batch, error) {
+func readBatch(ctx context.Context, c *conn, from Place, floor uint64, limit int, how depth, marker string) (*batch, error) {
 	name, err := c.prepare(ctx, batchSQL)
 	if err != nil {
 		return nil, err
@@ -85,7 +87,7 @@ func readBatch(ctx context.Context, c *conn, from Place, floor uint64, limit int
 	b := &batch{from: from}
 	rr := c.ExecPrepared(ctx, name, [][]byte{
 		strconv.AppendInt(nil, from.Term, 10), nullable(from.Snapshot), strconv.AppendUint(nil, max(floor, 3), 10),
-		strconv.AppendInt(nil, int64(limit), 10), strconv.AppendInt(nil, int64(how), 10),
+		strconv.AppendInt(nil, int64(limit), 10), strconv.AppendInt(nil, int64(how), 10), text(marker),
 	}, nil, nil)
 	for rr.NextRow() {
 		row := rr.Values()
@@ -97,7 +99,7 @@ func readBatch(ctx context.Context, c *conn, from Place, floor uint64, limit int
 			continue
 		}
 		if row[0][0] == 'g' {
-			b.shared = clone(row[2])
+			b.shared, b.marker = clone(row[2]), clone(row[3])
 			continue
 		}
 		b.ops = append(b.ops, op{kind: row[0][0], tab: number(row[1]), a: clone(row[2]), k: clone(row[3]), v: clone(row[4])})

@@ -112,6 +112,7 @@ func (s *Set) flushGroup(ctx context.Context, epoch int64, from Place, group []*
 	move := from.Term != b.head.Term || s.terms != nil
 	switch {
 	case b.empty() && !move:
+		s.hasShared(b, group)
 		return nil, nil
 	case b.head.Big || slices.ContainsFunc(b.ops, func(o op) bool { return o.kind == 'c' }):
 		return s.flushStream(ctx, epoch, from, group, floor, how, nil)
@@ -148,6 +149,9 @@ func (s *Set) flushGroup(ctx context.Context, epoch int64, from Place, group []*
 		}
 	}
 	s.advance(b.to())
+	if len(failed) == 0 {
+		s.hasShared(b, group)
+	}
 	return s.copyInstead(ctx, epoch, b, group, failed, floor, how)
 }
 
@@ -184,7 +188,7 @@ func (s *Set) read(ctx context.Context, from Place, floor uint64, limit int, how
 	ctx, stop := s.mind(ctx, s.members[s.cur.Leader], s.leaderC, 0)
 	defer stop()
 	for {
-		b, err := readBatch(ctx, s.leaderC, from, floor, limit, how)
+		b, err := readBatch(ctx, s.leaderC, from, floor, limit, how, s.marker)
 		if sqlState(err) != codeRewritten || s.leaderC.TxStatus() != 'I' {
 			return b, err
 		}

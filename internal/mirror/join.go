@@ -240,7 +240,7 @@ func (c *catchUp) define(ctx context.Context, at, from Place, x *extras) (*extra
 	if err != nil {
 		return nil, err
 	}
-	b, err := readBatch(ctx, c.leader, from, 3, -1, thorough)
+	b, err := readBatch(ctx, c.leader, from, 3, -1, thorough, "")
 	if err != nil {
 		return nil, &leaderError{err}
 	}

@@ -3,6 +3,7 @@ package mirror
 import (
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/pgdist/pgdist/health"
 )
@@ -76,8 +77,16 @@ func (b *batch) newShared(group []*member) {
 	}
 }
 
+// hasShared notes that all followers have the shared objects a batch told of.
+func (s *Set) hasShared(b *batch, group []*member) {
+	if b.marker != nil && len(group) == len(s.followers()) {
+		s.marker = strings.Trim(string(b.marker), `{}"`) // one element without quotes or backslashes
+	}
+}
+
 // forgetHeld makes the next flush ship all sequences and shared objects.
 func (s *Set) forgetHeld(ids []health.MemberID) {
+	s.marker = ""
 	for _, id := range ids {
 		s.members[id].sequences, s.members[id].shared = nil, ""
 	}

@@ -48,6 +48,7 @@ type Set struct {
 	leaderC *conn        // reads batches
 	gateC   *conn        // forces WAL to disk
 	pruned  time.Time
+	marker  string        // of the shared objects that all followers of this view have; "" is unknown
 	looked  time.Time     // when shared objects were last read unasked
 	strikes int           // repetitions of the same work in a row
 	group   int           // how many commits are hoped to share the next flush
@@ -73,7 +74,7 @@ type Change struct {
 func (c Change) depth() depth {
 	switch {
 	case c.Schema:
-		return thorough
+		return changed
 	case c.Sequences:
 		return sequences
 	}

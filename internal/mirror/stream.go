@@ -113,7 +113,7 @@ func (x *extras) tabs() tabSet {
 }
 
 func (s *streamer) pieces(ctx context.Context, floor uint64, how depth) (*batch, error) {
-	b, err := readBatch(ctx, s.c, s.from, floor, -1, how)
+	b, err := readBatch(ctx, s.c, s.from, floor, -1, how, "")
 	if err != nil {
 		return nil, err
 	}

@@ -15,7 +15,7 @@ END $$;
 
 -- batch reads, in one snapshot, what a follower at place (pterm, psnap) lacks:
 --   h  the header, JSON in a
---   g  roles and other shared objects, in a
+--   g  roles and other shared objects, in a; their marker in k
 --   j  journal entries, as texts in v
 --   d  a DDL, its description in a; e a table emptied, its name in a; in order
 --   c  a table to copy whole (contents are read by the caller, from x_N)
@@ -25,8 +25,9 @@ END $$;
 -- The caller runs it in a REPEATABLE READ, READ ONLY transaction. Above limit
 -- keys it answers with the header alone, and the caller reads in pieces.
 -- floor is the highest xmax of all positions that this flush starts from;
--- depth 1 asks for sequences that nobody has called, too, 2 for shared objects besides.
-CREATE FUNCTION pgdist.batch(pterm bigint, psnap pg_snapshot, floor xid8, lim int, depth int)
+-- depth 1 asks for sequences that nobody has called, too, 2 for shared objects besides,
+-- unless their marker is known, 3 for these in any case.
+CREATE FUNCTION pgdist.batch(pterm bigint, psnap pg_snapshot, floor xid8, lim int, depth int, known text)
 RETURNS TABLE (op "char", tab int, a text, k text[], v text[])
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -69,8 +70,12 @@ BEGIN
             'insert', pg_current_wal_insert_lsn(), 'flushed', pg_current_wal_flush_lsn(), 'own', pg_current_xact_id_if_assigned())::text;
     RETURN NEXT;
     IF depth > 1 OR ops LIKE '%d%' THEN
-        op := 'g'; a := pgdist.shared_state()::text;
-        RETURN NEXT;
+        a := pgdist.shared_marker();
+        IF depth > 2 OR a IS DISTINCT FROM known THEN
+            op := 'g'; k := ARRAY[a]; a := pgdist.shared_state()::text;
+            RETURN NEXT;
+            k := NULL;
+        END IF;
     END IF;
     a := NULL;
     IF tabs IS NOT NULL THEN

@@ -42,6 +42,26 @@ BEGIN
             'enabled', e.evtenabled, 'tags', to_jsonb(e.evttags), 'comment', obj_description(e.oid, 'pg_event_trigger'))), '{}') FROM pg_event_trigger e WHERE e.evtname !~ '^!pgdist_'));
 END $$;
 
+-- shared_marker changes with nearly everything that shared_state tells, at a
+-- fraction of the cost: how many rows there are, and who wrote them.
+CREATE FUNCTION pgdist.shared_marker() RETURNS text
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE m text; p text := '';
+BEGIN
+    IF to_regclass('pg_catalog.pg_parameter_acl') IS NOT NULL THEN
+        EXECUTE 'SELECT count(*) || '','' || coalesce(sum(xmin::text::bigint), 0) FROM pg_parameter_acl' INTO p;
+    END IF;
+    SELECT string_agg(concat_ws(',', x.n, x.s), ' ') INTO m FROM (
+        SELECT count(*) AS n, sum(xmin::text::bigint) AS s FROM pg_authid
+        UNION ALL SELECT count(*), sum(xmin::text::bigint) FROM pg_auth_members
+        UNION ALL SELECT count(*), sum(xmin::text::bigint) FROM pg_db_role_setting
+        UNION ALL SELECT count(*), sum(xmin::text::bigint) FROM pg_event_trigger
+        UNION ALL SELECT count(*), sum(xmin::text::bigint) FROM pg_shdescription
+        UNION ALL SELECT count(*), sum(xmin::text::bigint) FROM pg_description WHERE classoid = 'pg_event_trigger'::regclass
+        UNION ALL SELECT count(*), sum(xmin::text::bigint) FROM pg_database) x;
+    RETURN m || ' ' || p;
+END $$;
+
 -- setting_text is the value of a stored setting as ALTER ROLE … SET takes it:
 -- lists of names are stored as such, all else is one value (as in pg_dump).
 CREATE FUNCTION pgdist.setting_text(name text, value text) RETURNS text
