@@ -101,6 +101,9 @@ func (s *Set) locate(ctx context.Context, m *member) error {
 
 func (s *Set) flushGroup(ctx context.Context, epoch int64, from Place, group []*member, floor uint64, how depth) (map[health.MemberID]error, error) {
 	b, err := s.read(ctx, from, floor, s.cfg.BatchKeys, how)
+	if tooWide(err) {
+		return s.flushStream(ctx, epoch, from, group, floor, how, nil)
+	}
 	if err != nil {
 		return nil, &leaderError{err}
 	}
@@ -261,10 +264,15 @@ func (s *Set) flushStream(ctx context.Context, epoch int64, from Place, group []
 	c := s.leaderC
 	ctx, stop := s.mind(ctx, s.members[s.cur.Leader], c, 0)
 	defer stop()
+	chunk := s.cfg.BatchKeys
 	for {
 		b, failed, err := stream(ctx, streamJob{leader: c, epoch: epoch, term: s.cur.Term, from: from, group: group, floor: floor,
-			how: how, extra: x, chunk: s.cfg.BatchKeys, terms: s.terms, gate: s.gate, mind: s.mind})
+			how: how, extra: x, chunk: chunk, terms: s.terms, gate: s.gate, mind: s.mind})
 		if sqlState(err) == codeRewritten && c.TxStatus() == 'I' {
+			continue
+		}
+		if tooWide(err) && chunk > 1 {
+			chunk = 1
 			continue
 		}
 		if err != nil {

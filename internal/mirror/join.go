@@ -106,6 +106,14 @@ type catchUp struct {
 	leader  *conn
 	epoch   int64
 	defined bool // DDL was run ahead of rows
+	singly  bool // rows are too wide to be read together
+}
+
+func (c *catchUp) chunk() int {
+	if c.singly {
+		return 1
+	}
+	return c.s.cfg.BatchKeys
 }
 
 func (c *catchUp) close() {
@@ -202,9 +210,13 @@ func (c *catchUp) ship(ctx context.Context, at, from Place, x *extras, lead *her
 	began := time.Now()
 	var bytes int
 	b, failed, err := stream(ctx, streamJob{leader: c.leader, epoch: c.epoch, term: c.view.Term, at: at, from: from, group: []*member{c.twin}, floor: floor,
-		how: thorough, extra: x, chunk: c.s.cfg.BatchKeys, terms: terms, gate: c.gate, mind: c.s.mind, progress: func(n int) { bytes += n }})
+		how: thorough, extra: x, chunk: c.chunk(), terms: terms, gate: c.gate, mind: c.s.mind, progress: func(n int) { bytes += n }})
 	if sqlState(err) == codeRewritten {
 		return closeEnough + 1, nil // again
+	}
+	if tooWide(err) && !c.singly {
+		c.singly = true
+		return closeEnough + 1, nil
 	}
 	if err != nil {
 		return 0, err

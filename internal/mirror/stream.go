@@ -2,8 +2,12 @@ package mirror
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // A big batch, or one with a table to copy whole, is read in pieces within one
@@ -374,6 +378,17 @@ func (s *streamer) journal(ctx context.Context, _ map[int]table, _ map[int]bool)
 	return send()
 }
 
+// tooWide tells that rows read together do not fit in one array; singly they do,
+// for capture let no wider ones in (the server's limits: 54000, or an allocation
+// beyond 1 GB).
+func tooWide(err error) bool {
+	var pe *pgconn.PgError
+	if !errors.As(err, &pe) {
+		return false
+	}
+	return pe.Code == "54000" || pe.Code == "53200" || pe.Code == "XX000" && strings.Contains(pe.Message, "invalid memory alloc request size")
+}
+
 func (s *streamer) cursor(ctx context.Context, sql string, f func([][]byte) error) error {
 	return s.cursorOf(ctx, sql, [][]byte{strconv.AppendInt(nil, s.from.Term, 10), nullable(s.from.Snapshot)}, f)
 }
@@ -386,7 +401,7 @@ func (s *streamer) cursorOf(ctx context.Context, sql string, params [][]byte, f 
 		return res.Err
 	}
 	for {
-		rows, err := s.c.fetch(ctx)
+		rows, err := s.c.fetch(ctx, min(s.chunk, 64))
 		if err != nil {
 			return err
 		}
@@ -401,8 +416,8 @@ func (s *streamer) cursorOf(ctx context.Context, sql string, params [][]byte, f 
 	}
 }
 
-func (c *conn) fetch(ctx context.Context) ([][][]byte, error) {
-	res, err := c.Exec(ctx, "FETCH 64 FROM pgdist_c").ReadAll()
+func (c *conn) fetch(ctx context.Context, n int) ([][][]byte, error) {
+	res, err := c.Exec(ctx, "FETCH "+strconv.Itoa(n)+" FROM pgdist_c").ReadAll()
 	if err != nil {
 		return nil, err
 	}

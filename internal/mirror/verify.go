@@ -224,7 +224,7 @@ func openRows(ctx context.Context, c *conn, table string) (*rows, error) {
 func (r *rows) next(ctx context.Context) error {
 	if len(r.buf) == 0 && !r.done {
 		var err error
-		if r.buf, err = r.c.fetch(ctx); err != nil {
+		if r.buf, err = r.c.fetch(ctx, 64); err != nil {
 			return err
 		}
 		r.done = len(r.buf) == 0

@@ -2,21 +2,23 @@
 -- fence is in it: it finds nothing to insert unless this member leads, has not
 -- crashed since, and the transaction's snapshot is of the present term. Every
 -- name and operator is in full: a search_path of the function's own would cost
--- a tenth of the capture.
-CREATE FUNCTION pgdist.capture_insert(id int, gen int, op text, source text) RETURNS text
+-- a tenth of the capture. wide: source tells in w how wide the widest row is.
+CREATE FUNCTION pgdist.capture_insert(id int, gen int, op text, source text, wide boolean) RETURNS text
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT format($f$INSERT INTO pgdist.journal (slot, id, term, xid, tab, gen, op, conn, keys)
         SELECT coalesce(pg_catalog.pg_sequence_last_value('pgdist.slot'::pg_catalog.regclass), 0), pg_catalog.nextval('pgdist.journal_id'::pg_catalog.regclass),
-               b.term, pg_catalog.pg_current_xact_id(), %s, %s, %s, pg_catalog.current_setting('pgdist.conn', true), k.keys
+               b.term, pg_catalog.pg_current_xact_id(), %s, %s, %s, %s, k.keys
           FROM pgdist.boot b, (%s) k
          WHERE k.keys IS NOT NULL AND b.term OPERATOR(pg_catalog.=) pg_catalog.pg_sequence_last_value('pgdist.term'::pg_catalog.regclass)
-           AND (pg_catalog.pg_sequence_last_value('pgdist.fence'::pg_catalog.regclass) OPERATOR(pg_catalog.&) 1) OPERATOR(pg_catalog.=) 1$f$, id, gen, op, source)
+           AND (pg_catalog.pg_sequence_last_value('pgdist.fence'::pg_catalog.regclass) OPERATOR(pg_catalog.&) 1) OPERATOR(pg_catalog.=) 1$f$, id, gen, op,
+        CASE WHEN wide THEN format('CASE WHEN k.w OPERATOR(pg_catalog.>) 1000000000 THEN pgdist.oversize(%s, k.w) ELSE pg_catalog.current_setting(''pgdist.conn'', true) END', id)
+             ELSE 'pg_catalog.current_setting(''pgdist.conn'', true)' END, source)
 $$;
 
 -- capture_arm is one branch of a capture function: journal the texts that
 -- source yields, up to per in one entry. More go into further entries, from
 -- rest; skip is how many of these the first entry has already.
-CREATE FUNCTION pgdist.capture_arm(id int, gen int, op text, source text, rest text, any_row text, per int, skip int) RETURNS text
+CREATE FUNCTION pgdist.capture_arm(id int, gen int, op text, source text, rest text, any_row text, per int, skip int, wide boolean) RETURNS text
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT format($f$
         %s RETURNING pg_catalog.cardinality(keys) INTO pgdist_n;
@@ -25,12 +27,36 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
         ELSIF pgdist_n OPERATOR(pg_catalog.=) %s THEN
             %s;
         END IF;$f$,
-        pgdist.capture_insert(id, gen, quote_literal(op), format('SELECT pg_catalog.array_agg(x.k) AS keys FROM (%s LIMIT %s) x', source, per)),
+        pgdist.capture_insert(id, gen, quote_literal(op), format('SELECT pg_catalog.array_agg(x.k) AS keys%s FROM (%s LIMIT %s) x', w.x, source, per), wide),
         any_row, per,
         pgdist.capture_insert(id, gen, quote_literal(op), format(
-            'SELECT pg_catalog.array_agg(y.k) AS keys FROM (SELECT x.k, (pg_catalog.row_number() OVER () OPERATOR(pg_catalog.-) 1) OPERATOR(pg_catalog./) %s AS g FROM (%s OFFSET %s) x) y GROUP BY y.g',
-            per, rest, skip)))
+            'SELECT pg_catalog.array_agg(x.k) AS keys%s FROM (SELECT z.*, (pg_catalog.row_number() OVER () OPERATOR(pg_catalog.-) 1) OPERATOR(pg_catalog./) %s AS g FROM (%s OFFSET %s) z) x GROUP BY x.g',
+            w.x, per, rest, skip), wide))
+      FROM (SELECT CASE WHEN wide THEN ', pg_catalog.max(x.w) AS w' ELSE '' END AS x) w
 $$;
+
+-- width is the expression for how long a row's values are on their way as text,
+-- twice quoted; NULL if they cannot be long. Lengths are known without reading
+-- the values; only a text that could be too long is looked at.
+CREATE FUNCTION pgdist.width(rel oid, alias text) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT string_agg(CASE WHEN pgdist.base_type(a.atttypid) = 'bytea'::regtype
+            THEN format('coalesce(pg_catalog.octet_length(%s.%I), 0)::pg_catalog.int8 OPERATOR(pg_catalog.*) 2', alias, a.attname)
+            ELSE replace($f$CASE WHEN pg_catalog.octet_length(@) OPERATOR(pg_catalog.>) 250000000
+                THEN pg_catalog.octet_length(pg_catalog.replace(pg_catalog.replace(@, E'\\', E'\\\\\\\\'), '"', '""""'))
+                ELSE coalesce(pg_catalog.octet_length(@), 0) END::pg_catalog.int8$f$, '@', format('%s.%I::pg_catalog.text', alias, a.attname)) END,
+            ' OPERATOR(pg_catalog.+) ')
+      FROM pg_attribute a WHERE a.attrelid = rel AND a.attnum > 0 AND NOT a.attisdropped AND a.atttypmod < 0 AND a.attgenerated = ''
+       AND pgdist.base_type(a.atttypid) = ANY ('{text,varchar,bytea}'::regtype[])
+$$;
+
+-- oversize refuses a row that could not be put into one message to a follower.
+CREATE FUNCTION pgdist.oversize(id int, bytes bigint) RETURNS text
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RAISE EXCEPTION 'a row of table % is too large to be mirrored: % bytes as text', (SELECT format('%I.%I', t.nsp, t.rel) FROM pgdist.tables t WHERE t.id = oversize.id), bytes
+        USING ERRCODE = '54000', HINT = 'A row may have 1000000000 bytes; bytea counts twice, a quote or backslash in a text of more than 250 MB four times. Store it in pieces.';
+END $$;
 
 -- A table's generated functions: c_N captures, r_N reads rows by key, a_N puts
 -- rows in place, w_N empties, x_N reads whole. All but the first belong to the
@@ -45,6 +71,7 @@ DECLARE
     tag text := '$pgdist' || md5(gen_random_uuid()::text) || '$';
     tab text; owner name; onl text; sets text := ''; arms text; cols text; vals text; upd text; hasid boolean;
     knew text; kold text; src text; per int := 1000; img text; ins text; fn text;
+    wide text; isnew text; isold text; newrow text; oldrow text;
     -- Text must not depend on a session's settings.
     pins text := ' SET DateStyle = ''ISO, YMD'' SET IntervalStyle = postgres SET extra_float_digits = 1 SET bytea_output = hex'
               || ' SET TimeZone = UTC SET lc_monetary = ''C'' SET xmloption = content SET quote_all_identifiers = off';
@@ -69,31 +96,29 @@ BEGIN
     -- twice is harmless, and a UNION has no order to continue from); images must not.
     -- An UPDATE of few rows journals keys before and after as they come, one of
     -- many rows each once.
-    IF byrow AND idx IS NOT NULL THEN
+    wide := pgdist.width(root, CASE WHEN byrow THEN 'NEW' ELSE 'n' END);
+    isnew := 'SELECT ' || knew || ' AS k' || coalesce(', ' || wide || ' AS w', '') || CASE WHEN byrow THEN '' ELSE ' FROM pgdist_new n' END;
+    isold := 'SELECT ' || kold || ' AS k' || CASE WHEN wide IS NULL THEN '' ELSE ', 0::pg_catalog.int8 AS w' END || CASE WHEN byrow THEN '' ELSE ' FROM pgdist_old o' END;
+    newrow := CASE WHEN byrow THEN 'SELECT 1' ELSE 'SELECT 1 FROM pgdist_new' END;
+    oldrow := CASE WHEN byrow THEN 'SELECT 1' ELSE 'SELECT 1 FROM pgdist_old' END;
+    IF byrow THEN per := 3; END IF; -- never reached
+    IF idx IS NOT NULL THEN
         arms := format($f$ IF TG_OP OPERATOR(pg_catalog.=) 'INSERT' THEN %s ELSIF TG_OP OPERATOR(pg_catalog.=) 'DELETE' THEN %s ELSE %s END IF;$f$,
-            pgdist.capture_arm(id, gen, 'k', 'SELECT ' || knew || ' AS k', 'SELECT ' || knew || ' AS k', 'SELECT 1', 2, 1),
-            pgdist.capture_arm(id, gen, 'k', 'SELECT ' || kold || ' AS k', 'SELECT ' || kold || ' AS k', 'SELECT 1', 2, 1),
-            pgdist.capture_arm(id, gen, 'k', 'SELECT ' || knew || ' AS k UNION ALL SELECT ' || kold, 'SELECT ' || knew || ' AS k', 'SELECT 1', 3, 1));
-    ELSIF byrow THEN
-        arms := format($f$ IF TG_OP OPERATOR(pg_catalog.<>) 'INSERT' THEN %s END IF; IF TG_OP OPERATOR(pg_catalog.<>) 'DELETE' THEN %s END IF;$f$,
-            pgdist.capture_arm(id, gen, '-', 'SELECT ' || kold || ' AS k', 'SELECT ' || kold || ' AS k', 'SELECT 1', 2, 1),
-            pgdist.capture_arm(id, gen, '+', 'SELECT ' || knew || ' AS k', 'SELECT ' || knew || ' AS k', 'SELECT 1', 2, 1));
-    ELSIF idx IS NOT NULL THEN
-        arms := format($f$ IF TG_OP OPERATOR(pg_catalog.=) 'INSERT' THEN %s ELSIF TG_OP OPERATOR(pg_catalog.=) 'DELETE' THEN %s ELSE %s END IF;$f$,
-            pgdist.capture_arm(id, gen, 'k', 'SELECT ' || knew || ' AS k FROM pgdist_new n', 'SELECT ' || knew || ' AS k FROM pgdist_new n', 'SELECT 1 FROM pgdist_new', per, per),
-            pgdist.capture_arm(id, gen, 'k', 'SELECT ' || kold || ' AS k FROM pgdist_old o', 'SELECT ' || kold || ' AS k FROM pgdist_old o', 'SELECT 1 FROM pgdist_old', per, per),
-            pgdist.capture_arm(id, gen, 'k', 'SELECT ' || knew || ' AS k FROM pgdist_new n UNION ALL SELECT ' || kold || ' FROM pgdist_old o',
-                               '(SELECT ' || knew || ' AS k FROM pgdist_new n UNION SELECT ' || kold || ' FROM pgdist_old o)', 'SELECT 1 FROM pgdist_new', per, 0));
+            pgdist.capture_arm(id, gen, 'k', isnew, isnew, newrow, per, per, wide IS NOT NULL),
+            pgdist.capture_arm(id, gen, 'k', isold, isold, oldrow, per, per, wide IS NOT NULL),
+            pgdist.capture_arm(id, gen, 'k', isnew || ' UNION ALL ' || isold,
+                CASE WHEN wide IS NULL THEN '(' || isnew || ' UNION ' || isold || ')'
+                     ELSE 'SELECT u.k, pg_catalog.max(u.w) AS w FROM (' || isnew || ' UNION ALL ' || isold || ') u GROUP BY u.k' END, newrow, per, 0, wide IS NOT NULL));
     ELSE
         arms := format($f$ IF TG_OP OPERATOR(pg_catalog.<>) 'INSERT' THEN %s END IF; IF TG_OP OPERATOR(pg_catalog.<>) 'DELETE' THEN %s END IF;$f$,
-            pgdist.capture_arm(id, gen, '-', 'SELECT ' || kold || ' AS k FROM pgdist_old o', 'SELECT ' || kold || ' AS k FROM pgdist_old o', 'SELECT 1 FROM pgdist_old', per, per),
-            pgdist.capture_arm(id, gen, '+', 'SELECT ' || knew || ' AS k FROM pgdist_new n', 'SELECT ' || knew || ' AS k FROM pgdist_new n', 'SELECT 1 FROM pgdist_new', per, per));
+            pgdist.capture_arm(id, gen, '-', isold, isold, oldrow, per, per, wide IS NOT NULL),
+            pgdist.capture_arm(id, gen, '+', isnew, isnew, newrow, per, per, wide IS NOT NULL));
     END IF;
     -- A leaf of a tree without a key that is emptied: which images were its own
     -- cannot be told, so the tree is copied.
     ins := pgdist.capture_insert(id, gen,
         CASE WHEN idx IS NULL THEN format('CASE WHEN TG_RELID OPERATOR(pg_catalog.=) %s THEN ''t'' ELSE ''c'' END::pg_catalog."char"', root) ELSE '''t''' END,
-        'SELECT ARRAY[pg_catalog.format(''%I.%I'', TG_TABLE_SCHEMA, TG_TABLE_NAME)] AS keys');
+        'SELECT ARRAY[pg_catalog.format(''%I.%I'', TG_TABLE_SCHEMA, TG_TABLE_NAME)] AS keys', false);
     EXECUTE format('CREATE OR REPLACE FUNCTION pgdist.c_%s() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER', id)
         || sets || ' AS ' || tag || $f$
         #variable_conflict use_column
