@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"time"
 
@@ -73,7 +72,7 @@ func (d *demo) compare(ctx context.Context) (faults []string, err error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := verify(ctx, mirrorConfig(config, asMirror), demoSettleLimit, io.Discard)
+	f, err := verify(ctx, mirrorConfig(config, asMirror), verifyOptions{wait: demoSettleLimit}, nil)
 	if err != nil {
 		return nil, err
 	}

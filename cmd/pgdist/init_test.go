@@ -75,7 +75,7 @@ func TestInitRefuses(t *testing.T) {
 		{name: "counts", both: schema, tamper: "DELETE FROM t WHERE id > 90", lines: 1, want: []string{b, "table public.t has 90 rows instead of 100"}},
 		{name: "sequence", both: schema, tamper: "SELECT nextval('s_id_seq')", lines: 1, want: []string{b, "sequence public.s_id_seq is at 2,true instead of 1,true"}},
 		{name: "schema", both: schema, tamper: "CREATE INDEX more ON t (v)", lines: 1, want: []string{b, "index public.more is not on the leader"}},
-		{name: "column", both: schema, tamper: "ALTER TABLE t ALTER v SET DEFAULT 'x'", lines: 1, want: []string{b, "table public.t is defined differently"}},
+		{name: "column", both: schema, tamper: "ALTER TABLE t ALTER v SET DEFAULT 'x'", lines: 1, want: []string{b, "table column public.t.v is defined differently: default: 'x'::text instead of none"}},
 		{name: "missing", both: "", tamper: "CREATE TABLE extra ()", lines: 1, want: []string{b, "table public.extra is not on the leader"}},
 		{name: "encoding", first: "ENCODING 'UTF8' LOCALE 'C'", second: "ENCODING 'LATIN1' LOCALE 'C'", lines: 1,
 			want: []string{b, "encoding and locale LATIN1 C C", "UTF8 C C", "equal settings"}},

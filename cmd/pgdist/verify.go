@@ -3,11 +3,11 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -16,16 +16,26 @@ import (
 	"github.com/pgdist/pgdist/internal/mirror"
 )
 
-const verifyHelp = `Compare all members, definitions and every row, at one state of the set.
+const verifyHelp = `Compare all members, at one state of the set, while writes go on: definitions
+of every kind, privileges, roles, every row, sequences.
 
 verify joins the set like a program that uses it, brings the followers to the
-same point, opens one snapshot on each, and compares digests of all rows; of a
-table that differs, the first differing rows are named. Writes go on meanwhile.
-Members that are not in sync yet are waited for, up to --wait.
+same point, opens one snapshot on each, and compares digests, several tables at
+once. What differs is named: of definitions, what in them; of tables, the first
+rows by primary key, and their columns. Members that are not in sync yet are
+waited for, up to --wait.
+
+With --table, the contents and definitions of these tables alone are compared:
+no sequences, roles or other objects.
+
+With --state, each table found equal is noted in a file. After an interruption
+--resume skips these tables, unless their definition changed: they count as
+equal, though they were compared at an earlier moment than the rest. Without
+--resume the file is begun anew.
 
 Exit status: 0 all members are equal; 1 members differ; 2 the comparison could
 not be made, or a member was not in sync and so not compared (--in-sync accepts
-that).`
+that), or a table was rewritten whenever it was to be read.`
 
 // defaultWait lets a member that is catching up take part.
 const defaultWait = 10 * time.Second
@@ -35,6 +45,11 @@ type verifyOptions struct {
 	inSync bool
 	quiet  bool
 	wait   time.Duration
+	tables []string
+	jobs   int
+	rate   float64
+	state  string
+	resume bool
 }
 
 // finding is what verify reports.
@@ -49,48 +64,81 @@ func newVerify(o *options) *cobra.Command {
 	var v verifyOptions
 	cmd := &cobra.Command{
 		Use:   "verify [DSN]",
-		Short: "compare the contents of all members, row by row",
+		Short: "compare all members: definitions, privileges, rows, sequences",
 		Long:  verifyHelp,
 		Args:  cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := v.validate(); err != nil {
+				return err
+			}
 			config, err := o.set(args)
 			if err != nil {
 				return err
 			}
-			steps := io.Discard
+			var steps io.Writer
 			if !v.quiet {
 				steps = cmd.ErrOrStderr()
 			}
-			f, err := verify(cmd.Context(), mirrorConfig(config, asMirror), v.wait, steps)
+			f, err := verify(cmd.Context(), mirrorConfig(config, asMirror), v, steps)
 			if err != nil {
 				return err
 			}
 			return v.show(cmd.OutOrStdout(), f)
 		},
 	}
-	cmd.Flags().BoolVar(&v.json, "json", false, "print JSON, one object in one line")
-	cmd.Flags().BoolVar(&v.inSync, "in-sync", false, "be content with the members that are in sync")
-	cmd.Flags().BoolVarP(&v.quiet, "quiet", "q", false, "do not show progress")
-	cmd.Flags().DurationVar(&v.wait, "wait", defaultWait, "how long to wait for members that are not in sync")
+	f := cmd.Flags()
+	f.BoolVar(&v.json, "json", false, "print JSON, one object in one line")
+	f.BoolVar(&v.inSync, "in-sync", false, "be content with the members that are in sync")
+	f.BoolVarP(&v.quiet, "quiet", "q", false, "do not show progress")
+	f.DurationVar(&v.wait, "wait", defaultWait, "how long to wait for members that are not in sync")
+	f.StringArrayVar(&v.tables, "table", nil, "compare this `table` only, and its partitions: name or schema.name; may be repeated")
+	f.IntVar(&v.jobs, "jobs", 4, "how many connections read from each member at once")
+	f.Float64Var(&v.rate, "rate", 0, "read at most so many `rows` a second from each member; 0 is no limit")
+	f.StringVar(&v.state, "state", "", "note tables found equal in this `file`")
+	f.BoolVar(&v.resume, "resume", false, "skip tables that the file of --state has as equal")
 	return cmd
 }
 
-// verify joins the set and compares its members. steps hears of progress.
-func verify(ctx context.Context, mc mirror.Config, wait time.Duration, steps io.Writer) (*finding, error) {
+func (o verifyOptions) validate() error {
+	var errs []error
+	if o.jobs < 1 {
+		errs = append(errs, fmt.Errorf("--jobs=%d: it must be 1 or more", o.jobs))
+	}
+	if o.rate < 0 {
+		errs = append(errs, fmt.Errorf("--rate=%v: it must be 0, which is no limit, or more", o.rate))
+	}
+	if o.resume && o.state == "" {
+		errs = append(errs, errors.New("--resume: give the file of the run before with --state"))
+	}
+	return errors.Join(errs...)
+}
+
+// verify joins the set and compares its members. steps hears of progress; nil is
+// none.
+func verify(ctx context.Context, mc mirror.Config, o verifyOptions, steps io.Writer) (_ *finding, err error) {
 	set, err := mirror.Open(ctx, mc)
 	if err != nil {
 		return nil, err
 	}
 	defer set.Close()
-	if err := awaitAll(ctx, set, wait); err != nil {
+	if err := awaitAll(ctx, set, o.wait); err != nil {
 		return nil, err
 	}
-	var mu sync.Mutex // keeps lines whole
-	r, err := set.Verify(ctx, func(host, table string, rows int64) {
-		mu.Lock()
-		defer mu.Unlock()
-		fmt.Fprintf(steps, "%s: %s, %d rows\n", host, table, rows)
-	})
+	mo := mirror.VerifyOptions{Tables: o.tables, Jobs: o.jobs, Rate: o.rate}
+	if o.state != "" {
+		st, err := openVerifyState(o.state, set.View().Set, o.resume)
+		if err != nil {
+			return nil, err
+		}
+		defer func() { err = errors.Join(err, st.close()) }()
+		mo.Known, mo.Proven = st.known, st.add
+	}
+	if steps != nil {
+		p := newVerifyProgress(steps)
+		defer p.close()
+		mo.Progress = p.set
+	}
+	r, err := set.Verify(ctx, mo)
 	if err != nil {
 		return nil, err
 	}
@@ -130,37 +178,48 @@ func (o verifyOptions) show(w io.Writer, f *finding) error {
 	if err := print(w, f); err != nil {
 		return err
 	}
-	switch {
-	case !f.Equal:
+	if !f.Equal {
 		return &verdictError{"members differ"}
-	case len(f.NotCompared) > 0 && !o.inSync:
-		return fmt.Errorf("not in sync, so not compared: %s (bring it back and verify again, or give --in-sync to be content with the others)", strings.Join(f.NotCompared, ", "))
 	}
-	return nil
+	var errs []error
+	if len(f.NotCompared) > 0 && !o.inSync {
+		errs = append(errs, fmt.Errorf("not in sync, so not compared: %s (bring it back and verify again, or give --in-sync to be content with the others)", strings.Join(f.NotCompared, ", ")))
+	}
+	for _, u := range f.Unread {
+		errs = append(errs, fmt.Errorf("table %s could not be compared: %s (try again when nothing rewrites it)", u.Table, u.Why))
+	}
+	return errors.Join(errs...)
 }
 
 func printFinding(w io.Writer, f *finding) error {
-	hosts := make([]string, len(f.View.InSync))
-	for i, id := range f.View.InSync {
-		hosts[i] = hostOf(f.View, id)
-	}
-	if f.Equal {
-		_, err := fmt.Fprintf(w, "equal: %s: %d tables, %d rows each\n", strings.Join(hosts, ", "), f.Tables, f.Rows)
-		return err
-	}
+	var b strings.Builder
 	for _, d := range f.Differences {
-		fmt.Fprintf(w, "%s (member %d): %s\n", d.Host, d.Member, d.What)
+		fmt.Fprintf(&b, "%s (member %d): %s\n", d.Host, d.Member, d.What)
 		for _, r := range d.Rows {
-			where := "only there:        "
-			if r.OnLeader {
-				where = "only on the leader:"
-			}
-			fmt.Fprintf(w, "    %s %s\n", where, r.Row)
+			fmt.Fprintf(&b, "    %s\n", r)
+		}
+		if more := d.Differing - len(d.Rows); more > 0 && len(d.Rows) > 0 {
+			fmt.Fprintf(&b, "    and %d more\n", more)
 		}
 	}
-	_, err := fmt.Fprintf(w, "%d differences from the leader, %s, in %d tables\n", len(f.Differences), hostOf(f.View, f.View.Leader), f.Tables)
+	if f.Equal {
+		hosts := make([]string, len(f.View.InSync))
+		for i, id := range f.View.InSync {
+			hosts[i] = hostOf(f.View, id)
+		}
+		fmt.Fprintf(&b, "equal: %s: %d tables, %d rows each\n", strings.Join(hosts, ", "), f.Tables-len(f.Unread), f.Rows)
+	} else {
+		fmt.Fprintf(&b, "%d differences from the leader, %s, in %d tables\n", len(f.Differences), hostOf(f.View, f.View.Leader), f.Tables)
+	}
+	if e := f.Earlier; e != nil {
+		fmt.Fprintf(&b, "%d of these tables, %d rows each, were not read now: they were found equal between %s and %s\n", e.Tables, e.Rows, stamp(e.First), stamp(e.Last))
+	}
+	fmt.Fprintf(&b, "%d rows read from %d members in %.1f s: %.0f rows per second\n", f.Read, len(f.View.InSync), f.Seconds, f.RowsPerSecond)
+	_, err := io.WriteString(w, b.String())
 	return err
 }
+
+func stamp(t time.Time) string { return t.Local().Format("2006-01-02 15:04:05") }
 
 func hostOf(v *health.View, id health.MemberID) string {
 	i := slices.IndexFunc(v.Members, func(m health.Member) bool { return m.ID == id })

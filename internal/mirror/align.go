@@ -13,6 +13,7 @@ import (
 type alignment struct {
 	ctx   context.Context
 	conns map[health.MemberID]*conn
+	view  *health.View // whose in-sync members they are
 	done  chan error
 }
 
@@ -55,6 +56,7 @@ func (s *Set) align(loop context.Context, a *alignment) error {
 	}
 	ctx, done := s.engage(a.ctx, s.cur.InSync)
 	defer done()
+	a.view = s.cur
 	lead, err := s.snapshot(ctx, s.cur.Leader, a)
 	if err != nil {
 		return err

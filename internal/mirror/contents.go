@@ -2,9 +2,13 @@ package mirror
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
+	"math/big"
 	"slices"
+	"strconv"
+	"strings"
 )
 
 // Contents are digests of all that a database holds, as one snapshot sees it.
@@ -13,100 +17,121 @@ type Contents struct {
 	Tables map[string]TableSum
 	// Sequences maps "schema.sequence" to "last_value,is_called".
 	Sequences map[string]string
-	// Schema maps the identity of an object to a digest of its definition.
-	Schema map[string]string
+	// Objects maps the names of all objects to digests of their definitions.
+	Objects map[string]object
 }
 
-// TableSum is a table's row count and a digest that does not depend on order.
+// TableSum is a table's row count and a digest that does not depend on order, so
+// that parts of a table can be digested apart.
 type TableSum struct {
 	Rows int64
 	Sum  string
 }
 
-const tablesSQL = `SELECT format('%I.%I', n.nspname, c.relname), c.oid::text, pgdist_rowtext.t
+// plus adds the digest of other rows.
+func (s TableSum) plus(rows int64, sums ...[]byte) TableSum {
+	old := strings.Split(s.Sum, "/")
+	parts := make([]string, len(sums))
+	for i, b := range sums {
+		var x, y big.Int
+		x.SetString(string(b), 10)
+		if len(old) == len(sums) {
+			y.SetString(old[i], 10)
+		}
+		parts[i] = x.Add(&x, &y).String()
+	}
+	return TableSum{s.Rows + rows, strings.Join(parts, "/")}
+}
+
+// relation is a table with rows of its own, as one member's snapshot sees it.
+type relation struct {
+	Name    string   `json:"name"`
+	OID     string   `json:"oid"`
+	Columns []string `json:"columns"`
+	Key     []string `json:"key"`   // columns of the primary key, or another key without NULLs
+	Rows    float64  `json:"rows"`  // as the statistics have it; below 0: unknown
+	Pages   int64    `json:"pages"` // of its main fork, at present
+	Heap    bool     `json:"heap"`  // rows have places that can be told by pages
+}
+
+// relationsSQL leaves out virtual columns: what they show follows from the others,
+// by users' expressions.
+const relationsSQL = `SELECT coalesce(json_agg(json_build_object('name', format('%I.%I', n.nspname, c.relname), 'oid', c.oid::text,
+		'columns', (SELECT coalesce(json_agg(a.attname ORDER BY a.attnum), '[]') FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated <> 'v'),
+		'key', (SELECT (SELECT json_agg(a.attname ORDER BY array_position(i.indkey::int2[], a.attnum)) FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1]))
+			FROM pg_index i WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND 0 <> ALL (i.indkey::int2[])
+				AND NOT EXISTS (SELECT 1 FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1]) AND NOT a.attnotnull)
+			ORDER BY i.indisprimary DESC, i.indnkeyatts, (SELECT x.relname FROM pg_class x WHERE x.oid = i.indexrelid) LIMIT 1),
+		'rows', c.reltuples, 'pages', coalesce(pg_relation_size(c.oid) / current_setting('block_size')::bigint, 0),
+		'heap', (SELECT m.amname = 'heap' FROM pg_am m WHERE m.oid = c.relam))), '[]')::text
 	FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-	CROSS JOIN LATERAL (SELECT 'pg_catalog.textin(pg_catalog.record_out(ROW(' || coalesce(string_agg('t.' || quote_ident(a.attname), ', ' ORDER BY a.attnum), '') || ')))' AS t
-		FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) pgdist_rowtext
-	WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgdist') AND n.nspname !~ '^pg_(toast|temp)'
-	ORDER BY 1`
+	WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgdist') AND n.nspname !~ '^pg_(toast|temp)'`
 
-// schemaDigestSQL describes every kind of object by a text that is the same on
-// all members: names, never object numbers.
-const schemaDigestSQL = `
-WITH ns AS (SELECT oid, nspname FROM pg_namespace WHERE nspname NOT IN ('pg_catalog', 'information_schema', 'pgdist') AND nspname !~ '^pg_(toast|temp)')
-SELECT 'schema ' || nspname, md5(concat_ws('|', pg_get_userbyid(n.nspowner), n.nspacl::text)) FROM ns JOIN pg_namespace n USING (oid, nspname)
-UNION ALL SELECT 'table ' || format('%I.%I', ns.nspname, c.relname), md5(concat_ws('|', c.relkind, c.relpersistence, pg_get_userbyid(c.relowner), c.relacl::text,
-	c.relrowsecurity, c.relforcerowsecurity, c.reloptions::text, pg_get_partkeydef(c.oid), pg_get_expr(c.relpartbound, c.oid),
-	(SELECT string_agg(concat_ws(':', a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attidentity, a.attgenerated, a.attcollation::regcollation, a.attacl::text,
-		(SELECT pg_get_expr(d.adbin, d.adrelid) FROM pg_attrdef d WHERE d.adrelid = a.attrelid AND d.adnum = a.attnum)), ',' ORDER BY a.attnum)
-		FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
-	(SELECT string_agg(h.inhparent::regclass::text, ',' ORDER BY h.inhseqno) FROM pg_inherits h WHERE h.inhrelid = c.oid)))
-	FROM pg_class c JOIN ns ON ns.oid = c.relnamespace WHERE c.relkind IN ('r', 'p', 'f')
-UNION ALL SELECT 'view ' || format('%I.%I', ns.nspname, c.relname), md5(concat_ws('|', pg_get_viewdef(c.oid), pg_get_userbyid(c.relowner), c.relacl::text))
-	FROM pg_class c JOIN ns ON ns.oid = c.relnamespace WHERE c.relkind IN ('v', 'm')
-UNION ALL SELECT 'sequence ' || format('%I.%I', ns.nspname, c.relname), md5(concat_ws('|', q.seqtypid::regtype, q.seqstart, q.seqincrement, q.seqmax, q.seqmin, q.seqcache, q.seqcycle, pg_get_userbyid(c.relowner), c.relacl::text))
-	FROM pg_class c JOIN ns ON ns.oid = c.relnamespace JOIN pg_sequence q ON q.seqrelid = c.oid WHERE c.relkind = 'S'
-UNION ALL SELECT 'index ' || format('%I.%I', ns.nspname, c.relname), md5(concat_ws('|', pg_get_indexdef(c.oid), i.indisvalid, i.indisunique, i.indimmediate))
-	FROM pg_class c JOIN ns ON ns.oid = c.relnamespace JOIN pg_index i ON i.indexrelid = c.oid WHERE c.relkind IN ('i', 'I')
-UNION ALL SELECT 'constraint ' || format('%I on %s', k.conname, coalesce(nullif(k.conrelid, 0)::regclass::text, k.contypid::regtype::text)), md5(concat_ws('|', pg_get_constraintdef(k.oid), k.convalidated))
-	FROM pg_constraint k JOIN ns ON ns.oid = k.connamespace
-UNION ALL SELECT 'trigger ' || format('%I on %s', t.tgname, t.tgrelid::regclass), md5(concat_ws('|', pg_get_triggerdef(t.oid), t.tgenabled))
-	FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN ns ON ns.oid = c.relnamespace WHERE NOT t.tgisinternal AND t.tgname NOT LIKE 'pgdist\_%'
-UNION ALL SELECT 'rule ' || format('%I on %s', r.rulename, r.ev_class::regclass), md5(concat_ws('|', pg_get_ruledef(r.oid), r.ev_enabled))
-	FROM pg_rewrite r JOIN pg_class c ON c.oid = r.ev_class JOIN ns ON ns.oid = c.relnamespace WHERE r.rulename <> '_RETURN'
-UNION ALL SELECT 'policy ' || format('%I on %s', p.polname, p.polrelid::regclass), md5(concat_ws('|', p.polcmd, p.polpermissive,
-	(SELECT string_agg(pg_get_userbyid(x), ',' ORDER BY pg_get_userbyid(x)) FROM unnest(p.polroles) x), pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid))) FROM pg_policy p
-UNION ALL SELECT 'function ' || p.oid::regprocedure::text, md5(concat_ws('|', CASE WHEN p.prokind = 'a' THEN '' ELSE pg_get_functiondef(p.oid) END, pg_get_userbyid(p.proowner), p.proacl::text))
-	FROM pg_proc p JOIN ns ON ns.oid = p.pronamespace WHERE p.prokind <> 'a'
-UNION ALL SELECT 'type ' || format('%I.%I', ns.nspname, t.typname), md5(concat_ws('|', t.typtype, t.typnotnull, t.typdefault, pg_get_userbyid(t.typowner), t.typacl::text, nullif(t.typbasetype, 0)::regtype,
-	(SELECT string_agg(e.enumlabel, ',' ORDER BY e.enumsortorder) FROM pg_enum e WHERE e.enumtypid = t.oid),
-	(SELECT string_agg(a.attname || ' ' || format_type(a.atttypid, a.atttypmod), ',' ORDER BY a.attnum) FROM pg_attribute a WHERE a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped)))
-	FROM pg_type t JOIN ns ON ns.oid = t.typnamespace LEFT JOIN pg_class c ON c.oid = t.typrelid
-	WHERE t.typtype IN ('e', 'd', 'r') OR (t.typtype = 'c' AND c.relkind = 'c')
-UNION ALL SELECT 'extension ' || extname, md5(extversion) FROM pg_extension`
-
-// contents reads all digests in c's transaction. only limits tables by name; nil is all.
-func contents(ctx context.Context, c *conn, progress func(table string, rows int64)) (*Contents, error) {
-	out := &Contents{Tables: map[string]TableSum{}, Sequences: map[string]string{}, Schema: map[string]string{}}
-	tables, err := c.call(ctx, tablesSQL)
+func readRelations(ctx context.Context, c *conn) (map[string]*relation, error) {
+	raw, err := c.one(ctx, relationsSQL)
 	if err != nil {
 		return nil, err
 	}
-	for _, t := range tables {
-		name := string(t[0])
-		sum, err := tableSum(ctx, c, name, string(t[2]))
-		if err != nil {
-			return nil, fmt.Errorf("read table %s: %w", name, err)
-		}
-		out.Tables[name] = sum
-		if progress != nil {
-			progress(name, sum.Rows)
-		}
-	}
-	if out.Sequences, err = sequenceValues(ctx, c); err != nil {
+	var list []*relation
+	if err := json.Unmarshal(text(raw), &list); err != nil {
 		return nil, err
 	}
-	rows, err := c.call(ctx, schemaDigestSQL)
-	if err != nil {
-		return nil, fmt.Errorf("read the schema: %w", err)
-	}
-	for _, r := range rows {
-		out.Schema[string(r[0])] = string(r[1])
+	out := make(map[string]*relation, len(list))
+	for _, r := range list {
+		out[r.Name] = r
 	}
 	return out, nil
 }
 
-func tableSum(ctx context.Context, c *conn, name, rowtext string) (TableSum, error) {
-	var s TableSum
-	res := c.ExecParams(ctx, `SELECT count(*)::text, coalesce(sum(hashtextextended(r COLLATE "C", 0)::numeric)::text || '/' || sum(hashtextextended(r COLLATE "C", 77)::numeric)::text, '')
-		FROM (SELECT `+rowtext+` AS r FROM ONLY `+name+` t) x`, nil, nil, nil, nil).Read()
-	if res.Err != nil {
-		return s, res.Err
+// rowText is the text of the columns by the types' own output functions, never
+// by a cast, which users can define.
+func rowText(columns []string) string {
+	quoted := make([]string, len(columns))
+	for i, c := range columns {
+		quoted[i] = "t." + quoteIdent(c)
 	}
-	_, err := fmt.Sscan(string(res.Rows[0][0]), &s.Rows)
-	s.Sum = string(res.Rows[0][1])
-	return s, err
+	return "pg_catalog.textin(pg_catalog.record_out(ROW(" + strings.Join(quoted, ", ") + ")))"
 }
+
+func quoteIdent(s string) string { return `"` + strings.ReplaceAll(s, `"`, `""`) + `"` }
+
+// sumSQL digests rows. OFFSET 0 keeps the planner from putting the row's text in
+// twice, to be computed twice.
+func sumSQL(r *relation, columns []string, where string) string {
+	return `SELECT count(*)::text, coalesce(sum(hashtextextended(r COLLATE "C", 0)), 0)::text, coalesce(sum(hashtextextended(r COLLATE "C", 77)), 0)::text
+		FROM (SELECT ` + rowText(columns) + ` AS r FROM ONLY ` + r.Name + ` t` + where + ` OFFSET 0) x`
+}
+
+// contents reads all digests in c's transaction.
+func contents(ctx context.Context, c *conn) (*Contents, error) {
+	out := &Contents{Tables: map[string]TableSum{}}
+	tables, err := readRelations(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	for name, t := range tables {
+		res := c.ExecParams(ctx, sumSQL(t, t.Columns, ""), nil, nil, nil, nil).Read()
+		if res.Err != nil {
+			return nil, fmt.Errorf("read table %s: %w", name, res.Err)
+		}
+		row := res.Rows[0]
+		n, err := strconv.ParseInt(string(row[0]), 10, 64)
+		if err != nil {
+			return nil, err
+		}
+		out.Tables[name] = TableSum{}.plus(n, row[1:]...)
+	}
+	if out.Sequences, err = sequenceValues(ctx, c); err != nil {
+		return nil, err
+	}
+	if out.Objects, err = readObjects(ctx, c); err != nil {
+		return nil, fmt.Errorf("read definitions: %w", err)
+	}
+	return out, nil
+}
+
+// sequencesAtOnce is how many sequences one statement reads.
+const sequencesAtOnce = 200
 
 func sequenceValues(ctx context.Context, c *conn) (map[string]string, error) {
 	names, err := c.call(ctx, `SELECT format('%I.%I', n.nspname, s.relname) FROM pg_class s JOIN pg_namespace n ON n.oid = s.relnamespace
@@ -114,43 +139,54 @@ func sequenceValues(ctx context.Context, c *conn) (map[string]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := map[string]string{}
-	for _, n := range names {
-		res := c.ExecParams(ctx, "SELECT last_value::text || ',' || is_called FROM "+string(n[0]), nil, nil, nil, nil).Read()
-		if res.Err != nil {
-			return nil, fmt.Errorf("read sequence %s: %w", n[0], res.Err)
+	out := make(map[string]string, len(names))
+	for some := range slices.Chunk(names, sequencesAtOnce) {
+		parts := make([]string, len(some))
+		for i, n := range some {
+			parts[i] = "SELECT " + quoteLiteral(string(n[0])) + ", last_value::text || ',' || is_called FROM " + string(n[0])
 		}
-		out[string(n[0])] = string(res.Rows[0][0])
+		res := c.ExecParams(ctx, strings.Join(parts, " UNION ALL "), nil, nil, nil, nil).Read()
+		if res.Err != nil {
+			return nil, fmt.Errorf("read sequences: %w", res.Err)
+		}
+		for _, r := range res.Rows {
+			out[string(r[0])] = string(r[1])
+		}
 	}
 	return out, nil
 }
 
-// diff names what differs in other, schema first.
-func (c *Contents) diff(other *Contents) []string {
-	var out []string
-	out = append(out, diffMaps("", c.Schema, other.Schema, func(string, string) string { return "is defined differently" })...)
-	out = append(out, diffMaps("table ", c.Tables, other.Tables, func(a, b TableSum) string {
-		if a.Rows != b.Rows {
-			return fmt.Sprintf("has %d rows instead of %d", b.Rows, a.Rows)
-		}
-		return "has other contents"
-	})...)
-	return append(out, diffMaps("sequence ", c.Sequences, other.Sequences, func(a, b string) string { return "is at " + b + " instead of " + a })...)
+// quoteLiteral quotes text under standard_conforming_strings, which is pinned.
+func quoteLiteral(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }
+
+// how says in what a table's digest differs from the leader's.
+func (s TableSum) how(lead TableSum) string {
+	if s.Rows != lead.Rows {
+		return fmt.Sprintf("has %d rows instead of %d", s.Rows, lead.Rows)
+	}
+	return "has other contents"
 }
 
-func diffMaps[V comparable](prefix string, a, b map[string]V, how func(a, b V) string) []string {
+// diff names what differs in other, definitions first. Tables and sequences that
+// only one side has are named as definitions.
+func (c *Contents) diff(other *Contents, objects []objectDiff) []string {
 	var out []string
-	for _, k := range slices.Sorted(maps.Keys(a)) {
-		if v, ok := b[k]; !ok {
-			out = append(out, prefix+k+" is missing")
-		} else if v != a[k] {
-			out = append(out, prefix+k+" "+how(a[k], v))
+	for _, d := range objects {
+		out = append(out, d.String())
+	}
+	for _, k := range slices.Sorted(maps.Keys(c.Tables)) {
+		if b, ok := other.Tables[k]; ok && b != c.Tables[k] {
+			out = append(out, "table "+k+" "+b.how(c.Tables[k]))
 		}
 	}
-	for _, k := range slices.Sorted(maps.Keys(b)) {
-		if _, ok := a[k]; !ok {
-			out = append(out, prefix+k+" is not on the leader")
+	for _, k := range slices.Sorted(maps.Keys(c.Sequences)) {
+		if b, ok := other.Sequences[k]; ok && b != c.Sequences[k] {
+			out = append(out, sequenceDiff(k, c.Sequences[k], b))
 		}
 	}
 	return out
+}
+
+func sequenceDiff(name, lead, other string) string {
+	return "sequence " + name + " is at " + other + " instead of " + lead
 }

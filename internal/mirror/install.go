@@ -386,7 +386,7 @@ func sameContents(ctx context.Context, all []*candidate, lead int, report func(s
 	errs := make([]error, len(all))
 	var wg sync.WaitGroup
 	for i, k := range all {
-		wg.Go(func() { sums[i], errs[i] = contents(ctx, k.c, nil) })
+		wg.Go(func() { sums[i], errs[i] = contents(ctx, k.c) })
 	}
 	wg.Wait()
 	if err := errors.Join(errs...); err != nil {
@@ -396,7 +396,11 @@ func sameContents(ctx context.Context, all []*candidate, lead int, report func(s
 		if i == lead {
 			continue
 		}
-		if d := sums[lead].diff(sums[i]); len(d) > 0 {
+		objects := diffObjects(sums[lead].Objects, sums[i].Objects)
+		if err := describeObjects(ctx, all[lead].c, all[i].c, objects); err != nil {
+			return &Error{Op: "compare definitions", Host: all[i].cfg.Host(), Err: err}
+		}
+		if d := sums[lead].diff(sums[i], objects); len(d) > 0 {
 			errs = append(errs, &Error{Op: "init", Host: all[i].cfg.Host(), Err: fmt.Errorf("its contents differ from the leader's: %s", summary(d)),
 				Hint: "copy the leader's database there (pg_dump | psql) while nobody writes, then run init again"})
 		}

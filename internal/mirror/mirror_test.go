@@ -151,51 +151,6 @@ func TestLeaderLostAndBack(t *testing.T) {
 	r.same()
 }
 
-// Contents are compared at one state of the set while writes go on, and a
-// difference is named by its rows.
-func TestVerifyUnderLoad(t *testing.T) {
-	r := newRig(t, 3, basics)
-	c := r.client()
-	r.do(c, `INSERT INTO acc (id) SELECT generate_series(1, 2000)`)
-	stop := make(chan struct{})
-	done := make(chan error, 1)
-	go func() {
-		var err error
-		for n := 0; err == nil; n++ {
-			select {
-			case <-stop:
-				done <- nil
-				return
-			default:
-				_, err = c.Exec(r.ctx(), `UPDATE acc SET v = $1, r = random() WHERE id % 10 = $1 % 10`, n)
-			}
-		}
-		done <- err
-	}()
-	for range 5 {
-		rep, err := r.set.Verify(r.ctx(), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if len(rep.Differences) > 0 {
-			t.Fatalf("under load: %+v", rep.Differences)
-		}
-	}
-	close(stop)
-	if err := <-done; err != nil {
-		t.Fatal(err)
-	}
-	r.ack()
-	r.server(2).Exec(t, `SET session_replication_role = replica; UPDATE acc SET v = -5 WHERE id = 77; INSERT INTO hist VALUES (4)`)
-	rep, err := r.set.Verify(r.ctx(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(rep.Differences) != 2 || rep.Differences[0].Member != 2 || len(rep.Differences[0].Rows) != 2 {
-		t.Fatalf("a row changed behind the mirror's back: %+v", rep.Differences)
-	}
-}
-
 // An older schema is upgraded in place, and mirrors on.
 func TestUpgradeInPlace(t *testing.T) {
 	r := newRig(t, 3, basics)

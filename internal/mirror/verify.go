@@ -1,238 +1,225 @@
 package mirror
 
 import (
-	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
 	"sync"
+	"time"
 
 	"github.com/pgdist/pgdist/health"
 )
 
-// Difference is one thing in which a member differs from the leader.
-type Difference struct {
-	Member health.MemberID `json:"member"`
-	Host   string          `json:"host"`
-	What   string          `json:"what"`
-	// Rows are the first rows that differ, if What is about a table's contents.
-	Rows []RowDifference `json:"rows,omitempty"`
+// VerifyOptions says what to compare and how. Callbacks are called by several
+// goroutines at once.
+type VerifyOptions struct {
+	// Tables limits the comparison to these and what they consist of: "table" or
+	// "schema.table"; partitions come with their tables. Empty: everything.
+	Tables []string
+	// Jobs is how many connections read from each member at once. Default 4.
+	Jobs int
+	// Rate limits the rows read per second from each member; 0: no limit. The
+	// last step of naming differing rows reads a table once without regard to it.
+	Rate float64
+	// Known are tables that an earlier run found equal; they are not read again
+	// if their definition is the same still.
+	Known map[string]Proven
+	// Proven hears of each table found equal on all members.
+	Proven func(Proven)
+	// Progress hears how far it has come.
+	Progress func(Progress)
+
+	pages int64 // of a part; 0: partPages
+	major int   // of the servers; 0: as they say
 }
 
-// RowDifference is a row that only one side has, as the text of its columns.
-type RowDifference struct {
-	OnLeader bool   `json:"on_leader"`
-	Row      string `json:"row"`
+// verification is one run of Verify.
+type verification struct {
+	set   *Set
+	o     VerifyOptions
+	r     *Report
+	view  *health.View
+	at    time.Time // when the snapshots were taken
+	paces map[health.MemberID]*pace
+
+	wanted  map[string]bool                  // relations to compare; nil: all
+	todo    map[string]bool                  // tables still to compare; nil: all that are wanted
+	why     map[string]error                 // why a table is still to be compared
+	looks   int                              // at definitions
+	unsure  error                            // why definitions must be looked at again
+	suspect map[health.MemberID][]objectDiff // differed at the first look
+	forms   map[string]string                // digests of the leader's tables' definitions
+
+	mu                           sync.Mutex // of what follows
+	done                         Progress
+	definitions, tables, numbers []Difference
 }
 
-// Report is what Verify found.
-type Report struct {
-	View        *health.View                  `json:"view"`
-	Members     map[health.MemberID]*Contents `json:"-"`
-	Tables      int                           `json:"tables"`
-	Rows        int64                         `json:"rows"`
-	Differences []Difference                  `json:"differences"`
+// moves is how often what changed under the reader is tried again, at another
+// snapshot each time.
+const moves = 5
+
+// Verify compares all in-sync members, definitions and contents, at one state of
+// the set, while writes go on. What DDL or TRUNCATE got in the way of is
+// compared at a later state.
+func (s *Set) Verify(ctx context.Context, o VerifyOptions) (*Report, error) {
+	set(&o.Jobs, 4)
+	began := time.Now()
+	v := &verification{set: s, o: o, r: &Report{Differences: []Difference{}, Unread: []Unread{}}, why: map[string]error{}, paces: map[health.MemberID]*pace{}}
+	for id := range s.members {
+		v.paces[id] = &pace{rate: o.Rate}
+	}
+	for round := range moves {
+		if err := v.pass(ctx); err != nil {
+			return nil, err
+		}
+		if len(v.todo) == 0 && v.todo != nil && v.unsure == nil {
+			break
+		}
+		if round == moves-1 && v.unsure != nil {
+			return nil, &Error{Op: "compare definitions", Err: v.unsure, Hint: "definitions changed all the time; try again when no DDL runs"}
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(v.todo)) {
+		v.r.Unread = append(v.r.Unread, Unread{name, fmt.Sprint(v.why[name])})
+	}
+	if len(o.Tables) == 0 {
+		if err := v.compareSequences(ctx); err != nil {
+			return nil, err
+		}
+	}
+	slices.SortFunc(v.tables, func(a, b Difference) int { return strings.Compare(a.Object, b.Object) })
+	v.r.Differences = slices.Concat(v.r.Differences, v.definitions, v.tables, v.numbers)
+	slices.SortStableFunc(v.r.Differences, func(a, b Difference) int { return int(a.Member) - int(b.Member) })
+	v.r.rates(v.done.Rows, time.Since(began))
+	return v.r, nil
 }
 
-// firstRows is how many differing rows of a table are named.
-const firstRows = 5
-
-// Verify compares all in-sync members, schema and contents, at one state of the
-// set, while writes go on. progress is called from several goroutines; nil is none.
-func (s *Set) Verify(ctx context.Context, progress func(host, table string, rows int64)) (*Report, error) {
-	a, err := s.aligned(ctx)
+// pass compares, at one alignment, what is still to be compared.
+func (v *verification) pass(ctx context.Context) error {
+	a, err := v.set.aligned(ctx)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer a.close()
-	r := &Report{View: s.View(), Members: map[health.MemberID]*Contents{}}
-	if err := s.digest(ctx, a, r, progress); err != nil {
-		return nil, err
+	v.view, v.at = a.view, time.Now()
+	if v.r.View == nil {
+		v.r.View = v.view
+	} else if v.view.Leader != v.r.View.Leader {
+		return fmt.Errorf("the leader changed while contents were compared: %w", ErrTermOver)
 	}
-	lead := r.Members[r.View.Leader]
-	if lead == nil {
-		return nil, fmt.Errorf("the leader changed while contents were compared: %w", ErrTermOver)
+	sides, err := v.sides(ctx, a)
+	if err != nil {
+		return err
 	}
-	r.Tables = len(lead.Tables)
-	for _, t := range lead.Tables {
-		r.Rows += t.Rows
-	}
-	for _, id := range r.View.Followers() {
-		c := r.Members[id]
-		if c == nil {
-			continue
+	defer func() {
+		for _, s := range sides {
+			s.close()
 		}
-		// Sequences move without regard to snapshots: ahead of a follower is no
-		// difference while writes go on; they are compared when equal work was flushed.
-		c.Sequences = lead.Sequences
-		if err := s.compare(ctx, a, r, id, lead, c); err != nil {
-			return nil, err
+	}()
+	if v.looks == 0 || v.unsure != nil {
+		if v.unsure = v.compareDefinitions(ctx, sides); v.unsure != nil && !errors.Is(v.unsure, errMoved) {
+			return v.unsure
+		}
+		if v.looks == 0 {
+			return nil // what was proven earlier cannot be told yet
 		}
 	}
-	return r, s.compareSequences(ctx, r)
+	return v.compareTables(ctx, sides)
 }
 
-func (s *Set) digest(ctx context.Context, a *alignment, r *Report, progress func(host, table string, rows int64)) error {
-	var mu sync.Mutex
+// compareTables compares contents and names rows.
+func (v *verification) compareTables(ctx context.Context, sides []*side) error {
+	if v.todo != nil && len(v.todo) == 0 {
+		return nil
+	}
+	err := each(sides, func(s *side) error {
+		return s.m.fail("list tables", s.with(ctx, func(c *conn) (err error) { s.tables, err = readRelations(ctx, c); return err }))
+	})
+	if err != nil {
+		return err
+	}
+	first := v.todo == nil
+	subjects := v.subjects(sides, first)
+	v.todo = map[string]bool{}
+	v.expect(subjects, first)
+	differ, err := v.digestTables(ctx, sides, subjects)
+	if err != nil {
+		return err
+	}
+	for _, t := range subjects {
+		if t.moved == nil {
+			v.r.Rows += t.sums[0].Rows
+		} else {
+			v.todo[t.name], v.why[t.name] = true, t.moved
+		}
+	}
+	return v.nameAll(ctx, differ)
+}
+
+// expect says what is to be read.
+func (v *verification) expect(subjects []*subject, first bool) {
+	if first {
+		v.r.Tables += len(subjects)
+	}
+	v.advance(func(g *Progress) {
+		if !first {
+			return
+		}
+		g.Tables = len(subjects)
+		for _, t := range subjects {
+			for _, s := range t.sides {
+				g.Estimated += int64(estimate(s.tables[t.name]))
+			}
+		}
+	})
+}
+
+// nameAll names the differing rows of tables, several at once.
+func (v *verification) nameAll(ctx context.Context, differ []*subject) error {
+	turns := make(chan struct{}, v.o.Jobs)
+	return each(differ, func(t *subject) error {
+		turns <- struct{}{}
+		defer func() { <-turns }()
+		err := v.nameRows(ctx, t)
+		if errors.Is(err, errMoved) {
+			v.mu.Lock()
+			defer v.mu.Unlock()
+			v.todo[t.name], v.why[t.name] = true, err
+			v.r.Rows -= t.sums[0].Rows
+			return nil
+		}
+		return err
+	})
+}
+
+// each runs f for all at once and returns the first error.
+func each[T any](list []T, f func(T) error) error {
+	errs := make([]error, len(list))
 	var wg sync.WaitGroup
-	var first error
-	for id, c := range a.conns {
-		wg.Go(func() {
-			var each func(string, int64)
-			if progress != nil {
-				each = func(table string, rows int64) { progress(s.hostOf(id), table, rows) }
-			}
-			sum, err := contents(ctx, c, each)
-			mu.Lock()
-			defer mu.Unlock()
-			if err != nil && first == nil {
-				first = s.members[id].fail("read contents", err)
-			}
-			r.Members[id] = sum
-		})
+	for i, x := range list {
+		wg.Go(func() { errs[i] = f(x) })
 	}
 	wg.Wait()
-	return first
-}
-
-func (s *Set) compare(ctx context.Context, a *alignment, r *Report, id health.MemberID, lead, c *Contents) error {
-	for _, what := range lead.diff(c) {
-		r.Differences = append(r.Differences, Difference{Member: id, Host: s.hostOf(id), What: what})
-	}
-	for name, sum := range lead.Tables {
-		other, ok := c.Tables[name]
-		if !ok || other == sum {
-			continue
-		}
-		rows, err := differingRows(ctx, a.conns[r.View.Leader], a.conns[id], name)
+	for _, err := range errs {
 		if err != nil {
 			return err
-		}
-		for i := range r.Differences {
-			if d := &r.Differences[i]; d.Member == id && bytes.HasPrefix([]byte(d.What), []byte("table "+name+" has ")) {
-				d.Rows = rows
-			}
 		}
 	}
 	return nil
 }
 
-// compareSequences compares them at rest: a difference must stay while nothing
-// moves on the leader.
-func (s *Set) compareSequences(ctx context.Context, r *Report) error {
-	for range 10 {
-		before, err := s.readSequences(ctx, r.View.Leader)
-		if err != nil {
-			return err
-		}
-		if err := s.Flush(ctx); err != nil {
-			return err
-		}
-		var diffs []Difference
-		for _, id := range s.View().Followers() {
-			have, err := s.readSequences(ctx, id)
-			if err != nil {
-				return err
-			}
-			for _, what := range (&Contents{Sequences: before}).diff(&Contents{Sequences: have}) {
-				diffs = append(diffs, Difference{Member: id, Host: s.hostOf(id), What: what})
-			}
-		}
-		after, err := s.readSequences(ctx, r.View.Leader)
-		if err != nil {
-			return err
-		}
-		if len(diffs) == 0 {
-			return nil
-		}
-		if len((&Contents{Sequences: before}).diff(&Contents{Sequences: after})) == 0 {
-			r.Differences = append(r.Differences, diffs...)
-			return nil
-		}
+func (v *verification) major(c *conn) (int, error) {
+	if v.o.major != 0 {
+		return v.o.major, nil
 	}
-	return nil // they never stood still; the flushes set them each time
+	return strconv.Atoi(serverVersion(c))
 }
 
-func (s *Set) readSequences(ctx context.Context, id health.MemberID) (map[string]string, error) {
-	c, err := s.members[id].connect(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer c.close()
-	return sequenceValues(ctx, c)
-}
-
-// differingRows merges the two sides, each in the order of its text.
-func differingRows(ctx context.Context, lead, other *conn, table string) ([]RowDifference, error) {
-	a, err := openRows(ctx, lead, table)
-	if err != nil {
-		return nil, err
-	}
-	b, err := openRows(ctx, other, table)
-	if err != nil {
-		return nil, err
-	}
-	var out []RowDifference
-	for len(out) < firstRows && (a.row != nil || b.row != nil) {
-		order := bytes.Compare(a.row, b.row)
-		switch {
-		case a.row != nil && b.row != nil && order == 0:
-			err = a.next(ctx)
-			if err == nil {
-				err = b.next(ctx)
-			}
-		case b.row == nil || (a.row != nil && order < 0):
-			out = append(out, RowDifference{OnLeader: true, Row: string(a.row)})
-			err = a.next(ctx)
-		default:
-			out = append(out, RowDifference{Row: string(b.row)})
-			err = b.next(ctx)
-		}
-		if err != nil {
-			return nil, err
-		}
-	}
-	if err := lead.exec(ctx, "CLOSE pgdist_c"); err != nil {
-		return nil, err
-	}
-	return out, other.exec(ctx, "CLOSE pgdist_c")
-}
-
-// rows reads a table's rows in order, a few at a time.
-type rows struct {
-	c    *conn
-	buf  [][][]byte
-	row  []byte // nil at the end
-	done bool
-}
-
-func openRows(ctx context.Context, c *conn, table string) (*rows, error) {
-	found, err := c.call(ctx, `SELECT t[3] FROM (SELECT ARRAY[a, b, c] AS t FROM (`+tablesSQL+`) x(a, b, c)) y WHERE t[1] = $1`, text(table))
-	if err != nil {
-		return nil, err
-	}
-	if len(found) != 1 {
-		return nil, fmt.Errorf("table %s is gone", table)
-	}
-	err = c.exec(ctx, `DECLARE pgdist_c NO SCROLL CURSOR FOR SELECT r FROM (SELECT `+string(found[0][0])+` COLLATE "C" AS r FROM ONLY `+table+` t) x ORDER BY r`)
-	if err != nil {
-		return nil, err
-	}
-	r := &rows{c: c}
-	return r, r.next(ctx)
-}
-
-func (r *rows) next(ctx context.Context) error {
-	if len(r.buf) == 0 && !r.done {
-		var err error
-		if r.buf, err = r.c.fetch(ctx, 64); err != nil {
-			return err
-		}
-		r.done = len(r.buf) == 0
-	}
-	r.row = nil
-	if len(r.buf) > 0 {
-		r.row = append([]byte{}, r.buf[0][0]...)
-		r.buf = r.buf[1:]
-	}
-	return nil
+func difference(m *member, object, what string) Difference {
+	return Difference{Member: m.id, Host: m.host, Object: object, What: what}
 }
