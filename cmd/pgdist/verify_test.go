@@ -3,9 +3,11 @@
 package main
 
 import (
+	"context"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pgdist/pgdist/internal/pgtest"
 )
@@ -65,6 +67,13 @@ func TestVerify(t *testing.T) {
 		pgdist(t, "verify", "--state", file, "--resume", set).want(t, statusOK, "2 tables, 103 rows each", "1 of these tables, 101 rows each, were not read now: they were found equal between ", "6 rows read")
 		pgdist(t, "verify", "--state", file, "--resume", "--json", set).want(t, statusOK, `"equal":true`, `"earlier":{"tables":2,"rows":103,`)
 		pgdist(t, "verify", "--state", file, set).want(t, statusOK, "309 rows read")
+	})
+	t.Run("interrupted", func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		file := filepath.Join(t.TempDir(), "state")
+		pgdistIn(ctx, "", "verify", "--rate", "10", "--state", file, set).want(t, statusInterrupted, "pgdist: interrupted")
+		pgdist(t, "verify", "--state", file, "--resume", set).want(t, statusOK, "2 tables, 103 rows each")
 	})
 	t.Run("a member away", func(t *testing.T) {
 		if err := three[2].Kill(); err != nil {

@@ -23,6 +23,26 @@ func (a *alignment) close() {
 	}
 }
 
+const exportSQL = `SELECT pg_export_snapshot()`
+
+// release hands the leader's snapshot over to a new transaction: the one that
+// the followers were brought up from has locks on all that was read for them.
+func (a *alignment) release(ctx context.Context, m *member) error {
+	old := a.conns[m.id]
+	snap, err := old.one(ctx, exportSQL)
+	if err != nil {
+		return m.fail("export a snapshot", err)
+	}
+	c, err := m.connect(ctx)
+	if err != nil {
+		return err
+	}
+	a.conns[m.id] = c
+	err = c.exec(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; SET TRANSACTION SNAPSHOT "+quoteLiteral(snap))
+	old.close()
+	return m.fail("take over a snapshot", err)
+}
+
 // aligned opens the transactions. The caller closes what it gets.
 func (s *Set) aligned(ctx context.Context) (*alignment, error) {
 	for {

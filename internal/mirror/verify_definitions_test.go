@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -185,5 +186,34 @@ func TestVerifyKnowsAllCatalogs(t *testing.T) {
 	}
 	if err := rows.Err(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// The mirror's role need not be a superuser, but must be allowed to read.
+func TestVerifyWithoutSuperuser(t *testing.T) {
+	g := ground(t, 2, nil)
+	a := trial{schema: `DO $$ BEGIN CREATE ROLE reader LOGIN BYPASSRLS; EXCEPTION WHEN duplicate_object THEN END $$;` +
+		strings.ReplaceAll(everyKind, "ALTER DATABASE postgres SET lock_timeout = '10s';", "")}.bare(t, g)
+	a.cfg.Logger = nil
+	if _, err := Init(a.ctx(), a.cfg, InitOptions{Mirror: "reader"}); err != nil {
+		t.Fatal(err)
+	}
+	for i := range a.cfg.Members {
+		a.cfg.Members[i].Conn.User = "reader"
+	}
+	a.open()
+	_, err := a.set.Verify(a.ctx(), VerifyOptions{})
+	var e *Error
+	if !errors.As(err, &e) || !strings.HasPrefix(e.Op, "read table s.") || !strings.Contains(e.Hint, "allowed to read") {
+		t.Errorf("a role that may not read: %v", err)
+	}
+	for _, s := range g {
+		c := pgtest.Connect(t, s.DSN(a.db))
+		if _, err := c.Exec(a.ctx(), tamper+`GRANT USAGE ON SCHEMA s TO reader; GRANT SELECT ON ALL TABLES IN SCHEMA s TO reader; GRANT SELECT ON ALL SEQUENCES IN SCHEMA s TO reader`); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if rep := a.verify(VerifyOptions{}); len(rep.Differences) > 0 {
+		t.Errorf("%v", said(rep))
 	}
 }

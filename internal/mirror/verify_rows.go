@@ -34,10 +34,18 @@ type rowSearch struct {
 	conns   [2]*conn
 }
 
-// rowDiff is one key, or image, whose rows differ.
+// rowDiff is one key, or image, whose rows differ: how many each side has, and
+// the first of them.
 type rowDiff struct {
-	key  []byte
-	rows [2][]rowRef
+	key   []byte
+	count [2]int
+	first [2]rowRef
+}
+
+func (d *rowDiff) add(side int, r rowRef) {
+	if d.count[side]++; d.count[side] == 1 {
+		d.first[side] = r
+	}
 }
 
 // rowRef is a row: its digest, and where it lies.
@@ -127,9 +135,7 @@ func (w *rowSearch) find(ctx context.Context, v *verification) (diffs []rowDiff,
 	return diffs, more, nil
 }
 
-func (d rowDiff) same() bool {
-	return slices.EqualFunc(d.rows[0], d.rows[1], func(a, b rowRef) bool { return a.sum == b.sum })
-}
+func (d rowDiff) same() bool { return d.count[0] == d.count[1] && d.first[0].sum == d.first[1].sum }
 
 // nextKey takes the rows of the lowest key off both streams.
 func nextKey(ctx context.Context, a, b *rowStream) (d rowDiff, err error) {
@@ -139,9 +145,7 @@ func nextKey(ctx context.Context, a, b *rowStream) (d rowDiff, err error) {
 	}
 	for i, s := range []*rowStream{a, b} {
 		for s.row != nil && bytes.Equal(s.row, d.key) {
-			if len(d.rows[i]) < 2*countRows { // more of one image is told as this many
-				d.rows[i] = append(d.rows[i], s.ref)
-			}
+			d.add(i, s.ref)
 			if err := s.next(ctx); err != nil {
 				return d, err
 			}
@@ -272,11 +276,10 @@ func declare(ctx context.Context, c *conn, query string) (*rowStream, error) {
 
 func (s *rowStream) next(ctx context.Context) error {
 	if len(s.buf) == 0 && !s.done {
-		res, err := s.c.Exec(ctx, "FETCH 500 FROM pgdist_c").ReadAll()
-		if err != nil {
+		var err error
+		if s.buf, err = s.c.fetch(ctx, 500); err != nil {
 			return err
 		}
-		s.buf = res[0].Rows
 		s.done = len(s.buf) == 0
 	}
 	s.row = nil
@@ -292,7 +295,7 @@ func (s *rowStream) next(ctx context.Context) error {
 func (w *rowSearch) describe(ctx context.Context, diffs []rowDiff) ([]RowDifference, error) {
 	var out []RowDifference
 	for _, d := range diffs {
-		x := RowDifference{Leader: len(d.rows[0]), Member: len(d.rows[1])}
+		x := RowDifference{Leader: d.count[0], Member: d.count[1]}
 		if len(w.key) > 0 {
 			x.Key = *cut(new("("+strings.Join(w.key, ", ")+") = "+string(d.key)), 0)
 		}
@@ -304,7 +307,7 @@ func (w *rowSearch) describe(ctx context.Context, diffs []rowDiff) ([]RowDiffere
 			if x.Leader == 0 {
 				side = 1
 			}
-			x.Row, err = w.image(ctx, side, d.rows[side][0])
+			x.Row, err = w.image(ctx, side, d.first[side])
 		}
 		if err != nil {
 			return nil, err
@@ -336,7 +339,7 @@ func (w *rowSearch) columns(ctx context.Context, d rowDiff) ([]Attribute, error)
 			q := "t." + quoteIdent(col)
 			parts[j] = fmt.Sprintf(`CASE num_nulls(%[1]s) WHEN 0 THEN jsonb_build_object('t', left(format('%%s', %[1]s), %[2]d), 's', md5(format('%%s', %[1]s))) ELSE '{}' END`, q, valueBytes)
 		}
-		raw, err := c.one(ctx, `SELECT to_json(ARRAY[`+strings.Join(parts, ", ")+`])::text FROM ONLY `+w.t.name+` t WHERE t.ctid = $1::text::tid`, text(d.rows[i][0].place))
+		raw, err := c.one(ctx, `SELECT to_json(ARRAY[`+strings.Join(parts, ", ")+`])::text FROM ONLY `+w.t.name+` t WHERE t.ctid = $1::text::tid`, text(d.first[i].place))
 		if err != nil {
 			return nil, err
 		}

@@ -42,7 +42,12 @@ func (v *verification) sides(ctx context.Context, a *alignment) ([]*side, error)
 	var out []*side
 	for _, id := range append([]health.MemberID{v.view.Leader}, v.view.Followers()...) {
 		m := v.set.members[id]
-		snap, err := a.conns[id].one(ctx, `SELECT pg_export_snapshot()`)
+		if id == v.view.Leader {
+			if err := a.release(ctx, m); err != nil {
+				return nil, err
+			}
+		}
+		snap, err := a.conns[id].one(ctx, exportSQL)
 		if err != nil {
 			return nil, m.fail("export a snapshot", err)
 		}

@@ -71,7 +71,8 @@ func (p *pairing) take(side int, key string, ref rowRef) {
 	p.pass(side, len(p.open[side]))
 	p.pass(other, at-p.gone[other])
 	d := rowDiff{key: []byte(key)}
-	d.rows[side], d.rows[other] = []rowRef{ref}, []rowRef{p.open[other][0].ref}
+	d.add(side, ref)
+	d.add(other, p.open[other][0].ref)
 	p.drop(other, 1)
 	if !d.same() {
 		p.found = append(p.found, d)
@@ -82,7 +83,7 @@ func (p *pairing) take(side int, key string, ref rowRef) {
 func (p *pairing) pass(side, n int) {
 	for _, r := range p.open[side][:n] {
 		d := rowDiff{key: []byte(r.key)}
-		d.rows[side] = []rowRef{r.ref}
+		d.add(side, r.ref)
 		p.found = append(p.found, d)
 	}
 	p.drop(side, n)
