@@ -124,8 +124,16 @@ func (m *member) labels(ctx context.Context, o op) error {
 		return err
 	}
 	defer c.close()
-	_, err = c.call(ctx, labelsSQL, d.Enums)
+	if _, err = c.call(ctx, labelsSQL, d.Enums); sqlState(err) == "55P03" {
+		return nil // the apply itself has the type: the labels come with it
+	}
 	return err
+}
+
+// renames tells DDL after which labels can no longer be told by their names ahead
+// of the apply: it may give one of them another.
+func (o op) renames() bool {
+	return o.kind == 'd' && bytes.Contains(o.a, text(`"tag": "ALTER TYPE"`)) && !bytes.Contains(o.a, text(`"enums": [`))
 }
 
 // run sends all steps as one message and one transaction, waits until they have

@@ -133,6 +133,9 @@ func (s *Set) flushGroup(ctx context.Context, epoch int64, from Place, group []*
 		ctx, stop := s.mind(ctx, m, c, m.health.SyncTimeout)
 		defer stop()
 		for _, o := range b.ops {
+			if o.renames() {
+				break
+			}
 			if err := m.labels(ctx, o); err != nil {
 				return m.fail("add labels of an enum", causeOf(ctx, err))
 			}

@@ -33,10 +33,11 @@ const queued = 2
 
 // runner applies pieces on one member.
 type runner struct {
-	m    *member
-	in   chan op
-	err  error
-	step stepwise
+	m       *member
+	in      chan op
+	err     error
+	step    stepwise
+	renamed bool // an enum's label may have another name now
 }
 
 // stream reads a batch in pieces and applies it to all members of the group at
@@ -103,7 +104,8 @@ func stream(ctx context.Context, j streamJob) (*batch, map[health.MemberID]error
 func (r *runner) apply(ctx context.Context, j streamJob) {
 	r.err = r.begin(ctx, j)
 	for o := range r.in {
-		if r.err == nil {
+		r.renamed = r.renamed || o.renames()
+		if r.err == nil && !r.renamed {
 			r.err = r.m.labels(ctx, o)
 		}
 		if r.err == nil {

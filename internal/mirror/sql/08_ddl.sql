@@ -196,7 +196,7 @@ END $$;
 -- cannot be used in the transaction that adds it (PostgreSQL docs, "ALTER
 -- TYPE"): whoever applies calls this in one of its own, first.
 CREATE FUNCTION pgdist.labels(enums jsonb) RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '1s' AS $$
 DECLARE e jsonb; l record;
 BEGIN
     PERFORM set_config('pgdist.busy', m.secret, true) FROM pgdist.meta m;
