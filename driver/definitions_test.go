@@ -58,6 +58,8 @@ var definitions = map[string][]string{
 		`SELECT as_owner()`,
 		`DO $$ DECLARE v int := 5; BEGIN CREATE TABLE computed AS SELECT v * g AS p, random() AS r FROM generate_series(1, v) g; END $$`,
 		`DO $$ DECLARE t text; BEGIN FOR t IN SELECT 'part' || i FROM generate_series(1, 3) i LOOP EXECUTE 'CREATE TABLE ' || t || ' (LIKE made INCLUDING ALL)'; END LOOP; END $$`,
+		`CREATE TEMP TABLE IF NOT EXISTS brief AS SELECT 1 AS a`, `CREATE TEMP TABLE IF NOT EXISTS brief AS SELECT 2 AS a`, `CREATE TEMP TABLE IF NOT EXISTS brief (a int)`,
+		`DROP TABLE IF EXISTS pg_temp.nothing`, `DO $$ BEGIN DROP TABLE IF EXISTS pg_temp.nothing; END $$`,
 		`DO $$ BEGIN DROP TABLE part1; CREATE TEMP TABLE mine (i int); DROP TABLE mine; ALTER TABLE part2 RENAME TO part1; END $$`,
 		`CREATE FUNCTION in_sql() RETURNS void LANGUAGE sql AS $$ CREATE TABLE by_sql (i int) $$`,
 		`fails 0A000: SELECT in_sql()`,

@@ -76,6 +76,10 @@ BEGIN
         PERFORM set_config('pgdist.ddl', '', true); -- one announcement, one statement
     END IF;
     IF temp THEN RETURN; END IF;
+    -- DROP … IF EXISTS of what is not there, CREATE … IF NOT EXISTS of what is:
+    -- nothing was done that could stay local.
+    IF body IS NULL AND (tag LIKE 'DROP%' AND tag <> 'DROP OWNED' AND coalesce(dropped, '') = ''
+                      OR tag LIKE 'CREATE%' AND NOT EXISTS (SELECT 1 FROM pg_event_trigger_ddl_commands())) THEN RETURN; END IF;
     IF body IS NULL THEN
         RAISE EXCEPTION '% was not announced: it would stay local to this database', tag
             USING ERRCODE = '0A000', HINT = 'Run it through pgdist, not over a connection to one server.';
