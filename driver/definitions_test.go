@@ -86,6 +86,9 @@ var definitions = map[string][]string{
 		`CREATE TABLE root (k int PRIMARY KEY, v text) PARTITION BY RANGE (k); CREATE TABLE leaf PARTITION OF root FOR VALUES FROM (0) TO (10); INSERT INTO root VALUES (1, 'a')`,
 		`fails 0A000: ALTER TABLE root DETACH PARTITION leaf CONCURRENTLY`, `ALTER TABLE root DETACH PARTITION leaf`, `UPDATE leaf SET v = 'b'`, `VACUUM (ANALYZE) big`, `CLUSTER big USING big_pkey`,
 	},
+	"labels of an enum that was there before": {
+		`ALTER TYPE early ADD VALUE 'c'`, `ALTER TYPE early ADD VALUE 'b' BEFORE 'c'`, `CREATE TABLE earlies (e early); INSERT INTO earlies VALUES ('b'), ('c')`,
+	},
 	"enums": {
 		`CREATE TYPE mood AS ENUM ('b'); CREATE TABLE moods (k serial PRIMARY KEY, m mood, l mood[])`,
 		`ALTER TYPE mood ADD VALUE 'd'`, `INSERT INTO moods (m) VALUES ('d')`,
@@ -140,7 +143,7 @@ func TestMirroredDefinitions(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			db, servers := mirrored(t, "")
 			d := defined{t, db}
-			d.session([]string{"CREATE TABLE before (k int PRIMARY KEY)"})
+			d.session([]string{"CREATE TABLE before (k int PRIMARY KEY)", "CREATE TYPE early AS ENUM ('a')"})
 			if err := servers[2].Kill(); err != nil {
 				t.Fatal(err)
 			}
