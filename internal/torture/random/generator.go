@@ -15,6 +15,7 @@ type Generator struct {
 	// alone says that nobody else writes: then also what locks many tables, and
 	// what makes others fail, is made often.
 	alone bool
+	still bool // definitions stay as they are
 	cat   *Catalog
 	n     int    // names given so far
 	own   string // part of the names it gives, so that clients' names differ
@@ -102,9 +103,14 @@ func (g *Generator) Next(cat *Catalog, tx txState) []Step {
 	if len(cat.Tables) < 3 {
 		return g.createTable()
 	}
-	return g.pick([]choice{
-		{60, g.write}, {8, g.read}, {9, g.transaction}, {16, g.define}, {5, g.session}, {4, g.routine},
-	})
+	define, routine := 16, 4
+	switch {
+	case g.still:
+		define, routine = 0, 2
+	case !g.alone:
+		define = 4 // many clients wait for each
+	}
+	return g.pick([]choice{{60, g.write}, {8, g.read}, {9, g.transaction}, {define, g.define}, {5, g.session}, {routine, g.routine}})
 }
 
 // recover is what a client does about a transaction that failed.

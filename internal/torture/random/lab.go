@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -65,10 +66,8 @@ func (l *lab) open(ctx context.Context) (*rig, error) {
 	l.n++
 	r := &rig{lab: l, name: fmt.Sprintf("rnd_%d", l.n)}
 	var hosts []string
-	for _, s := range l.all() {
-		if err := on(ctx, s, "CREATE DATABASE "+r.name); err != nil {
-			return nil, err
-		}
+	if err := l.each(func(s *pgtest.Server) error { return on(ctx, s, "CREATE DATABASE "+r.name) }); err != nil {
+		return nil, err
 	}
 	for _, s := range l.members {
 		c, err := pgconn.ParseConfig(s.DSN(r.name))
@@ -92,7 +91,6 @@ func (l *lab) open(ctx context.Context) (*rig, error) {
 	}
 	r.db = sql.OpenDB(connector)
 	if l.plain != nil {
-		// What is prepared is described each time: pgdist, too, hides that definitions changed.
 		r.plain, err = sql.Open("pgx", l.plain.DSN(r.name)+"&default_query_exec_mode=describe_exec")
 	}
 	return r, err
@@ -106,11 +104,21 @@ func (r *rig) close() error {
 	if r.plain != nil {
 		err = errors.Join(err, r.plain.Close())
 	}
-	for _, s := range r.lab.all() {
-		err = errors.Join(err, on(ctx, s, "DROP DATABASE "+r.name+" WITH (FORCE)",
-			`DO $$ DECLARE r text; BEGIN FOR r IN SELECT rolname FROM pg_roles WHERE rolname LIKE 'rnd\_%' LOOP EXECUTE format('DROP ROLE %I', r); END LOOP; END $$`))
+	return errors.Join(err, r.lab.each(func(s *pgtest.Server) error {
+		return on(ctx, s, "DROP DATABASE "+r.name+" WITH (FORCE)",
+			`DO $$ DECLARE r text; BEGIN FOR r IN SELECT rolname FROM pg_roles WHERE rolname LIKE 'rnd\_%' LOOP EXECUTE format('DROP ROLE %I', r); END LOOP; END $$`)
+	}))
+}
+
+// each runs f for all servers at once.
+func (l *lab) each(f func(*pgtest.Server) error) error {
+	errs := make([]error, len(l.all()))
+	var wg sync.WaitGroup
+	for i, s := range l.all() {
+		wg.Go(func() { errs[i] = f(s) })
 	}
-	return err
+	wg.Wait()
+	return errors.Join(errs...)
 }
 
 // same tells whether all databases hold the same bytes.

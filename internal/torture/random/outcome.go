@@ -144,7 +144,7 @@ func refused(err error) (message string, ours bool) {
 // the generator makes such steps.
 var refusals = map[string]string{
 	"cannot be mirrored": "tables that a statement makes unfit, such as by taking rights from their owner",
-	"PREPARE of":         "prepared DDL",
+	"triggers of pgdist": "triggers of users whose names begin as ours do",
 }
 
 // excused tells whether a refusal is on the list.

@@ -17,6 +17,7 @@ var (
 	seed     = flag.Int64("random.seed", 0, "seed of the first case; 0 picks one. Those after it have the numbers after it.")
 	duration = flag.Duration("random.for", 12*time.Second, "how long each kind of run goes on")
 	ops      = flag.Int("random.ops", 150, "statements of one case")
+	crowdOps = flag.Int("random.steps", 0, "steps of each of the 16 clients; 0 is no limit")
 	shrinkIn = flag.Duration("random.shrink", 3*time.Minute, "how long a failing case is shrunk")
 )
 
@@ -33,8 +34,10 @@ func firstSeed(t *testing.T) int64 {
 // hear from one PostgreSQL, and all databases end with the same bytes.
 func TestAgainstOneServer(t *testing.T) {
 	settings := map[string]string{"autovacuum": "off", "max_prepared_transactions": "0"}
-	servers := pgtest.Set(t, 4, pgtest.Options{Settings: settings})
-	l := &lab{members: servers[:3], plain: servers[3], params: "&probe_timeout=20s&sync_timeout=60s"}
+	servers := pgtest.Set(t, 3, pgtest.Options{Settings: settings})
+	// What is prepared is described each time, on both sides: pgx's cache notices
+	// changed definitions by errors, which depend on the connection.
+	l := &lab{members: servers[:2], plain: servers[2], params: "&probe_timeout=20s&sync_timeout=60s&default_query_exec_mode=describe_exec"}
 	ctx := context.Background()
 	s, began, cases := firstSeed(t), time.Now(), 0
 	var total tally
@@ -50,8 +53,7 @@ func TestAgainstOneServer(t *testing.T) {
 			break
 		}
 	}
-	t.Logf("%d cases in %v: %d statements, of which %d failed alike and %d were refused; %d comparisons of all bytes\n%v",
-		cases, time.Since(began).Round(time.Second), total.Steps, total.Failed, total.Refused, total.Compared, total.States)
+	t.Logf("%d cases in %v: %v", cases, time.Since(began).Round(time.Second), &total)
 }
 
 // report shrinks a failing case and prints it.

@@ -7,6 +7,9 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/stdlib"
@@ -29,15 +32,37 @@ func (f *Failure) Error() string {
 type tally struct {
 	Steps, Failed, Refused, Compared int
 	States                           map[string]int
+	Examples                         map[string]Step // one for each of States
+	Slow                             []string        // steps that took seconds
+}
+
+func (t *tally) count(state string, s Step) {
+	if t.States == nil {
+		t.States, t.Examples = map[string]int{}, map[string]Step{}
+	}
+	t.States[state]++
+	t.Examples[state] = s
+}
+
+// String is a summary of several lines.
+func (t *tally) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d statements, of which %d failed alike and %d were refused; %d comparisons of all bytes", t.Steps, t.Failed, t.Refused, t.Compared)
+	for _, state := range slices.Sorted(maps.Keys(t.States)) {
+		fmt.Fprintf(&b, "\n%5d × %s, such as %.150s", t.States[state], state, t.Examples[state])
+	}
+	for _, s := range t.Slow {
+		fmt.Fprintf(&b, "\nslow: %s", s)
+	}
+	return b.String()
 }
 
 func (t *tally) add(u tally) {
 	t.Steps, t.Failed, t.Refused, t.Compared = t.Steps+u.Steps, t.Failed+u.Failed, t.Refused+u.Refused, t.Compared+u.Compared
+	t.Slow = append(t.Slow, u.Slow...)
 	for k, n := range u.States {
-		if t.States == nil {
-			t.States = map[string]int{}
-		}
-		t.States[k] += n
+		t.count(k, u.Examples[k])
+		t.States[k] += n - 1
 	}
 }
 
@@ -58,7 +83,7 @@ func (r *rig) pair(ctx context.Context) (*pair, error) {
 		return nil, err
 	}
 	plain, err := r.plainConn(ctx)
-	return &pair{rig: r, ours: ours, plain: plain, tally: tally{States: map[string]int{}}}, err
+	return &pair{rig: r, ours: ours, plain: plain}, err
 }
 
 func (r *rig) plainConn(ctx context.Context) (*sql.Conn, error) { return r.plain.Conn(ctx) }
@@ -85,14 +110,24 @@ func (p *pair) step(ctx context.Context, s Step) error {
 	defer cancel()
 	p.done = append(p.done, s)
 	p.Steps++
+	began := time.Now()
 	ours := run(ctx, p.ours, s)
+	took := time.Since(began)
 	if message, is := refused(ours.err); is {
 		return p.skip(ctx, message)
 	}
 	plain := run(ctx, p.plain, s)
+	if plain.err != nil && strings.Contains(s.SQL, "INDEX CONCURRENTLY") {
+		if err := p.dropInvalid(ctx); err != nil {
+			return err
+		}
+	}
 	if ours.err != nil {
 		p.Failed++
-		p.States[ours.state]++
+		p.count(ours.state, s)
+	}
+	if took > 3*time.Second {
+		p.Slow = append(p.Slow, fmt.Sprintf("%v (PostgreSQL %v, %s): %.300s", took.Round(time.Millisecond), (time.Since(began)-took).Round(time.Millisecond), ours.state, s))
 	}
 	if ours.same(plain) {
 		return nil
@@ -100,10 +135,17 @@ func (p *pair) step(ctx context.Context, s Step) error {
 	return &Failure{Script: p.done, Kind: fmt.Sprintf("outcome %q instead of %q", ours.state, plain.state), Detail: fmt.Sprintf("pgdist: %v\nPostgreSQL: %v", ours, plain)}
 }
 
+// dropInvalid removes what CREATE INDEX CONCURRENTLY leaves behind when it fails,
+// on the plain server: pgdist does so, for the index would be on one database only.
+func (p *pair) dropInvalid(ctx context.Context) error {
+	_, err := p.plain.ExecContext(ctx, `DO $$ DECLARE r regclass; BEGIN FOR r IN SELECT indexrelid FROM pg_index WHERE NOT indisvalid LOOP EXECUTE 'DROP INDEX ' || r; END LOOP; END $$`)
+	return err
+}
+
 // skip makes the plain server miss a step that pgdist refused.
 func (p *pair) skip(ctx context.Context, message string) error {
 	p.Refused++
-	p.States["refused: "+message]++
+	p.count("refused: "+message, p.done[len(p.done)-1])
 	if !excused(message) {
 		return &Failure{Script: p.done, Kind: "refusal", Detail: message}
 	}

@@ -117,7 +117,7 @@ func (g *Generator) routine() []Step {
 			from = append(from, r)
 		}
 	}
-	if len(from) > 0 && !g.chance(3) {
+	if len(from) > 0 && (g.still || !g.chance(3)) {
 		r := one(g, from)
 		if r.Kind == "p" {
 			return do("CALL %s()", r.Name)
@@ -127,6 +127,9 @@ func (g *Generator) routine() []Step {
 	if len(from) > 6 {
 		r := one(g, from)
 		return do("DROP ROUTINE %s()", r.Name)
+	}
+	if g.still {
+		return nil
 	}
 	return g.newRoutine()
 }

@@ -23,46 +23,45 @@ func (l *lab) fails(ctx context.Context, s Script) (f *Failure, err error) {
 	return f, errors.Join(err, r.close())
 }
 
-// shrink makes a failing script as short as it can until ctx ends: it leaves out
-// halves, quarters and so on down to single steps, as long as the rest fails in
-// the same way. tries counts the attempts.
+// shrink makes a failing script as short as it can until ctx ends. tries counts
+// the attempts.
 func (l *lab) shrink(ctx context.Context, f *Failure, logf func(string, ...any)) (short *Failure, tries int, err error) {
-	outside := context.WithoutCancel(ctx)
-	short = f
-	again, err := l.fails(outside, f.Script)
-	if err != nil {
-		return f, 1, err
+	outside := context.WithoutCancel(ctx) // an attempt under way is finished
+	try := func(s Script) (*Failure, error) { tries++; return l.fails(outside, s) }
+	if short, err = try(f.Script); err != nil || short == nil {
+		return f, tries, errors.Join(err, errors.New("the same steps did not fail again"))
 	}
-	if again == nil {
-		return f, 1, errors.New("the same steps did not fail again")
+	if short.Kind != f.Kind {
+		logf("run again, it fails otherwise: %s", short.Kind)
 	}
-	if again.Kind != f.Kind {
-		logf("run again, it fails otherwise: %s", again.Kind)
-	}
-	short = again
-	for size := len(short.Script) / 2; size > 0 && ctx.Err() == nil; {
+	short, err = reduce(ctx, short, try)
+	logf("shrunk from %d to %d steps in %d tries", len(f.Script), len(short.Script), tries)
+	return short, tries, err
+}
+
+// reduce leaves out halves, quarters and so on down to single steps, from the
+// end, as long as the rest fails in the same way.
+func reduce(ctx context.Context, f *Failure, try func(Script) (*Failure, error)) (*Failure, error) {
+	for size := max(1, len(f.Script)/2); size > 0; {
 		smaller := false
-		for at := len(short.Script); at > 0 && ctx.Err() == nil; at -= size {
-			if at > len(short.Script) {
-				continue
+		for at := len(f.Script); at > 0; at = min(at-size, len(f.Script)) {
+			if ctx.Err() != nil {
+				return f, nil // good enough
 			}
-			less := slices.Concat(short.Script[:max(0, at-size)], short.Script[at:])
-			tries++
-			g, err := l.fails(outside, less)
+			g, err := try(slices.Concat(f.Script[:max(0, at-size)], f.Script[at:]))
 			if err != nil {
-				return short, tries, fmt.Errorf("shrink: %w", err)
+				return f, fmt.Errorf("shrink: %w", err)
 			}
-			if g != nil && g.Kind == again.Kind {
-				short, smaller = g, true
+			if g != nil && g.Kind == f.Kind {
+				f, smaller = g, true
 			}
 		}
-		logf("shrunk to %d steps after %d tries, pieces of %d", len(short.Script), tries, size)
 		switch {
 		case size > 1:
-			size = min(size/2, max(1, len(short.Script)/2))
+			size /= 2
 		case !smaller:
 			size = 0
 		}
 	}
-	return short, tries, nil
+	return f, nil
 }

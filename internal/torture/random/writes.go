@@ -128,11 +128,11 @@ func (g *Generator) upsert() []Step {
 	if g.chance(4) || u.Deferrable || u.Partial {
 		return g.returning(t, text+" ON CONFLICT DO NOTHING")
 	}
-	set := g.assignments(t, "")
+	set := g.assignments(t, quote(t.Name.Name)+".")
 	if set == "" || g.chance(4) {
 		return g.returning(t, fmt.Sprintf("%s ON CONFLICT (%s) DO NOTHING", text, quoteAll(u.Columns)))
 	}
-	if c := one(g, t.settable()); g.chance(3) {
+	if c := one(g, t.settable()); g.chance(3) { // not empty: it was assigned to
 		set = fmt.Sprintf("%s = EXCLUDED.%s", quote(c.Name), quote(c.Name))
 	}
 	return g.returning(t, fmt.Sprintf("%s ON CONFLICT (%s) DO UPDATE SET %s", text, quoteAll(u.Columns), set))
