@@ -70,6 +70,30 @@ func (g *Generator) sequence() []Step {
 	return ask("SELECT nextval(%s)", literal(s.String()))
 }
 
+// changeType changes what columns are made of.
+func (g *Generator) changeType() []Step {
+	if len(g.cat.Types) == 0 {
+		return nil
+	}
+	t := one(g, g.cat.Types)
+	g.n++
+	switch t.Kind {
+	case "d":
+		name := fmt.Sprintf("%s_%d", one(g, []string{"check", "Odd \"c"}), g.n)
+		return do("ALTER DOMAIN %s %s", t.Name, one(g, []string{"ADD CONSTRAINT " + quote(name) + " CHECK (VALUE::text <> 'x y z')", "SET DEFAULT '7'", "DROP DEFAULT", "DROP NOT NULL"}))
+	case "c":
+		return do("ALTER TYPE %s %s", t.Name, one(g, []string{fmt.Sprintf("RENAME ATTRIBUTE b TO %s", quote(one(g, columnNames))), fmt.Sprintf("ADD ATTRIBUTE %s int", quote(fmt.Sprintf("more %d", g.n)))}))
+	case "e":
+		if g.chance(2) {
+			return do("CREATE TYPE %s AS ENUM ('a', 'B', 'ä')", quote(g.schema(), g.name()))
+		}
+	}
+	if g.chance(3) {
+		return do("ALTER TYPE %s SET SCHEMA %s", t.Name, quote(one(g, g.cat.Schemas)))
+	}
+	return do("ALTER TYPE %s RENAME TO %s", t.Name, quote(g.name()))
+}
+
 // grant changes roles and rights. Roles belong to all databases of a server, so
 // that there are few.
 func (g *Generator) grant() []Step {

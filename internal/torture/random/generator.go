@@ -23,6 +23,7 @@ type Generator struct {
 	saved []string // savepoints
 	named int      // prepared statements
 	roled bool     // SET ROLE is in force
+	empty []Name   // tables to put rows into, as soon as the catalog has them
 }
 
 // txState is where a session is.
@@ -100,6 +101,9 @@ func (g *Generator) Next(cat *Catalog, tx txState) []Step {
 		g.roled = false
 		return do("RESET ROLE")
 	}
+	if s := g.fill(); s != nil {
+		return s
+	}
 	if len(cat.Tables) < 3 {
 		return g.createTable()
 	}
@@ -111,6 +115,23 @@ func (g *Generator) Next(cat *Catalog, tx txState) []Step {
 		define = 4 // many clients wait for each
 	}
 	return g.pick([]choice{{60, g.write}, {8, g.read}, {9, g.transaction}, {define, g.define}, {5, g.session}, {routine, g.routine}})
+}
+
+// fill puts rows into a table that was made.
+func (g *Generator) fill() []Step {
+	for len(g.empty) > 0 {
+		t := g.lookup(g.empty[0])
+		g.empty = g.empty[1:]
+		if t == nil || len(t.settable()) == 0 {
+			continue
+		}
+		var steps []Step
+		for range 3 + g.rng.IntN(5) { // singly, for some are refused
+			steps = append(steps, do("%s", g.insertText(t, 1))...)
+		}
+		return steps
+	}
+	return nil
 }
 
 // recover is what a client does about a transaction that failed.

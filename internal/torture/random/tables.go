@@ -33,6 +33,9 @@ func (g *Generator) kindOf(key bool) kind {
 		if g.chance(3) {
 			k = one(g, made)
 		}
+		if g.chance(8) && len(g.cat.Types) > 0 {
+			k = kind{one(g, g.cat.Types).Name.String(), true}
+		}
 		if k.key || !key {
 			return k
 		}
@@ -94,8 +97,6 @@ func (g *Generator) createTable() []Step {
 		return g.partitioned()
 	case 2:
 		return g.child()
-	case 3:
-		return g.copyOf()
 	}
 	d := &draft{g: g}
 	g.keyFor(d)
@@ -103,7 +104,9 @@ func (g *Generator) createTable() []Step {
 		d.column(false)
 	}
 	g.moreFor(d)
-	return do("CREATE TABLE %s (%s)", quote(g.schema(), g.name()), strings.Join(d.lines, ", "))
+	made := Name{g.schema(), g.name()}
+	g.empty = append(g.empty, made)
+	return do("CREATE TABLE %s (%s)", made, strings.Join(d.lines, ", "))
 }
 
 // keyFor gives the table a key, or what looks like one.
@@ -175,6 +178,7 @@ func (g *Generator) reference(d *draft) string {
 // whose columns are in another order.
 func (g *Generator) partitioned() []Step {
 	root, schema := g.name(), g.schema()
+	g.empty = append(g.empty, Name{schema, root})
 	key := one(g, []string{", PRIMARY KEY (k)", ", PRIMARY KEY (k, v)", "", ", UNIQUE (k)", ", PRIMARY KEY (k) DEFERRABLE INITIALLY DEFERRED"})
 	table := quote(schema, root)
 	part := func(i int) string { return quote(schema, fmt.Sprintf("%s p%d", root, i)) }

@@ -9,7 +9,7 @@ import (
 func (g *Generator) write() []Step {
 	return g.pick([]choice{
 		{24, g.insert}, {5, g.insertMany}, {4, g.insertSelect}, {7, g.upsert}, {20, g.update}, {5, g.updateKey}, {3, g.updateFrom}, {3, g.updateSome},
-		{9, g.remove}, {3, g.removeSome}, {2, g.removeUsing}, {3, g.merge}, {4, g.cte}, {4, g.bulk}, {2, g.truncate}, {5, g.prepared}, {2, g.several},
+		{9, g.remove}, {3, g.removeSome}, {2, g.removeUsing}, {3, g.merge}, {4, g.cte}, {4, g.bulk}, {2, g.truncate}, {5, g.prepared}, {2, g.several}, {5, g.respell}, {4, g.exchange},
 	})
 }
 

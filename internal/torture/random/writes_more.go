@@ -115,6 +115,52 @@ func (g *Generator) prepared() []Step {
 	return []Step{{SQL: fmt.Sprintf("UPDATE %s SET %s = $1 WHERE %s", t.Name, quote(c.Name), g.where(t, "")), Args: args[:1]}}
 }
 
+// respell changes keys to values that are equal and not the same.
+func (g *Generator) respell() []Step {
+	t := g.table("rp")
+	if t == nil || len(t.Uniques) == 0 {
+		return nil
+	}
+	c, ok := t.column(one(g, one(g, t.Uniques).Columns))
+	if !ok || c.Generated != "" || c.Identity == "a" {
+		return nil
+	}
+	k := quote(c.Name)
+	to := map[string]string{
+		"numeric": k + " * 1.00", "citext": "upper(" + k + "::text)", "interval": k + " + '30 days' - '1 mon'::interval", "bpchar": k + " || ' '",
+		"text": fmt.Sprintf("CASE WHEN %s COLLATE \"C\" = upper(%s) THEN lower(%s) ELSE upper(%s) END", k, k, k, k), "float8": "-" + k, "float4": "-" + k,
+	}[c.Base]
+	if to == "" {
+		return nil
+	}
+	where := ""
+	if strings.HasPrefix(to, "-") {
+		where = " WHERE " + k + " = 0"
+	}
+	return do("UPDATE %s SET %s = %s%s", t.Name, k, to, where)
+}
+
+// exchange gives the rows with the least and the greatest value of a unique column
+// each other's, by way of a third one.
+func (g *Generator) exchange() []Step {
+	t := g.table("rp")
+	if t == nil || len(t.Uniques) == 0 {
+		return nil
+	}
+	c, ok := t.column(one(g, one(g, t.Uniques).Columns))
+	if !ok || c.Generated != "" || c.Identity == "a" {
+		return nil
+	}
+	third := map[string]string{"int4": "-7777", "int8": "-7777", "int2": "-7777", "numeric": "-7777", "text": "between", "varchar": "between", "date": "1900-01-01", "uuid": "ffffffff-0000-0000-0000-000000000000", "oid": "7777"}[c.Base]
+	if third == "" {
+		return nil
+	}
+	k, min := quote(c.Name), `(SELECT %s FROM %s ORDER BY %s, %s::text COLLATE "C" %s LIMIT 1)`
+	least, most := fmt.Sprintf(min, k, t.Name, k, k, ""), fmt.Sprintf(min, k, t.Name, k+" DESC", k, "DESC")
+	return do("DO $do$ DECLARE a %s := %s; b %s := %s; BEGIN UPDATE %s SET %s = %s WHERE %s = a; UPDATE %s SET %s = a WHERE %s = b; UPDATE %s SET %s = b WHERE %s = %s; END $do$",
+		c.Type, least, c.Type, most, t.Name, k, literal(third), k, t.Name, k, k, t.Name, k, k, literal(third))
+}
+
 // several are some statements in one string.
 func (g *Generator) several() []Step {
 	var parts []string
