@@ -89,6 +89,11 @@ var definitions = map[string][]string{
 	"labels of an enum that was there before": {
 		`ALTER TYPE early ADD VALUE 'c'`, `ALTER TYPE early ADD VALUE 'b' BEFORE 'c'`, `CREATE TABLE earlies (e early); INSERT INTO earlies VALUES ('b'), ('c')`,
 	},
+	"rules": {
+		`CREATE TABLE ruled (k int PRIMARY KEY, v text); INSERT INTO ruled VALUES (1, 'a'), (2, 'b'); CREATE TABLE noted (t text)`, `UPDATE ruled SET v = 'c' WHERE k = 1`,
+		`CREATE RULE u AS ON UPDATE TO ruled DO ALSO INSERT INTO noted VALUES (NEW.v)`, `UPDATE ruled SET v = 'd'`, `INSERT INTO ruled VALUES (3, 'e')`,
+		`CREATE RULE i AS ON INSERT TO ruled DO ALSO INSERT INTO noted VALUES (NEW.v)`, `INSERT INTO ruled VALUES (4, 'f')`, `DROP RULE u ON ruled; DROP RULE i ON ruled`, `UPDATE ruled SET v = 'g'`,
+	},
 	"enums": {
 		`CREATE TYPE mood AS ENUM ('b'); CREATE TABLE moods (k serial PRIMARY KEY, m mood, l mood[])`,
 		`ALTER TYPE mood ADD VALUE 'd'`, `INSERT INTO moods (m) VALUES ('d')`,
