@@ -34,10 +34,10 @@ func TestReduce(t *testing.T) {
 
 // A seed makes the same statements again, and all kinds of them.
 func TestSameSeedSameStatements(t *testing.T) {
-	cat := &Catalog{Schemas: []string{"public"}, Sequences: []Name{{"public", "seq"}}}
+	cat := &Catalog{Schemas: []string{"public"}, Roles: []string{"rnd_a"}, Sequences: []Name{{"public", "seq"}}}
 	for i := range 5 {
 		cat.Tables = append(cat.Tables, Table{Name: Name{"public", fmt.Sprint("t", i)}, Kind: []string{"r", "p", "v"}[i%3],
-			Columns: []Column{{Name: "k", Type: "integer", Base: "int4", NotNull: true}, {Name: "v", Type: "text", Base: "text"}},
+			Columns: []Column{{Name: "k", Type: "integer", Base: "int4", NotNull: true}, {Name: "v", Type: "text", Base: "text"}, {Name: "i", Type: "integer", Base: "int4", Identity: "a"}},
 			Uniques: []Unique{{Columns: []string{"k"}, Primary: true}}})
 	}
 	var texts [2]string
