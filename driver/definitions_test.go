@@ -58,6 +58,8 @@ var definitions = map[string][]string{
 		`SELECT as_owner()`,
 		`DO $$ DECLARE v int := 5; BEGIN CREATE TABLE computed AS SELECT v * g AS p, random() AS r FROM generate_series(1, v) g; END $$`,
 		`DO $$ DECLARE t text; BEGIN FOR t IN SELECT 'part' || i FROM generate_series(1, 3) i LOOP EXECUTE 'CREATE TABLE ' || t || ' (LIKE made INCLUDING ALL)'; END LOOP; END $$`,
+		`CREATE TEMP TABLE IF NOT EXISTS brief AS SELECT 1 AS a`, `CREATE TEMP TABLE IF NOT EXISTS brief AS SELECT 2 AS a`, `CREATE TEMP TABLE IF NOT EXISTS brief (a int)`,
+		`DROP TABLE IF EXISTS pg_temp.nothing`, `DO $$ BEGIN DROP TABLE IF EXISTS pg_temp.nothing; END $$`,
 		`DO $$ BEGIN DROP TABLE part1; CREATE TEMP TABLE mine (i int); DROP TABLE mine; ALTER TABLE part2 RENAME TO part1; END $$`,
 		`CREATE FUNCTION in_sql() RETURNS void LANGUAGE sql AS $$ CREATE TABLE by_sql (i int) $$`,
 		`fails 0A000: SELECT in_sql()`,
@@ -83,6 +85,14 @@ var definitions = map[string][]string{
 		`BEGIN`, `fails 25001: CREATE INDEX CONCURRENTLY ON big (a)`, `ROLLBACK`,
 		`CREATE TABLE root (k int PRIMARY KEY, v text) PARTITION BY RANGE (k); CREATE TABLE leaf PARTITION OF root FOR VALUES FROM (0) TO (10); INSERT INTO root VALUES (1, 'a')`,
 		`fails 0A000: ALTER TABLE root DETACH PARTITION leaf CONCURRENTLY`, `ALTER TABLE root DETACH PARTITION leaf`, `UPDATE leaf SET v = 'b'`, `VACUUM (ANALYZE) big`, `CLUSTER big USING big_pkey`,
+	},
+	"labels of an enum that was there before": {
+		`ALTER TYPE early ADD VALUE 'c'`, `ALTER TYPE early ADD VALUE 'b' BEFORE 'c'`, `CREATE TABLE earlies (e early); INSERT INTO earlies VALUES ('b'), ('c')`,
+	},
+	"rules": {
+		`CREATE TABLE ruled (k int PRIMARY KEY, v text); INSERT INTO ruled VALUES (1, 'a'), (2, 'b'); CREATE TABLE noted (t text)`, `UPDATE ruled SET v = 'c' WHERE k = 1`,
+		`CREATE RULE u AS ON UPDATE TO ruled DO ALSO INSERT INTO noted VALUES (NEW.v)`, `UPDATE ruled SET v = 'd'`, `INSERT INTO ruled VALUES (3, 'e')`,
+		`CREATE RULE i AS ON INSERT TO ruled DO ALSO INSERT INTO noted VALUES (NEW.v)`, `INSERT INTO ruled VALUES (4, 'f')`, `DROP RULE u ON ruled; DROP RULE i ON ruled`, `UPDATE ruled SET v = 'g'`,
 	},
 	"enums": {
 		`CREATE TYPE mood AS ENUM ('b'); CREATE TABLE moods (k serial PRIMARY KEY, m mood, l mood[])`,
@@ -144,7 +154,7 @@ func TestMirroredDefinitions(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			db, servers := mirrored(t, "")
 			d := defined{t, db}
-			d.session([]string{"CREATE TABLE before (k int PRIMARY KEY)"})
+			d.session([]string{"CREATE TABLE before (k int PRIMARY KEY)", "CREATE TYPE early AS ENUM ('a')"})
 			if err := servers[2].Kill(); err != nil {
 				t.Fatal(err)
 			}

@@ -31,6 +31,17 @@ func TestAttackTail(t *testing.T) {
 		a.same()
 		a.everywhere("", `SELECT coalesce(string_agg(v, ','), '') FROM k WHERE v = 'tail'`)
 	})
+	a.sub("emptied by the set since", func(a *arena) {
+		c := a.client()
+		a.do(c, `INSERT INTO kl VALUES (41, 'old'), (41, 'old')`, `INSERT INTO tl VALUES (41), (42)`)
+		a.exec(c, `INSERT INTO kl VALUES (42, 'tail'), (42, 'tail')`, `DELETE FROM tl WHERE a = 42`)
+		old := a.killLeader()
+		a.do(a.client(), `TRUNCATE kl, tl`, `INSERT INTO kl VALUES (4, 'new')`)
+		a.start(old)
+		a.same()
+		a.everywhere("4", `SELECT string_agg(a::text, ',') FROM kl`)
+		a.everywhere("0", `SELECT count(*)::text FROM tl`)
+	})
 	a.sub("two failovers in a row", func(a *arena) {
 		first := a.set.View()
 		c := a.client()
@@ -93,7 +104,7 @@ func TestAttackTailSchema(t *testing.T) {
 			t.Fatalf("a member whose tail holds DDL is %s: %v", n.Text, n.Err)
 		}
 	}
-	a.do(a.client(), `INSERT INTO kl VALUES (43, 'new')`)
+	a.do(a.client(), `INSERT INTO kl VALUES (4, 'new')`)
 	if v := a.set.View(); v.Has(old) {
 		t.Errorf("it is in sync: %v", v)
 	}

@@ -116,6 +116,11 @@ func (x *extras) tabs() tabSet {
 	return out
 }
 
+// imaged tells whether a table without a key is among what must be undone.
+func (x *extras) imaged(tab int) bool {
+	return x != nil && (x.plus[tab] != nil || x.minus[tab] != nil)
+}
+
 func (s *streamer) pieces(ctx context.Context, floor uint64, how depth) (*batch, error) {
 	b, err := readBatch(ctx, s.c, s.from, floor, -1, how, "")
 	if err != nil {
@@ -142,6 +147,9 @@ func (s *streamer) pieces(ctx context.Context, floor uint64, how depth) (*batch,
 	for _, o := range b.ops {
 		switch o.kind {
 		case 'd', 'e':
+			if o.kind == 'e' && s.extra.imaged(o.tab) {
+				whole[o.tab] = true // emptied, it holds no rows of the tail to take away, and must get none back
+			}
 			err = s.emit(o)
 		case 'c':
 			whole[o.tab] = true

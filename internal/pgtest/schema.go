@@ -58,7 +58,7 @@ FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.
 WHERE NOT t.tgisinternal AND t.tgname !~ '^pgdist' AND c.relpersistence <> 't' AND ` + ours + ` ORDER BY 1`},
 	{"event trigger", `
 SELECT concat_ws(' ', format('%I', evtname), evtevent, evtenabled, evtfoid::regprocedure, evttags::text, 'owner', ` + owner("evtowner") + `) COLLATE "C"
-FROM pg_event_trigger WHERE evtname !~ '^pgdist' ORDER BY 1`},
+FROM pg_event_trigger WHERE evtname !~ '^!?pgdist' ORDER BY 1`},
 	{"rule", `
 SELECT concat_ws(' ', pg_get_ruledef(r.oid), 'enabled', r.ev_enabled) COLLATE "C"
 FROM pg_rewrite r JOIN pg_class c ON c.oid = r.ev_class JOIN pg_namespace n ON n.oid = c.relnamespace

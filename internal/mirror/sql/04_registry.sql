@@ -37,7 +37,9 @@ BEGIN
     made AS (
         SELECT r.*, att.cols, att.plain, coalesce(att.missing, '') AS missing, key.cols AS kcols, r.idx IS NOT NULL AS keyed,
                (coalesce(key.exact AND lone.yes AND lone.immediate, false)
-                AND NOT EXISTS (SELECT 1 FROM pg_attribute a WHERE a.attrelid = r.oid AND a.attidentity = 'a' AND a.attname <> ALL (key.names))) AS upsert,
+                AND NOT EXISTS (SELECT 1 FROM pg_attribute a WHERE a.attrelid = r.oid AND a.attidentity = 'a' AND a.attname <> ALL (key.names))
+                -- ON CONFLICT is refused for a table with such rules, though they do not fire.
+                AND NOT EXISTS (SELECT 1 FROM pg_rewrite w WHERE w.ev_class = r.oid AND w.ev_type IN ('2', '3'))) AS upsert,
                (SELECT array_agg(t.rel ORDER BY t.rel) FROM tree t WHERE t.root = r.oid AND t.isleaf) AS files,
                (SELECT array_agg(t.rel ORDER BY t.rel) FROM tree t WHERE t.root = r.oid) AS rels,
                (SELECT string_agg(t.rel::regclass::text, ',' ORDER BY t.rel::regclass::text) FROM tree t WHERE t.root = r.oid AND t.rel <> r.oid) AS parts

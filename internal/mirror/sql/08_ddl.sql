@@ -76,6 +76,10 @@ BEGIN
         PERFORM set_config('pgdist.ddl', '', true); -- one announcement, one statement
     END IF;
     IF temp THEN RETURN; END IF;
+    -- DROP … IF EXISTS of what is not there, CREATE … IF NOT EXISTS of what is:
+    -- nothing was done that could stay local.
+    IF body IS NULL AND (tag LIKE 'DROP%' AND tag <> 'DROP OWNED' AND coalesce(dropped, '') = ''
+                      OR tag LIKE 'CREATE%' AND NOT EXISTS (SELECT 1 FROM pg_event_trigger_ddl_commands())) THEN RETURN; END IF;
     IF body IS NULL THEN
         RAISE EXCEPTION '% was not announced: it would stay local to this database', tag
             USING ERRCODE = '0A000', HINT = 'Run it through pgdist, not over a connection to one server.';
@@ -192,8 +196,9 @@ BEGIN
     SELECT (x.at->>0)::bigint, (x.at->>1)::bigint, p.term, p.snap::text FROM pgdist.position p, (SELECT current_setting('pgdist.at')::jsonb AS at) x;
 END $$;
 
--- labels adds what an enum lacks, each before the one that follows it. A label
--- cannot be used in the transaction that adds it (PostgreSQL docs, "ALTER
+-- labels adds what an enum lacks, each before the one that follows it. What it has
+-- is left alone: even IF NOT EXISTS locks the type until the transaction ends, and
+-- the next call, on a connection of its own, would wait for that. A label cannot be used in the transaction that adds it (PostgreSQL docs, "ALTER
 -- TYPE"): whoever applies calls this in one of its own, first.
 CREATE FUNCTION pgdist.labels(enums jsonb) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '1s' AS $$
@@ -202,6 +207,7 @@ BEGIN
     PERFORM set_config('pgdist.busy', m.secret, true) FROM pgdist.meta m;
     FOR e IN SELECT x FROM jsonb_array_elements(enums) x WHERE to_regtype(x ->> 0) IS NOT NULL LOOP
         FOR l IN SELECT y.label, lead(y.label) OVER (ORDER BY y.ord) AS next FROM jsonb_array_elements_text(e -> 1) WITH ORDINALITY y(label, ord) ORDER BY y.ord DESC LOOP
+            CONTINUE WHEN EXISTS (SELECT 1 FROM pg_enum n WHERE n.enumtypid = to_regtype(e ->> 0) AND n.enumlabel = l.label);
             EXECUTE format('ALTER TYPE %s ADD VALUE IF NOT EXISTS %L', e ->> 0, l.label) || CASE WHEN l.next IS NULL THEN '' ELSE format(' BEFORE %L', l.next) END;
         END LOOP;
     END LOOP;
