@@ -88,6 +88,8 @@ var definitions = map[string][]string{
 	},
 	"labels of an enum that was there before": {
 		`ALTER TYPE early ADD VALUE 'c'`, `ALTER TYPE early ADD VALUE 'b' BEFORE 'c'`, `CREATE TABLE earlies (e early); INSERT INTO earlies VALUES ('b'), ('c')`,
+		`BEGIN; ALTER TYPE early RENAME VALUE 'a' TO 'z'; ALTER TYPE early ADD VALUE 'd' AFTER 'z'; COMMIT`, `INSERT INTO earlies VALUES ('d'), ('z')`,
+		`ALTER TYPE early RENAME VALUE 'b' TO 'y'`, `ALTER TYPE early ADD VALUE 'b'`, `INSERT INTO earlies VALUES ('y'), ('b')`,
 	},
 	"rules": {
 		`CREATE TABLE ruled (k int PRIMARY KEY, v text); INSERT INTO ruled VALUES (1, 'a'), (2, 'b'); CREATE TABLE noted (t text)`, `UPDATE ruled SET v = 'c' WHERE k = 1`,

@@ -3,7 +3,6 @@ package mirror
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -26,7 +25,7 @@ const (
 	sharedEndSQL = `SELECT pgdist.shared_end($1::jsonb)`
 	relaxSQL     = `SELECT pgdist.relax()`
 	tightenSQL   = `SELECT pgdist.tighten()`
-	labelsSQL    = `SELECT pgdist.labels($1::jsonb)`
+	labelsSQL    = `SELECT pgdist.labels_ahead($1::jsonb)`
 )
 
 // step is one statement of an apply.
@@ -115,16 +114,12 @@ func (m *member) labels(ctx context.Context, o op) error {
 	if o.kind != 'd' || !bytes.Contains(o.a, text(`"enums": [`)) {
 		return nil
 	}
-	var d struct{ Enums json.RawMessage }
-	if err := json.Unmarshal(o.a, &d); err != nil {
-		return fmt.Errorf("DDL of a batch: %w", err)
-	}
 	c, err := m.connect(ctx)
 	if err != nil {
 		return err
 	}
 	defer c.close()
-	if _, err = c.call(ctx, labelsSQL, d.Enums); sqlState(err) == "55P03" {
+	if _, err = c.call(ctx, labelsSQL, o.a); sqlState(err) == "55P03" {
 		return nil // the apply itself has the type: the labels come with it
 	}
 	return err

@@ -160,8 +160,7 @@ CREATE FUNCTION pgdist.replay(d jsonb) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE s record; before jsonb := '{}';
 BEGIN
-    IF EXISTS (SELECT 1 FROM pgdist.replayed r, pgdist.position p WHERE p.term = r.pos_term AND p.snap::text IS NOT DISTINCT FROM r.pos_snap
-                  AND ((d->'at'->>0)::bigint, (d->'at'->>1)::bigint) <= (r.term, r.id)) THEN RETURN; END IF;
+    IF pgdist.was_replayed(d) THEN RETURN; END IF;
     PERFORM set_config('pgdist.at', d->>'at', true);
     PERFORM pgdist.roles_of(d->'roles');
     IF jsonb_typeof(d->'enums') = 'array' THEN
@@ -186,6 +185,13 @@ BEGIN
     PERFORM pgdist.sync(d->'tables');
 END $$;
 
+-- was_replayed tells that a DDL was run ahead of its batch.
+CREATE FUNCTION pgdist.was_replayed(d jsonb) RETURNS boolean
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT EXISTS (SELECT 1 FROM pgdist.replayed r, pgdist.position p WHERE p.term = r.pos_term AND p.snap::text IS NOT DISTINCT FROM r.pos_snap
+                      AND ((d->'at'->>0)::bigint, (d->'at'->>1)::bigint) <= (r.term, r.id))
+$$;
+
 -- replayed notes that the DDL up to here stays, though the member does not move
 -- from its place yet.
 CREATE FUNCTION pgdist.replayed() RETURNS void
@@ -198,8 +204,7 @@ END $$;
 
 -- labels adds what an enum lacks, each before the one that follows it. What it has
 -- is left alone: even IF NOT EXISTS locks the type until the transaction ends, and
--- the next call, on a connection of its own, would wait for that. A label cannot be used in the transaction that adds it (PostgreSQL docs, "ALTER
--- TYPE"): whoever applies calls this in one of its own, first.
+-- the next call, on a connection of its own, would wait for that.
 CREATE FUNCTION pgdist.labels(enums jsonb) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '1s' AS $$
 DECLARE e jsonb; l record;
@@ -212,4 +217,13 @@ BEGIN
         END LOOP;
     END LOOP;
     PERFORM set_config('pgdist.busy', '', true);
+END $$;
+
+-- labels_ahead is labels for whoever applies, in a transaction of its own before
+-- the rows: a label cannot be used in the transaction that adds it (PostgreSQL
+-- docs, "ALTER TYPE").
+CREATE FUNCTION pgdist.labels_ahead(d jsonb) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF NOT pgdist.was_replayed(d) THEN PERFORM pgdist.labels(d->'enums'); END IF;
 END $$;

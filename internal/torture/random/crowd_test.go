@@ -126,7 +126,7 @@ func verified(t *testing.T, c *crowd) {
 		t.Fatal(err)
 	}
 	defer set.Close()
-	report, err := set.Verify(ctx, nil)
+	report, err := set.Verify(ctx, mirror.VerifyOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
