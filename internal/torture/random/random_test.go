@@ -14,7 +14,7 @@ import (
 )
 
 var (
-	seed     = flag.Int64("random.seed", 0, "seed of the first case; 0 picks one. Those after it have the numbers after it.")
+	seed     = flag.Int64("random.seed", 30, "seed of the first case; 0 picks one. Those after it have the numbers after it.")
 	duration = flag.Duration("random.for", 8*time.Second, "how long each kind of run goes on")
 	ops      = flag.Int("random.ops", 150, "statements of one case")
 	crowdOps = flag.Int("random.steps", 0, "steps of each of the 16 clients; 0 is no limit")
