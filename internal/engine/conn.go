@@ -173,7 +173,9 @@ func (c *conn) unsent() bool {
 // usable tells whether the connection can go back to its pool.
 func (c *conn) usable() bool {
 	pg := c.PgConn()
-	c.unsent()
+	if c.purpose == readWrite { // nothing goes ahead of reads
+		c.unsent()
+	}
 	if pg.IsClosed() || pg.IsBusy() || pg.TxStatus() != 'I' {
 		return false
 	}

@@ -50,7 +50,6 @@ type Type struct {
 type Routine struct {
 	Name
 	Kind string // prokind
-	Void bool   // a trigger's, when "trigger"
 	Type string
 }
 
