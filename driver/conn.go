@@ -178,7 +178,7 @@ func (c *Conn) Ping(ctx context.Context) error {
 		if err != nil {
 			return outward(err)
 		}
-		again, err := lease.Done(ctx, lease.Conn().PgConn().Ping(ctx))
+		again, err := lease.Done(ctx, lease.Conn().(*server).PgConn().Ping(ctx))
 		if !again {
 			return outward(err)
 		}

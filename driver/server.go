@@ -17,15 +17,19 @@ import (
 // types and values are therefore the client's.
 type server struct {
 	*stdlib.Conn
+	engine.OverPgConn
 	wire *holdConn // nil on connections that only read
 }
 
 // PgConn is the protocol connection below.
-func (s server) PgConn() *pgconn.PgConn { return s.Conn.Conn().PgConn() }
+func (s *server) PgConn() *pgconn.PgConn { return s.OverPgConn.PgConn }
+
+// Close ends the connection, by pgx's driver.
+func (s *server) Close() error { return s.Conn.Close() }
 
 // Hold has hook called before the client hears that a command outside a
 // transaction is over; nil calls it off.
-func (s server) Hold(hook func() error) {
+func (s *server) Hold(hook func() error) {
 	switch {
 	case s.wire == nil:
 	case hook == nil:
@@ -36,10 +40,10 @@ func (s server) Hold(hook func() error) {
 }
 
 // Ahead has a statement sent with what comes next, and its answer swallowed.
-func (s server) Ahead(sql string) { s.wire.Ahead(sql) }
+func (s *server) Ahead(sql string) { s.wire.Ahead(sql) }
 
 // Unsent takes it back and tells whether it was still there.
-func (s server) Unsent() bool { return s.wire != nil && s.wire.Unsent() }
+func (s *server) Unsent() bool { return s.wire != nil && s.wire.Unsent() }
 
 // dial connects with pgx's driver.
 func dial(ctx context.Context, config *pgx.ConnConfig) (engine.ServerConn, error) {
@@ -56,6 +60,7 @@ func dial(ctx context.Context, config *pgx.ConnConfig) (engine.ServerConn, error
 		return nil, err
 	}
 	s.Conn = c.(*stdlib.Conn)
+	s.OverPgConn = engine.OverPgConn{PgConn: s.Conn.Conn().PgConn()}
 	return s, nil
 }
 

@@ -35,7 +35,7 @@ func (c *Conn) PrepareContext(ctx context.Context, query string) (driver.Stmt, e
 		if err != nil {
 			return nil, outward(err)
 		}
-		sd, err := lease.Conn().PgConn().Prepare(ctx, "", query, nil)
+		sd, err := lease.Conn().(*server).PgConn().Prepare(ctx, "", query, nil)
 		again, err := lease.Done(ctx, err)
 		if again {
 			continue

@@ -100,12 +100,12 @@ func (c *catalog) read(ctx context.Context) (*functions, error) {
 	}
 	defer h.give()
 	at := time.Now()
-	r := h.c.PgConn().ExecParams(ctx, functionsSQL, nil, nil, nil, nil).Read()
-	if r.Err != nil {
-		return nil, r.Err
+	rows, err := h.c.Rows(ctx, functionsSQL)
+	if err != nil {
+		return nil, err
 	}
 	f := &functions{qualified: map[[2]string]bool{}, bare: map[string]bool{}, at: at}
-	for _, row := range r.Rows {
+	for _, row := range rows {
 		schema, name, volatile := string(row[0]), string(row[1]), string(row[2]) == "true"
 		f.qualified[[2]string{schema, name}] = volatile
 		f.bare[name] = f.bare[name] || volatile

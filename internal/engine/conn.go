@@ -14,13 +14,53 @@ import (
 )
 
 // ServerConn is a connection to one server as the front door wants it. The
-// engine runs its own few statements over PgConn; the front door knows what
-// else its connections can do.
+// engine runs its own few statements over it; the front door knows what else its
+// connections can do. OverPgConn makes most of one of a pgx connection.
 type ServerConn interface {
-	// PgConn is the protocol connection below.
-	PgConn() *pgconn.PgConn
-	// Close ends the connection.
+	// Run executes text, one statement or several, by the simple protocol and
+	// returns the command tag of the last.
+	Run(ctx context.Context, text string) (tag string, err error)
+	// Rows executes one statement with text arguments by the extended protocol
+	// and returns its rows as text.
+	Rows(ctx context.Context, text string, args ...string) ([][][]byte, error)
+	// PID is the server process's.
+	PID() uint32
+	// TxStatus is the byte of the server's latest ReadyForQuery: I, T or E.
+	TxStatus() byte
+	// ParameterStatus is the latest value the server reported, "" if none.
+	ParameterStatus(name string) string
+	// IsClosed tells a connection that is of no use any more, IsBusy one with
+	// an answer still to come.
+	IsClosed() bool
+	IsBusy() bool
+	// Close ends the connection. CleanupDone is closed once nothing of it is left.
 	Close() error
+	CleanupDone() chan struct{}
+}
+
+// OverPgConn does what the engine wants of a ServerConn over pgx.
+type OverPgConn struct{ *pgconn.PgConn }
+
+// Run is ServerConn's.
+func (o OverPgConn) Run(ctx context.Context, text string) (string, error) {
+	mrr := o.PgConn.Exec(ctx, text)
+	tag := ""
+	for mrr.NextResult() {
+		if t, err := mrr.ResultReader().Close(); err == nil { // the error comes again from mrr.Close
+			tag = t.String()
+		}
+	}
+	return tag, mrr.Close()
+}
+
+// Rows is ServerConn's.
+func (o OverPgConn) Rows(ctx context.Context, text string, args ...string) ([][][]byte, error) {
+	var values [][]byte
+	for _, a := range args {
+		values = append(values, []byte(a))
+	}
+	r := o.PgConn.ExecParams(ctx, text, values, nil, nil, nil).Read()
+	return r.Rows, r.Err
 }
 
 // DialFunc connects to a server. It must not keep or change config.
@@ -120,27 +160,17 @@ const startSQL = `SELECT pg_catalog.to_char(backend_start AT TIME ZONE 'UTC', 'Y
   FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid())`
 
 func (c *conn) readStart(ctx context.Context) error {
-	r := c.PgConn().ExecParams(ctx, startSQL, nil, nil, nil, nil).Read()
-	if r.Err != nil {
-		return r.Err
+	rows, err := c.Rows(ctx, startSQL)
+	if err == nil && len(rows) == 1 {
+		c.started, c.plainDefaults = string(rows[0][0]), string(rows[0][1]) == "t"
 	}
-	if len(r.Rows) == 1 {
-		c.started, c.plainDefaults = string(r.Rows[0][0]), string(r.Rows[0][1]) == "t"
-	}
-	return nil
+	return err
 }
 
 // exec runs text, one statement or several, by the simple protocol and returns
 // the tag of the last.
 func (c *conn) exec(ctx context.Context, sql string) (string, error) {
-	mrr := c.PgConn().Exec(ctx, sql)
-	tag := ""
-	for mrr.NextResult() {
-		if t, err := mrr.ResultReader().Close(); err == nil { // the error comes again from mrr.Close
-			tag = t.String()
-		}
-	}
-	return tag, mrr.Close()
+	return c.Run(ctx, sql)
 }
 
 // aheader is a ServerConn that can send a statement together with what is sent
@@ -172,18 +202,17 @@ func (c *conn) unsent() bool {
 
 // usable tells whether the connection can go back to its pool.
 func (c *conn) usable() bool {
-	pg := c.PgConn()
 	if c.purpose == readWrite { // nothing goes ahead of reads
 		c.unsent()
 	}
-	if pg.IsClosed() || pg.IsBusy() || pg.TxStatus() != 'I' {
+	if c.IsClosed() || c.IsBusy() || c.TxStatus() != 'I' {
 		return false
 	}
 	// A function may have changed it behind our back (reported from PostgreSQL 14 on).
-	return c.purpose == readWrite || pg.ParameterStatus("default_transaction_read_only") != "off"
+	return c.purpose == readWrite || c.ParameterStatus("default_transaction_read_only") != "off"
 }
 
-func (c *conn) inTransaction() bool { return c.PgConn().TxStatus() != 'I' }
+func (c *conn) inTransaction() bool { return c.TxStatus() != 'I' }
 
 func (c *conn) track(nc net.Conn) error {
 	c.mu.Lock()
@@ -214,7 +243,7 @@ func (c *conn) destroy() {
 	timer := time.AfterFunc(closeTimeout, c.kill)
 	defer timer.Stop()
 	_ = c.Close() // a connection that fails to say farewell is closed all the same
-	<-c.PgConn().CleanupDone()
+	<-c.CleanupDone()
 }
 
 // killGrace is how long a statement whose first rows are with the client may

@@ -178,12 +178,12 @@ func (s *Session) commitHeld(ctx context.Context) error {
 	}
 	if err != nil {
 		s.settings = t.saved
-		if !h.c.PgConn().IsClosed() && rollback(h) {
+		if !h.c.IsClosed() && rollback(h) {
 			h.c.applied = t.saved
 		}
 	}
 	s.tx = transaction{}
-	if s.pins != 0 && h.c.PgConn().IsClosed() {
+	if s.pins != 0 && h.c.IsClosed() {
 		s.pins = 0
 	}
 	s.letGo()

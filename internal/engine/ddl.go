@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/pgdist/pgdist/classify"
 )
@@ -74,8 +73,8 @@ func (s *Session) catchUp(ctx context.Context) error {
 // announce tells the event trigger which statement comes next; what is not
 // announced, and run by no function, is refused.
 func announce(ctx context.Context, c *conn, text string, local bool) error {
-	return c.PgConn().ExecParams(ctx, "SELECT pg_catalog.set_config('pgdist.ddl', $1, $2)",
-		[][]byte{[]byte(text), strconv.AppendBool(nil, local)}, []uint32{pgtype.TextOID, pgtype.BoolOID}, nil, nil).Read().Err
+	_, err := c.Rows(ctx, "SELECT pg_catalog.set_config('pgdist.ddl', $1, $2)", text, strconv.FormatBool(local))
+	return err
 }
 
 // shared are the statements for which PostgreSQL fires no event trigger (docs,
@@ -88,9 +87,9 @@ var shared = map[string]bool{
 // withdraw takes the announcement back and fails if the event trigger has not taken
 // it: the statement would stay on one server.
 func withdraw(ctx context.Context, c *conn, st *classify.Statement) error {
-	r := c.PgConn().ExecParams(ctx, "SELECT pg_catalog.current_setting('pgdist.ddl', true), pg_catalog.set_config('pgdist.ddl', '', true)", nil, nil, nil, nil).Read()
-	if r.Err != nil || len(r.Rows[0][0]) == 0 || shared[st.Tag] {
-		return r.Err
+	rows, err := c.Rows(ctx, "SELECT pg_catalog.current_setting('pgdist.ddl', true), pg_catalog.set_config('pgdist.ddl', '', true)")
+	if err != nil || len(rows[0][0]) == 0 || shared[st.Tag] {
+		return err
 	}
 	return errRefused(st.Tag+" cannot be mirrored: PostgreSQL reports it to no event trigger", "Run it on each server.")
 }
@@ -117,15 +116,15 @@ func lockTables(ctx context.Context, c *conn, relations []classify.RelRef) (bool
 		names[i] = `"` + strings.ReplaceAll(quoteName(r), `"`, `\"`) + `"`
 	}
 	array := "{" + strings.Join(names, ",") + "}"
-	r := c.PgConn().ExecParams(ctx, lockableSQL, [][]byte{[]byte(array)}, nil, nil, nil).Read()
-	if r.Err != nil || len(r.Rows) == 0 {
-		return false, r.Err
+	rows, err := c.Rows(ctx, lockableSQL, array)
+	if err != nil || len(rows) == 0 {
+		return false, err
 	}
-	tables := make([]string, len(r.Rows))
-	for i, row := range r.Rows {
+	tables := make([]string, len(rows))
+	for i, row := range rows {
 		tables[i] = pgx.Identifier{string(row[0]), string(row[1])}.Sanitize()
 	}
-	_, err := c.exec(ctx, "LOCK TABLE "+strings.Join(tables, ", ")+" IN EXCLUSIVE MODE")
+	_, err = c.exec(ctx, "LOCK TABLE "+strings.Join(tables, ", ")+" IN EXCLUSIVE MODE")
 	return true, err
 }
 

@@ -166,7 +166,7 @@ func (pl *pool) fetch(ctx context.Context) (*conn, error) {
 			return nil, err
 		}
 		c := r.Value()
-		if c.PgConn().IsClosed() {
+		if c.IsClosed() {
 			r.Destroy()
 			continue
 		}

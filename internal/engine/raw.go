@@ -98,13 +98,13 @@ func (s *Session) settleRaw(ctx context.Context) error {
 	s.holdRaw(nil)
 	t := s.tx
 	t.change = Change{Sequences: true, Schema: true}
-	if !s.held.c.PgConn().IsClosed() && s.held.c.inTransaction() {
+	if !s.held.c.IsClosed() && s.held.c.inTransaction() {
 		// The client left a transaction open: it goes on as the session's.
 		s.tx = transaction{state: txOpen, begin: "BEGIN", saved: s.settings, attempt: t.attempt, change: t.change, ran: true}
 		return nil
 	}
 	s.tx = transaction{}
-	closed := s.held.c.PgConn().IsClosed()
+	closed := s.held.c.IsClosed()
 	var err error
 	if _, held := s.held.c.ServerConn.(holder); !held || closed {
 		err = s.acknowledge(ctx, &t)

@@ -24,21 +24,21 @@ const ownersSQL = `SELECT d.classid::pg_catalog.text || ' ' || d.objid, d.refobj
 // nothing on the leader, but is shipped.
 func (s *Session) reassign(ctx context.Context, c *conn, st *classify.Statement, text string) (string, error) {
 	before := map[string]string{}
-	r := c.PgConn().ExecParams(ctx, ownersSQL, nil, nil, nil, nil).Read()
-	if r.Err != nil {
-		return "", r.Err
+	rows, err := c.Rows(ctx, ownersSQL)
+	if err != nil {
+		return "", err
 	}
-	for _, row := range r.Rows {
+	for _, row := range rows {
 		before[string(row[0])] = string(row[1])
 	}
 	tag, err := c.exec(ctx, text)
 	if err != nil {
 		return "", err
 	}
-	if r = c.PgConn().ExecParams(ctx, ownersSQL, nil, nil, nil, nil).Read(); r.Err != nil {
-		return "", r.Err
+	if rows, err = c.Rows(ctx, ownersSQL); err != nil {
+		return "", err
 	}
-	for _, row := range r.Rows {
+	for _, row := range rows {
 		if before[string(row[0])] == string(row[1]) {
 			continue
 		}

@@ -193,13 +193,13 @@ func (s *settings) afterConfig(ctx context.Context, c *conn, st *classify.Statem
 		if set.Kind != classify.SetConfig || set.Local {
 			continue
 		}
-		r := c.PgConn().ExecParams(ctx, "SELECT pg_catalog.current_setting($1, true)", [][]byte{[]byte(set.Name)}, nil, nil, nil).Read()
-		if r.Err != nil {
-			return s, r.Err
+		rows, err := c.Rows(ctx, "SELECT pg_catalog.current_setting($1, true)", set.Name)
+		if err != nil {
+			return s, err
 		}
 		value := ""
-		if len(r.Rows) == 1 && len(r.Rows[0]) == 1 {
-			value = string(r.Rows[0][0])
+		if len(rows) == 1 && len(rows[0]) == 1 {
+			value = string(rows[0][0])
 		}
 		s = s.set(set.Name, fmt.Sprintf("SELECT pg_catalog.set_config(%s, %s, false)", quoteLiteral(set.Name), quoteLiteral(value)))
 	}

@@ -39,7 +39,7 @@ type savepoint struct {
 // arm notes what Resolve needs to know, before BEGIN is sent.
 func (t *transaction) arm(e *Engine, h hold) {
 	t.attempt = Attempt{
-		Conn: h.c.token, PID: h.c.PgConn().PID(), Started: h.c.started,
+		Conn: h.c.token, PID: h.c.PID(), Started: h.c.started,
 		Leader: h.c.member.id, Term: h.view.Term, Since: e.mirror.Acked(),
 	}
 }
@@ -259,7 +259,7 @@ func (s *Session) leaveReader(ctx context.Context) {
 	h := s.held
 	s.held = hold{}
 	s.tx.state = txPending
-	if h.c.PgConn().IsClosed() {
+	if h.c.IsClosed() {
 		h.drop()
 		return
 	}
@@ -326,7 +326,7 @@ func (l *Lease) doneInTx(ctx context.Context, f failure, cause error) (bool, err
 		return s.restartReader(f), nil
 	case f == failFenced && l.c.purpose == readWrite, f.connectionGone():
 		return false, s.loseTx()
-	case l.c.PgConn().IsClosed():
+	case l.c.IsClosed():
 		s.failTx()
 	case moving && l.c.inTransaction():
 		s.tx.state, s.tx.movable = txOpen, false // failed: it stays until ROLLBACK
@@ -353,7 +353,7 @@ func (s *Session) restartReader(f failure) bool {
 // rollback ends a failed transaction on a connection that goes back to its pool.
 func rollback(h hold) bool {
 	h.c.unsent()
-	if h.c.PgConn().IsClosed() {
+	if h.c.IsClosed() {
 		return false
 	}
 	if !h.c.inTransaction() {

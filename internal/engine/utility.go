@@ -75,7 +75,7 @@ func concurrently(ctx context.Context, c *conn, st *classify.Statement, text, pl
 		return "", err
 	}
 	tag, err := c.exec(ctx, text)
-	if c.PgConn().IsClosed() {
+	if c.IsClosed() {
 		return "", err
 	}
 	if e := announce(ctx, c, "", false); err == nil {
@@ -96,13 +96,13 @@ func concurrently(ctx context.Context, c *conn, st *classify.Statement, text, pl
 
 // invalidIndexes names those, ready to be put into a statement.
 func invalidIndexes(ctx context.Context, c *conn) ([]string, error) {
-	r := c.PgConn().ExecParams(ctx, `SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_index i
-		JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE NOT i.indisvalid`, nil, nil, nil, nil).Read()
+	rows, err := c.Rows(ctx, `SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_index i
+		JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE NOT i.indisvalid`)
 	var names []string
-	for _, row := range r.Rows {
+	for _, row := range rows {
 		names = append(names, string(row[0]))
 	}
-	return names, r.Err
+	return names, err
 }
 
 // onFollowers repeats maintenance on the other members in sync. It changes no

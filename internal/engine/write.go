@@ -116,7 +116,7 @@ func (l *Lease) finish(ctx context.Context, err error, again bool) error {
 	}
 	if l.at == here {
 		l.c.waiting.Store(0)
-		if l.c.PgConn().IsClosed() {
+		if l.c.IsClosed() {
 			s.pins = 0
 			s.dropHeld()
 		}
