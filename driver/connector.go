@@ -39,7 +39,7 @@ func (c *Connector) Connect(ctx context.Context) (driver.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Conn{e: e, s: e.NewSession()}, nil
+	return &Conn{e: e, s: e.NewSession(engine.SessionOptions{})}, nil
 }
 
 // Driver returns the connector's driver.

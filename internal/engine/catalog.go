@@ -94,7 +94,7 @@ func (c *catalog) run() {
 }
 
 func (c *catalog) read(ctx context.Context) (*functions, error) {
-	h, err := c.e.acquireLeader(ctx, readOnly)
+	h, err := c.e.acquireLeader(ctx, nil, readOnly)
 	if err != nil {
 		return nil, err
 	}

@@ -82,13 +82,13 @@ func (p *patience) wait(ctx context.Context, m Mirror, epoch int64, cause error)
 
 // acquireLeader leases a read-write connection to the leader, waiting for one
 // to be chosen if need be.
-func (e *Engine) acquireLeader(ctx context.Context, p purpose) (hold, error) {
+func (e *Engine) acquireLeader(ctx context.Context, t *Tenant, p purpose) (hold, error) {
 	var pat patience
 	for {
 		r := e.route()
 		var cause error
 		if r.leader != nil {
-			c, err := r.leader.pools[p].acquire(ctx, nil)
+			c, err := r.leader.poolsOf(t)[p].acquire(ctx, nil)
 			if err == nil {
 				return hold{c, r.view}, nil
 			}
@@ -109,7 +109,7 @@ func (e *Engine) acquireLeader(ctx context.Context, p purpose) (hold, error) {
 
 // acquireReader leases a read-only connection to a member of the balance's
 // choice. t collects the members that failed; near is what the session used last.
-func (e *Engine) acquireReader(ctx context.Context, t *attempts, near *affinity) (hold, error) {
+func (e *Engine) acquireReader(ctx context.Context, who *Tenant, t *attempts, near *affinity) (hold, error) {
 	var pat patience
 	var cause error
 	for {
@@ -119,7 +119,7 @@ func (e *Engine) acquireReader(ctx context.Context, t *attempts, near *affinity)
 		}
 		m, i := e.chooseNear(r, t.tried, near)
 		if m != nil {
-			c, err := m.pools[readOnly].acquire(ctx, near.c)
+			c, err := m.poolsOf(who)[readOnly].acquire(ctx, near.c)
 			if err == nil {
 				near.c = c
 				return hold{c, r.view}, nil

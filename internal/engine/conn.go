@@ -63,6 +63,16 @@ func (o OverPgConn) Rows(ctx context.Context, text string, args ...string) ([][]
 	return r.Rows, r.Err
 }
 
+// Owned is a ServerConn that wants to know which session it serves, nil for none:
+// what the server says unasked for is meant for that session's client.
+type Owned interface{ Own(owner any) }
+
+func (c *conn) own(owner any) {
+	if c.owned != nil {
+		c.owned.Own(owner)
+	}
+}
+
 // DialFunc connects to a server. It must not keep or change config.
 type DialFunc func(ctx context.Context, config *pgx.ConnConfig) (ServerConn, error)
 
@@ -88,6 +98,7 @@ func (p purpose) String() string {
 // conn is one pooled connection to a server.
 type conn struct {
 	ServerConn
+	owned   Owned // ServerConn, if it wants to know
 	member  *member
 	purpose purpose
 	// token is the value of pgdist.conn, by which capture marks what this
@@ -122,8 +133,8 @@ type conn struct {
 }
 
 // dialFor connects to member for a purpose.
-func dialFor(ctx context.Context, dial DialFunc, m *member, p purpose) (*conn, error) {
-	config := m.config.Copy()
+func dialFor(ctx context.Context, dial DialFunc, m *member, config *pgx.ConnConfig, p purpose) (*conn, error) {
+	config = config.Copy()
 	c := &conn{member: m, purpose: p}
 	if config.RuntimeParams == nil {
 		config.RuntimeParams = map[string]string{}
@@ -147,6 +158,7 @@ func dialFor(ctx context.Context, dial DialFunc, m *member, p purpose) (*conn, e
 		return nil, &Error{Op: "connect", Member: m.id, Host: m.host, Err: err}
 	}
 	c.ServerConn = sc
+	c.owned, _ = sc.(Owned)
 	if err := c.readStart(ctx); err != nil {
 		return nil, &Error{Op: "connect", Member: m.id, Host: m.host, Err: errors.Join(err, sc.Close())}
 	}

@@ -3,7 +3,6 @@ package engine
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -73,12 +72,12 @@ func New(config Config, m Mirror, byID map[health.MemberID]int, closer func() er
 
 func newMember(id health.MemberID, mc MemberConfig, config Config) (*member, error) {
 	m := &member{id: id, host: hostPort(mc.Conn), config: mc.Conn, weight: mc.effectiveWeight()}
-	for p := range purposes {
-		var err error
-		if m.pools[p], err = newPool(m, p, config.Pool, config.Dial); err != nil {
-			return nil, fmt.Errorf("pgdist: pool of %s: %w", m.host, err)
-		}
+	own, err := newPools(m, mc.Conn, config.Pool, config.Dial)
+	if err != nil {
+		return nil, err
 	}
+	m.pools = own
+	m.all.Store(&[]*pools{own})
 	return m, nil
 }
 
@@ -201,12 +200,14 @@ func (e *Engine) sweep() {
 }
 
 func (e *Engine) sweepMember(m *member, r *routes, trim bool) {
-	for p, pl := range m.pools {
-		switch {
-		case m.state.Load() == excluded, purpose(p) == readWrite && m != r.leader:
-			pl.killStuck()
-		case trim:
-			pl.trim()
+	for _, ps := range *m.all.Load() {
+		for p, pl := range ps {
+			switch {
+			case m.state.Load() == excluded, purpose(p) == readWrite && m != r.leader:
+				pl.killStuck()
+			case trim:
+				pl.trim()
+			}
 		}
 	}
 }

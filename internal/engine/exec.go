@@ -15,14 +15,15 @@ func Runs(v *classify.Verdict) bool {
 		return false
 	}
 	for i := range v.Statements {
-		if special(&v.Statements[i]) {
+		if Special(&v.Statements[i]) {
 			return true
 		}
 	}
 	return false
 }
 
-func special(st *classify.Statement) bool {
+// Special tells whether a statement is one of those that the session carries out itself.
+func Special(st *classify.Statement) bool {
 	switch st.Class {
 	case classify.DDL, classify.Transaction, classify.Utility:
 		return true
@@ -58,8 +59,7 @@ func (s *Session) execAll(ctx context.Context, call Call) (string, error) {
 	if len(list) == 1 {
 		return s.execOne(ctx, &list[0], call)
 	}
-	x := script{s: s, fresh: s.tx.state == txNone}
-	return x.run(ctx, call)
+	return s.NewScript().run(ctx, call)
 }
 
 // execOne runs a statement that is alone in its call.
@@ -145,9 +145,16 @@ func (s *Session) execSetting(ctx context.Context, st *classify.Statement, text 
 		if err != nil {
 			return "", err
 		}
-		tag, err := lease.c.exec(ctx, text)
+		run := text
+		if base := toBase(st, text, s.base); base != "" {
+			run = base
+		}
+		tag, err := lease.c.exec(ctx, run)
 		if err == nil {
-			s.settings = s.settings.after(st, text)
+			if run != text {
+				tag = st.Tag
+			}
+			s.settings = s.settings.after(st, text, s.base)
 			lease.c.applied = s.settings
 		}
 		again, err := lease.Done(ctx, err)
@@ -159,7 +166,7 @@ func (s *Session) execSetting(ctx context.Context, st *classify.Statement, text 
 
 // discardAll forgets all that the session has set up.
 func (s *Session) discardAll() {
-	s.settings, s.pins, s.last = nil, 0, lastWrite{}
+	s.settings, s.pins, s.last = s.base, 0, lastWrite{}
 	if s.held.c != nil {
 		s.dropHeld()
 	}

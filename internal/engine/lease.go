@@ -22,7 +22,12 @@ type Lease struct {
 	start     int64       // both on nanotime's clock, end once the result began to arrive
 	end       int64
 	delivered bool
+	cancelled bool // the client asked for it
 }
+
+// ByClient tells that the client has asked the server to cancel the statement, so
+// that the server's word about it is the client's.
+func (l *Lease) ByClient() { l.cancelled = true }
 
 // Conn is the connection to run the statement on.
 func (l *Lease) Conn() ServerConn { return l.c.ServerConn }
@@ -63,6 +68,7 @@ func (l *Lease) judge() error {
 		}
 		l.sit.traits(&v.Statements[i], len(v.Statements))
 	}
+	l.sit.cursor = l.sit.cursor || l.call.Portal
 	if l.sit.movable && (l.sit.tx == txPending || l.sit.tx == txReading) {
 		l.sit.clock = mentionsClock(l.call.SQL)
 	}
@@ -118,7 +124,7 @@ func (l *Lease) acquire(ctx context.Context) error {
 		case anywhere:
 			err = l.acquireReader(ctx)
 		case leaderRead:
-			if l.hold, err = s.e.acquireLeader(ctx, readOnly); err == nil {
+			if l.hold, err = s.e.acquireLeader(ctx, s.tenant, readOnly); err == nil {
 				err = l.prepareRead(ctx)
 			}
 		default:
@@ -134,7 +140,7 @@ func (l *Lease) acquire(ctx context.Context) error {
 var errAgain = errors.New("again")
 
 func (l *Lease) acquireReader(ctx context.Context) (err error) {
-	if l.hold, err = l.s.e.acquireReader(ctx, &l.s.try, &l.s.near); err != nil {
+	if l.hold, err = l.s.e.acquireReader(ctx, l.s.tenant, &l.s.try, &l.s.near); err != nil {
 		return err
 	}
 	return l.prepareRead(ctx)
@@ -155,7 +161,7 @@ func (l *Lease) acquireWriter(ctx context.Context) error {
 		}
 	} else {
 		var err error
-		if l.hold, err = l.s.e.acquireLeader(ctx, readWrite); err != nil {
+		if l.hold, err = l.s.e.acquireLeader(ctx, l.s.tenant, readWrite); err != nil {
 			return err
 		}
 	}
@@ -212,6 +218,7 @@ func (l *Lease) begun() {
 	l.c.stamp++
 	l.c.delivering.Store(false)
 	l.c.waiting.Store(l.start)
+	l.c.own(l.s.owner)
 	l.s.busy = true
 }
 
@@ -260,6 +267,9 @@ func (l *Lease) Done(ctx context.Context, cause error) (again bool, err error) {
 	}
 	l.c.waiting.Store(0) // not later: below, the connection may become somebody else's
 	f := classifyError(ctx, cause)
+	if f == failEvicted && l.cancelled {
+		f = failStatement
+	}
 	l.account(f, time.Duration(l.end-l.start), cause)
 	switch {
 	case l.inTx:

@@ -21,7 +21,8 @@ type member struct {
 	host   string
 	config *pgx.ConnConfig
 	weight int
-	pools  [purposes]*pool
+	pools  *pools                   // the Config's user's
+	all    atomic.Pointer[[]*pools] // and every tenant's
 	state  atomic.Int32
 
 	outstanding atomic.Int64
@@ -57,18 +58,20 @@ func (m *member) setState(state int32) {
 	if m.state.Swap(state) == state {
 		return
 	}
-	for _, p := range m.pools {
-		if state == excluded {
-			p.exclude()
-		} else {
-			p.admit()
+	for _, ps := range *m.all.Load() {
+		for _, p := range ps {
+			if state == excluded {
+				p.exclude()
+			} else {
+				p.admit()
+			}
 		}
 	}
 }
 
 func (m *member) close() {
-	for _, p := range m.pools {
-		p.close()
+	for _, ps := range *m.all.Load() {
+		ps.close()
 	}
 }
 
@@ -104,12 +107,21 @@ func (m *member) stats(view *health.View) MemberStats {
 		ID: m.id, Host: m.host, Leader: view.Leader == m.id, InSync: view.Has(m.id), Weight: m.weight,
 		Reads: m.reads.Load(), Writes: m.writes.Load(), Errors: m.errors.Load(),
 		Outstanding: int(m.outstanding.Load()), Latency: time.Duration(m.latency.Load()),
-		ReadPool: m.pools[readOnly].stats(), WritePool: m.pools[readWrite].stats(),
+		ReadPool: m.poolStats(readOnly), WritePool: m.poolStats(readWrite),
 	}
 	if text := m.lastError.Load(); text != nil {
 		s.LastError = *text
 	}
 	return s
+}
+
+// poolStats adds up the pools of all users for one purpose.
+func (m *member) poolStats(p purpose) (sum PoolStats) {
+	for _, ps := range *m.all.Load() {
+		s := ps[p].stats()
+		sum.InUse, sum.Idle, sum.Max = sum.InUse+s.InUse, sum.Idle+s.Idle, sum.Max+s.Max
+	}
+	return sum
 }
 
 func (pl *pool) stats() PoolStats {

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/puddle/v2"
 )
 
@@ -73,6 +74,7 @@ const (
 type pool struct {
 	member  *member
 	purpose purpose
+	conn    *pgx.ConnConfig // how to connect
 	config  PoolConfig
 	p       *puddle.Pool[*conn]
 	inUse   atomic.Int64 // leased
@@ -85,8 +87,8 @@ type pool struct {
 	stop context.CancelFunc
 }
 
-func newPool(m *member, p purpose, config PoolConfig, dial DialFunc) (*pool, error) {
-	pl := &pool{member: m, purpose: p, config: config, all: map[*conn]struct{}{}}
+func newPool(m *member, p purpose, dest *pgx.ConnConfig, config PoolConfig, dial DialFunc) (*pool, error) {
+	pl := &pool{member: m, purpose: p, conn: dest, config: config, all: map[*conn]struct{}{}}
 	pl.ctx, pl.stop = context.WithCancel(context.Background())
 	var err error
 	pl.p, err = puddle.NewPool(&puddle.Config[*conn]{
@@ -104,7 +106,7 @@ func (pl *pool) construct(ctx context.Context, dial DialFunc) (*conn, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(alive, cancel)()
-	c, err := dialFor(ctx, dial, pl.member, pl.purpose)
+	c, err := dialFor(ctx, dial, pl.member, pl.conn, pl.purpose)
 	if err != nil {
 		return nil, err
 	}

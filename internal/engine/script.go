@@ -10,32 +10,71 @@ import (
 	"github.com/pgdist/pgdist/classify"
 )
 
-// script runs several statements of one string as the simple protocol does:
-// what stands outside BEGIN and COMMIT is one implicit transaction.
-type script struct {
+// Script runs several statements as the simple protocol does with those of one
+// string, and the extended one with those before one Sync: what stands outside
+// BEGIN and COMMIT is one implicit transaction (PostgreSQL docs, "Multiple
+// Statements in a Simple Query", "Pipelining").
+//
+// Statements for which Special is true go through Exec; before any other, which
+// the front door runs on a lease, Open is called. End or Fail ends the script.
+type Script struct {
 	s *Session
 	// fresh: no transaction was open before, and none of the script's has
 	// been committed yet; it can be run again from its beginning.
 	fresh bool
 }
 
-func (x *script) run(ctx context.Context, call Call) (string, error) {
+// NewScript begins a script.
+func (s *Session) NewScript() *Script { return &Script{s: s, fresh: s.tx.state == txNone} }
+
+// Open begins the implicit transaction unless one is open.
+func (x *Script) Open(ctx context.Context) error {
+	if err := x.s.ready(ctx); err != nil || x.s.tx.state != txNone {
+		return err
+	}
+	return x.s.beginImplicit(ctx)
+}
+
+// Exec carries out one special statement and returns its tag.
+func (x *Script) Exec(ctx context.Context, st *classify.Statement, text string) (string, error) {
+	if err := x.s.ready(ctx); err != nil {
+		return "", err
+	}
+	return x.step(ctx, st, text)
+}
+
+// End commits what the client has not.
+func (x *Script) End(ctx context.Context) error {
+	if x.s.tx.implicit {
+		return x.s.endImplicit(ctx, nil)
+	}
+	return nil
+}
+
+// Fail ends the script because of err. If again is true nothing of it was done,
+// and it may be run once more from its beginning; otherwise err is the client's.
+func (x *Script) Fail(ctx context.Context, err error) (again bool, _ error) {
+	err = x.fail(ctx, err)
+	if errors.Is(err, errRolledBack) {
+		return true, errLeaderChanged()
+	}
+	return false, err
+}
+
+func (x *Script) run(ctx context.Context, call Call) (string, error) {
 	tag := ""
 	for i := range call.Verdict.Statements {
 		st := &call.Verdict.Statements[i]
 		var err error
 		if tag, err = x.step(ctx, st, st.Text(call.SQL)); err != nil {
-			return "", x.fail(ctx, shift(err, call.SQL, st))
+			return "", x.fail(ctx, ShiftError(err, call.SQL, st))
 		}
 	}
-	if x.s.tx.implicit {
-		return tag, x.s.endImplicit(ctx, nil)
-	}
-	return tag, nil
+	return tag, x.End(ctx)
 }
 
 // step runs one statement, in an implicit transaction if there is no other.
-func (x *script) step(ctx context.Context, st *classify.Statement, text string) (string, error) {
+func (x *Script) step(ctx context.Context, st *classify.Statement, text string) (string, error) {
 	s := x.s
 	if st.Class == classify.Transaction {
 		return x.control(ctx, st, text)
@@ -58,7 +97,7 @@ func (x *script) step(ctx context.Context, st *classify.Statement, text string) 
 }
 
 // control is transaction control within a script.
-func (x *script) control(ctx context.Context, st *classify.Statement, text string) (string, error) {
+func (x *Script) control(ctx context.Context, st *classify.Statement, text string) (string, error) {
 	s := x.s
 	switch {
 	case st.Tx.Kind == classify.TxBegin && s.tx.implicit:
@@ -78,7 +117,7 @@ func (x *script) control(ctx context.Context, st *classify.Statement, text strin
 }
 
 // fail ends the script's implicit transaction because of err.
-func (x *script) fail(ctx context.Context, err error) error {
+func (x *Script) fail(ctx context.Context, err error) error {
 	s := x.s
 	lost := s.tx.state == txFailed
 	if s.tx.implicit {
@@ -95,8 +134,8 @@ func (x *script) fail(ctx context.Context, err error) error {
 	return err
 }
 
-// shift makes an error's position count from the beginning of the whole string.
-func shift(err error, sql string, st *classify.Statement) error {
+// ShiftError makes an error's position count from the beginning of the whole string.
+func ShiftError(err error, sql string, st *classify.Statement) error {
 	var pe *pgconn.PgError
 	if !errors.As(err, &pe) || pe.Position == 0 || st.Start <= 0 || st.Start > len(sql) {
 		return err

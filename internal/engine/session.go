@@ -15,11 +15,17 @@ type Call struct {
 	// Param returns the text of the bound parameter with that number ($1 is 1),
 	// false if that is not known. nil if nothing is bound.
 	Param func(n int) (string, bool)
+	// Portal tells that something of the call stays open in the transaction
+	// after it, as a cursor does.
+	Portal bool
 }
 
 // Session is one client's session. It is used by one goroutine at a time.
 type Session struct {
 	e        *Engine
+	tenant   *Tenant // nil is the Config's own user
+	owner    any
+	base     *settings // what the session began with
 	settings *settings
 	tx       transaction
 	// pins say why the session stays on its connection beyond transactions.
@@ -69,11 +75,48 @@ type lastWrite struct {
 	stamp uint64
 }
 
+// SessionOptions say how a session begins; the zero value is the Config's user
+// without settings.
+type SessionOptions struct {
+	// Tenant is the user; nil is that of Config.Members.
+	Tenant *Tenant
+	// Settings are the session's own defaults, which RESET goes back to.
+	Settings []Setting
+	// Owner is handed to every connection that serves the session, if it wants
+	// to know (Owned).
+	Owner any
+}
+
 // NewSession begins a session. It holds no connection until it needs one.
-func (e *Engine) NewSession() *Session {
-	s := &Session{e: e}
+func (e *Engine) NewSession(o SessionOptions) *Session {
+	s := &Session{e: e, tenant: o.Tenant, owner: o.Owner, base: baseSettings(o.Settings)}
+	s.settings = s.base
 	s.lease.s = s
 	return s
+}
+
+// Status is the session's transaction status as ReadyForQuery tells it: I, T or E.
+func (s *Session) Status() byte {
+	switch s.tx.state {
+	case txNone:
+		return 'I'
+	case txFailed:
+		return 'E'
+	case txOpen, txReading:
+		if !s.tx.begun && s.held.c.TxStatus() == 'E' {
+			return 'E'
+		}
+	}
+	return 'T'
+}
+
+// Held is the connection that a transaction or a pin keeps for the session; nil
+// if there is none.
+func (s *Session) Held() ServerConn {
+	if s.held.c == nil {
+		return nil
+	}
+	return s.held.c.ServerConn
 }
 
 // Acquire leases a connection for call. While the lease's Done says so, the
@@ -189,6 +232,7 @@ func (h hold) give() { h.giveAt(nanotime()) }
 
 func (h hold) giveAt(now int64) {
 	h.c.waiting.Store(0)
+	h.c.own(nil)
 	h.c.pool.release(h.c, now)
 }
 

@@ -103,8 +103,24 @@ func (s *settings) set(name, sql string) *settings {
 	return newSettings(append(list, setting{name, sql}))
 }
 
-// reset returns s without a parameter.
-func (s *settings) reset(name string) *settings { return newSettings(s.without(name)) }
+// reset returns s with a parameter as it was when the session began.
+func (s *settings) reset(name string, base *settings) *settings {
+	list := s.without(name)
+	if e, ok := base.entry(name); ok {
+		list = append(list, e)
+	}
+	return newSettings(list)
+}
+
+// entry is the last word on one parameter, if there is any.
+func (s *settings) entry(name string) (setting, bool) {
+	for _, e := range s.entries() {
+		if e.name == name {
+			return e, true
+		}
+	}
+	return setting{}, false
+}
 
 func (s *settings) without(name string) []setting {
 	return slices.DeleteFunc(slices.Clone(s.entries()), func(e setting) bool {
@@ -112,16 +128,53 @@ func (s *settings) without(name string) []setting {
 	})
 }
 
-// resetAll returns s after RESET ALL.
-func (s *settings) resetAll() *settings {
-	return newSettings(slices.DeleteFunc(slices.Clone(s.entries()), func(e setting) bool {
+// resetAll returns s after RESET ALL: what the session began with, and who it is.
+func (s *settings) resetAll(base *settings) *settings {
+	who := slices.DeleteFunc(slices.Clone(s.entries()), func(e setting) bool {
 		return e.name != nameRole && e.name != nameAuthorization
-	}))
+	})
+	began := slices.DeleteFunc(slices.Clone(base.entries()), func(e setting) bool {
+		return e.name == nameRole || e.name == nameAuthorization
+	})
+	return newSettings(append(who, began...))
+}
+
+// Setting is a parameter that a session begins with: its value for RESET.
+type Setting struct{ Name, Value string }
+
+// baseSettings are what RESET and DISCARD ALL go back to: in PostgreSQL's start-up
+// packet they would be the session's defaults (docs, "Setting Parameters").
+func baseSettings(list []Setting) *settings {
+	var base *settings
+	for _, e := range list {
+		name := strings.ToLower(e.Name)
+		base = base.set(name, fmt.Sprintf("SELECT pg_catalog.set_config(%s, %s, false)", quoteLiteral(name), quoteLiteral(e.Value)))
+	}
+	return base
+}
+
+// toBase is what has to run instead of a RESET so that the session's own defaults
+// hold afterwards, "" if RESET itself does.
+func toBase(st *classify.Statement, text string, base *settings) string {
+	if base == nil || st.Set == nil || st.Set.Local {
+		return ""
+	}
+	switch st.Set.Kind {
+	case classify.SetReset:
+		e, _ := base.entry(st.Set.Name)
+		return e.sql
+	case classify.SetResetAll:
+		for _, e := range base.list {
+			text += "; " + e.sql
+		}
+		return text
+	}
+	return ""
 }
 
 // after returns s once st, whose text is sql, has succeeded. What is local to
 // the transaction is the server's affair.
-func (s *settings) after(st *classify.Statement, sql string) *settings {
+func (s *settings) after(st *classify.Statement, sql string, base *settings) *settings {
 	if st.Tx != nil && st.Tx.Kind == classify.TxSetCharacteristics {
 		return s.set(nameCharacteristics, sql)
 	}
@@ -134,11 +187,11 @@ func (s *settings) after(st *classify.Statement, sql string) *settings {
 		case classify.SetSession:
 			s = s.set(set.Name, sql)
 		case classify.SetReset:
-			s = s.reset(set.Name)
+			s = s.reset(set.Name, base)
 		case classify.SetResetAll:
-			s = s.resetAll()
+			s = s.resetAll(base)
 		case classify.SetDiscardAll:
-			s = nil
+			s = base
 		}
 	}
 	return s

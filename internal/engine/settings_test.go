@@ -18,7 +18,7 @@ import (
 func settingsAfter(s *settings, statements ...string) *settings {
 	for _, sql := range statements {
 		v := classify.Parse(sql)
-		s = s.after(&v.Statements[0], sql)
+		s = s.after(&v.Statements[0], sql, nil)
 	}
 	return s
 }

@@ -119,7 +119,7 @@ func (s *Session) onFollowers(ctx context.Context, leader *member, text string) 
 }
 
 func (s *Session) onMember(ctx context.Context, m *member, text string) error {
-	pl := m.pools[readWrite]
+	pl := m.poolsOf(s.tenant)[readWrite]
 	c, err := pl.acquire(ctx, nil)
 	if err != nil {
 		return err
