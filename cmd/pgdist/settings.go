@@ -19,6 +19,17 @@ var errNoDSN = errors.New("no set is named: give a DSN such as pgdist://user@hos
 // set reads the description of the set from the argument, the file and the
 // environment. What its errors say is free of passwords.
 func (o *options) set(args []string) (engine.Config, error) {
+	_, config, err := o.parse(args)
+	return config, err
+}
+
+// dsn returns the set's DSN, which names the YAML file if there is one.
+func (o *options) dsn(args []string) (string, error) {
+	text, _, err := o.parse(args)
+	return text, err
+}
+
+func (o *options) parse(args []string) (string, engine.Config, error) {
 	text := ""
 	switch {
 	case len(args) > 0:
@@ -27,16 +38,16 @@ func (o *options) set(args []string) (engine.Config, error) {
 		text = os.Getenv(dsnVariable)
 	}
 	if text == "" && o.config == "" {
-		return engine.Config{}, errNoDSN
+		return "", engine.Config{}, errNoDSN
 	}
 	if o.config != "" {
 		text = withConfig(text, o.config)
 	}
 	config, err := engine.Parse(text)
 	if err != nil {
-		return engine.Config{}, &redactedError{text: redact(oneLine(err), text), err: err}
+		return "", engine.Config{}, &redactedError{text: redact(oneLine(err), text), err: err}
 	}
-	return config, nil
+	return text, config, nil
 }
 
 // withConfig adds the parameter config=file to a DSN.

@@ -20,6 +20,7 @@ type Engine struct {
 	log     *slog.Logger
 	cache   *classify.Cache
 	catalog *catalog
+	oids    oidTables
 	members map[health.MemberID]*member
 	turn    atomic.Uint64
 	routes  atomic.Pointer[routes]

@@ -197,6 +197,8 @@ func classifyError(ctx context.Context, err error) failure {
 		return classifyServerError(ctx, pe)
 	}
 	switch {
+	case errors.Is(err, ErrNotHere):
+		return failReadOnly
 	case errors.Is(err, ErrNotSent):
 		return failUnsent
 	case ctx.Err() != nil:

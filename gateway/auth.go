@@ -1,0 +1,136 @@
+package gateway
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// Authentication requests (PostgreSQL docs, "Message Formats").
+const (
+	authOK       = 0
+	authSASL     = 10
+	authContinue = 11
+	authFinal    = 12
+)
+
+func appendAuth(b []byte, code uint32, data []byte) []byte {
+	b, at := begin(b, msgAuthentication)
+	b = binary.BigEndian.AppendUint32(b, code)
+	return end(append(b, data...), at)
+}
+
+// authenticate has the client prove who it is and returns what the gateway can log
+// in by at the servers as that user.
+func (st *starting) authenticate(ctx context.Context, user string) (*credential, error) {
+	cred := &credential{}
+	if st.server.config.Auth == Trust {
+		if !st.server.config.TrustRemote && !local(st.conn) {
+			return nil, errStarting("28000", fmt.Sprintf("user %q cannot be trusted from another machine", user))
+		}
+		cred.password = st.server.passwordOf(user)
+	} else {
+		var err error
+		if cred, err = st.scram(ctx, user); err != nil {
+			return nil, err
+		}
+	}
+	return cred, st.send(appendAuth(nil, authOK, nil))
+}
+
+// passwordOf is a user's password if the configuration gives it.
+func (s *Server) passwordOf(user string) string {
+	if secret, named := s.config.Users[user]; named {
+		if v, err := verifierOf(secret); err == nil {
+			return v.password
+		}
+	}
+	return ""
+}
+
+func local(conn net.Conn) bool {
+	switch a := rawConn(conn).RemoteAddr().(type) {
+	case *net.UnixAddr:
+		return true
+	case *net.TCPAddr:
+		return a.IP.IsLoopback()
+	}
+	return false
+}
+
+// scram has the client prove that it knows the password.
+func (st *starting) scram(ctx context.Context, user string) (*credential, error) {
+	v, known, err := st.server.verifierFor(ctx, user)
+	if err != nil {
+		return nil, refusedLookup(err)
+	}
+	offer := mechanism + "\x00\x00"
+	if st.tls != nil {
+		offer = mechanism + "-PLUS\x00" + offer
+	}
+	if err := st.send(appendAuth(nil, authSASL, []byte(offer))); err != nil {
+		return nil, err
+	}
+	body, err := st.password()
+	if err != nil {
+		return nil, err
+	}
+	chosen, rest, ok := cstring(body)
+	if !ok || len(rest) < 4 || int(int32(binary.BigEndian.Uint32(rest))) != len(rest)-4 {
+		return nil, errStarting("08P01", "malformed SASLInitialResponse")
+	}
+	if m := string(chosen); m != mechanism && (m != mechanism+"-PLUS" || st.tls == nil) {
+		return nil, errStarting("08P01", "client selected an invalid SASL authentication mechanism")
+	}
+	cred, final, err := scramTalk(v, string(chosen), rest[4:], st.tls, func(challenge []byte) ([]byte, error) {
+		if err := st.send(appendAuth(nil, authContinue, challenge)); err != nil {
+			return nil, err
+		}
+		return st.password()
+	})
+	var ne net.Error
+	switch {
+	case errors.As(err, &ne), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return nil, err
+	case errors.Is(err, errProof), err == nil && !known:
+		return nil, errStarting("28P01", fmt.Sprintf("password authentication failed for user %q", user))
+	case err != nil:
+		var pe *pgconn.PgError
+		if errors.As(err, &pe) {
+			return nil, pe
+		}
+		return nil, errStarting("08P01", err.Error())
+	}
+	return cred, st.send(appendAuth(nil, authFinal, final))
+}
+
+// refusedLookup is what a client hears whose user could not be looked up.
+func refusedLookup(err error) error {
+	var pe *pgconn.PgError
+	if errors.As(err, &pe) && pe.Code == "42501" {
+		e := errStarting("28000", "the gateway may not look up users")
+		e.Hint = "Let the DSN's user read pg_authid (a superuser may), or name the users in the gateway's configuration."
+		return errors.Join(e, err)
+	}
+	return errors.Join(errStarting("57P03", "the gateway cannot look up users now"), err)
+}
+
+// password reads a message of the log-in.
+func (st *starting) password() ([]byte, error) {
+	var head [headerSize]byte
+	if _, err := io.ReadFull(st.conn, head[:]); err != nil {
+		return nil, err
+	}
+	size := int(binary.BigEndian.Uint32(head[1:])) - 4
+	if head[0] != msgPassword || size < 0 || size > maxPassword {
+		return nil, errStarting("08P01", fmt.Sprintf("expected SASL response, got message type %d", head[0]))
+	}
+	body := make([]byte, size)
+	_, err := io.ReadFull(st.conn, body)
+	return body, err
+}

@@ -1,0 +1,100 @@
+package gateway
+
+import (
+	"context"
+	"crypto/subtle"
+	"time"
+
+	"github.com/pgdist/pgdist/internal/engine"
+)
+
+// cancelTimeout bounds a cancel request to a server.
+const cancelTimeout = 5 * time.Second
+
+// acquire leases a connection for call. A cancel request ends the wait for it.
+func (c *client) acquire(call engine.Call) (*engine.Lease, *upstream, error) {
+	c.mu.Lock()
+	c.waiting = true
+	c.mu.Unlock()
+	lease, err := c.session.Acquire(c.ctx, call)
+	c.mu.Lock()
+	c.waiting = false
+	if err != nil {
+		c.renew()
+		c.mu.Unlock()
+		return nil, nil, err
+	}
+	u := lease.Conn().(*upstream)
+	c.serving, c.cancelled = u, false
+	c.mu.Unlock()
+	return lease, u, nil
+}
+
+// served ends what acquire began; until then cancel requests go to the server,
+// and the connection is nobody else's before the last of them is over.
+func (c *client) served(lease *engine.Lease) {
+	c.mu.Lock()
+	c.serving = nil
+	if c.cancelled {
+		lease.ByClient()
+	}
+	c.mu.Unlock()
+	c.cancels.Wait()
+}
+
+// enter and leave bracket what the engine runs for the client by itself: a cancel
+// request reaches it too.
+func (c *client) enter(u *upstream) {
+	c.mu.Lock()
+	c.serving, c.cancelled = u, false
+	c.mu.Unlock()
+}
+
+func (c *client) leave() {
+	c.mu.Lock()
+	c.serving = nil
+	c.mu.Unlock()
+	c.cancels.Wait()
+}
+
+// renew replaces the context that a cancel request has ended. mu is held.
+func (c *client) renew() {
+	if c.ctx == nil || c.ctx.Err() != nil {
+		c.ctx, c.stop = context.WithCancel(c.server.ctx)
+	}
+}
+
+// cancel carries out a cancel request: it ends the statement that runs now, or the
+// wait for a connection. Nobody is told whether it did.
+func (c *client) cancel(ctx context.Context) {
+	c.mu.Lock()
+	u := c.serving
+	switch {
+	case u != nil:
+		c.cancelled = true
+		c.cancels.Add(1)
+	case c.waiting:
+		c.stop()
+	}
+	c.mu.Unlock()
+	if u == nil {
+		return
+	}
+	defer c.cancels.Done()
+	ctx, stop := context.WithTimeout(ctx, cancelTimeout)
+	defer stop()
+	if err := u.cancel(ctx); err != nil {
+		c.server.log.Debug("cancel request", "client", c.id, "error", err)
+	}
+}
+
+// cancelRequest finds the client that a cancel request is for.
+func (s *Server) cancelRequest(ctx context.Context, id uint32, key []byte) {
+	s.mu.Lock()
+	c := s.clients[id]
+	s.mu.Unlock()
+	if c == nil || subtle.ConstantTimeCompare(c.key, key) != 1 {
+		return
+	}
+	c.cancel(ctx)
+}

@@ -1,0 +1,222 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/pgdist/pgdist/internal/engine"
+)
+
+// client is one connection of a client's, with its session. Everything in it
+// belongs to the goroutine that serves it, but for what mu guards and what is atomic.
+type client struct {
+	server *Server
+	conn   net.Conn
+	in     reader
+	out    []byte
+	sent   uint64 // bytes of out that were sent so far
+	id     uint32
+	key    []byte
+	user   string
+	db     string
+	app    string
+	since  time.Time
+
+	ctx     context.Context // ends when the client, or its statement, is cancelled
+	session *engine.Session
+	params  map[string]string // as the client has been told
+	first   map[string]string // at log-in
+
+	statements map[string]*statement
+	ops        []op   // of the pipeline that is being collected
+	text       []byte // their bodies
+	groups     []group
+	portals    map[string]*statement
+	script     *engine.Script // of a pipeline that was run in part
+	skip       bool           // an error was reported: all up to Sync is passed over
+	copied     bool           // a COPY has taken the pipeline's Sync
+	failure    error          // what the latest group failed with
+	failedAt   uint64         // where it is reported
+	relaying   relaying
+	expected   []expected
+
+	busySince atomic.Int64 // Unix nanoseconds; 0 while it waits for its client
+	closing   atomic.Bool
+
+	mu        sync.Mutex // guards what follows
+	stop      context.CancelFunc
+	serving   *upstream      // what the client waits for
+	cancelled bool           // it asked to cancel that
+	cancels   sync.WaitGroup // cancel requests under way
+	waiting   bool           // for a connection to a server
+}
+
+// errGone: the client has left, or is sent away.
+var errGone = errors.New("the client is gone")
+
+// run serves the client until it leaves.
+func (c *client) run() error {
+	for {
+		typ, body, err := c.in.next()
+		if err != nil {
+			if c.closing.Load() && !c.idle() && errors.Is(err, os.ErrDeadlineExceeded) {
+				_ = c.conn.SetReadDeadline(time.Time{}) // it may finish its transaction
+				continue
+			}
+			return c.inputError(typ, err)
+		}
+		if err := c.message(typ, body); err != nil {
+			return err
+		}
+		if c.closing.Load() && c.idle() {
+			return c.dismiss()
+		}
+	}
+}
+
+// message deals with one message.
+func (c *client) message(typ byte, body []byte) error {
+	switch typ {
+	case msgQuery:
+		return c.query(body)
+	case msgParse, msgBind, msgDescribe, msgExecute, msgClose:
+		return c.collect(typ, body)
+	case msgSync:
+		return c.sync()
+	case msgFlush:
+		return c.flushPipeline()
+	case msgFunctionCall:
+		return c.functionCall(body)
+	case msgCopyData, msgCopyDone, msgCopyFail:
+		if len(c.ops) > 0 && !c.skip { // sent on together with the Execute that it is for
+			c.in.back()
+			return c.runPipeline()
+		}
+		return nil // what follows a COPY that failed
+	case msgTerminate:
+		return io.EOF
+	}
+	return c.fatal("08P01", "invalid frontend message type "+itoa(int(typ)))
+}
+
+// inputError makes of an error of reading what the client, if it is there, should hear.
+func (c *client) inputError(typ byte, err error) error {
+	switch {
+	case errors.Is(err, errLength):
+		return c.fatal("08P01", "invalid message length")
+	case c.closing.Load():
+		return c.dismiss()
+	}
+	return err
+}
+
+// dismiss says farewell to a client that is sent away.
+func (c *client) dismiss() error {
+	return c.fatal("57P01", "terminating connection due to administrator command")
+}
+
+// fatal reports an error after which the connection ends.
+func (c *client) fatal(code, message string) error {
+	c.out = appendError(c.out, msgError, &pgconn.PgError{Severity: "FATAL", SeverityUnlocalized: "FATAL", Code: code, Message: message})
+	_ = c.conn.SetWriteDeadline(time.Now().Add(farewell))
+	_ = c.flush() // the connection ends in any case
+	return errGone
+}
+
+// report sends an error of a statement's.
+func (c *client) report(err error) {
+	c.out = appendError(c.out, msgError, c.sqlError(err))
+}
+
+// sqlError is err as a server would put it.
+func (c *client) sqlError(err error) *pgconn.PgError {
+	var pe *pgconn.PgError
+	switch {
+	case errors.As(err, &pe):
+		if fatal(pe) { // the connection that it ended was not the client's
+			e := *pe
+			e.Severity, e.SeverityUnlocalized = "ERROR", "ERROR"
+			return &e
+		}
+		return pe
+	case errors.Is(err, context.Canceled):
+		return &pgconn.PgError{Severity: "ERROR", Code: "57014", Message: "canceling statement due to user request"}
+	case errors.Is(err, engine.ErrPoolWait):
+		return &pgconn.PgError{Severity: "ERROR", Code: "53300", Message: err.Error()}
+	case errors.Is(err, engine.ErrClosed):
+		return &pgconn.PgError{Severity: "ERROR", Code: "57P01", Message: "the gateway is shutting down"}
+	}
+	return &pgconn.PgError{Severity: "ERROR", Code: "08006", Message: err.Error()}
+}
+
+// ready ends the answer to a command.
+func (c *client) ready() {
+	c.out = append(c.out, msgReady, 0, 0, 0, 5, c.session.Status())
+}
+
+// complete tells that a statement is done.
+func (c *client) complete(tag string) { c.out = appendText(c.out, msgCommandComplete, tag) }
+
+// parameter tells the client of a setting that it is told of, if it is news.
+func (c *client) parameter(name, value string) {
+	if old, ok := c.params[name]; ok && old == value {
+		return
+	}
+	c.params[name] = value
+	c.out = appendText(c.out, msgParameterStatus, name, value)
+}
+
+// flush sends what there is for the client.
+func (c *client) flush() error {
+	if len(c.out) == 0 {
+		return nil
+	}
+	if err := c.write(c.out); err != nil {
+		return err
+	}
+	c.sent += uint64(len(c.out))
+	if cap(c.out) > 2*largeBuffer {
+		c.out = nil
+	}
+	c.out = c.out[:0]
+	return nil
+}
+
+func (c *client) write(b []byte) error {
+	if _, err := c.conn.Write(b); err != nil {
+		return errors.Join(errGone, err)
+	}
+	return nil
+}
+
+// beforeWait is called before the goroutine waits for its client.
+func (c *client) beforeWait() error {
+	if err := c.flush(); err != nil {
+		return err
+	}
+	if cap(c.out) > smallBuffer && c.idle() {
+		c.out = nil
+	}
+	c.busySince.Store(0)
+	return nil
+}
+
+// idle tells whether nothing of the client's is under way.
+func (c *client) idle() bool {
+	return len(c.ops) == 0 && !c.session.InTransaction() && c.in.r == c.in.w
+}
+
+// begun notes that a command begins.
+func (c *client) begun() {
+	if c.busySince.Load() == 0 {
+		c.busySince.Store(time.Now().UnixNano())
+	}
+}

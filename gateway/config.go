@@ -1,0 +1,94 @@
+package gateway
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/pgdist/pgdist/internal/engine"
+)
+
+// Auth says how clients prove who they are.
+type Auth string
+
+const (
+	// SCRAM is SCRAM-SHA-256, with channel binding over TLS. The default.
+	SCRAM Auth = "scram-sha-256"
+	// Trust believes every client that comes from this machine. The servers
+	// decide whether the gateway may log in as its user without a password.
+	Trust Auth = "trust"
+)
+
+// Config is all that a Server can be told. The zero value of a field is its default.
+type Config struct {
+	// DSN names the set, as for package driver. Required. Its user looks up the
+	// clients' users (it must be able to read pg_authid) and mirrors.
+	DSN string
+	// Databases are further names under which clients reach the set; the name
+	// of its database always leads there, "*" lets any name do.
+	Databases []string
+	// Auth is how clients prove who they are; "" is SCRAM.
+	Auth Auth
+	// TrustRemote lets Trust believe clients from other machines too.
+	TrustRemote bool
+	// Users are passwords, or SCRAM verifiers as in pg_authid, by the user's
+	// name. Users who are not named here are looked up in the databases.
+	Users map[string]string
+	// TLS is what clients' connections are secured with; nil offers no TLS.
+	TLS *tls.Config
+	// RequireTLS turns clients away that do not use TLS.
+	RequireTLS bool
+	// LoginTimeout is how long a client may take to log in; 0 is thirty seconds.
+	LoginTimeout time.Duration
+	// MaxClients is the greatest number of clients; 0 is 10,000.
+	MaxClients int
+	// MaxPrepared is how many prepared statements are kept on each connection to
+	// a server; 0 is 500.
+	MaxPrepared int
+	// Logger hears of clients and of databases that come and go; nil discards.
+	Logger *slog.Logger
+}
+
+func (c Config) withDefaults() Config {
+	if c.Auth == "" {
+		c.Auth = SCRAM
+	}
+	if c.LoginTimeout == 0 {
+		c.LoginTimeout = 30 * time.Second
+	}
+	if c.MaxClients == 0 {
+		c.MaxClients = 10000
+	}
+	if c.MaxPrepared == 0 {
+		c.MaxPrepared = 500
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return c
+}
+
+// Validate tells everything that is wrong with c, joined.
+func (c Config) Validate() error {
+	var errs []error
+	if _, err := engine.Parse(c.DSN); err != nil {
+		errs = append(errs, err)
+	}
+	if c.Auth != "" && c.Auth != SCRAM && c.Auth != Trust {
+		errs = append(errs, fmt.Errorf("auth is %q: it must be %s or %s", c.Auth, SCRAM, Trust))
+	}
+	if c.RequireTLS && c.TLS == nil {
+		errs = append(errs, errors.New("TLS is required of clients, but there is no certificate to offer it with"))
+	}
+	if c.LoginTimeout < 0 || c.MaxClients < 0 || c.MaxPrepared < 0 {
+		errs = append(errs, errors.New("login timeout, clients and prepared statements must not be negative"))
+	}
+	for name, secret := range c.Users {
+		if _, err := verifierOf(secret); err != nil {
+			errs = append(errs, fmt.Errorf("user %q: %w", name, err))
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,140 @@
+package gateway
+
+import (
+	"errors"
+	"net"
+	"os"
+	"time"
+)
+
+// pump passes a client's COPY data on to a server while the server's answers are
+// being read.
+type pump struct {
+	ended chan struct{}
+	err   error // of the client, or of the server
+	sync  bool  // the pump has sent the Sync that ends the command
+}
+
+// copyIn begins to pass the client's data on. The pump owns the client's input, and
+// what is written to the server, until stopPump.
+func (c *client) copyIn() error {
+	if err := c.deliver(); err != nil {
+		return err
+	}
+	r := &c.relaying
+	if r.extended {
+		c.copied = true
+	}
+	p := &pump{ended: make(chan struct{})}
+	r.pump = p
+	c.in.idle = nil
+	go func() {
+		defer close(p.ended)
+		p.err = c.pumpAll(p)
+	}()
+	return nil
+}
+
+var errStopped = errors.New("stopped")
+
+// pumpAll passes messages on up to the one that ends the COPY.
+func (c *client) pumpAll(p *pump) error {
+	u := c.relaying.u
+	for {
+		typ, _, err := c.in.head()
+		if err != nil {
+			return c.pumpFailed(u, err)
+		}
+		if typ == msgFlush || typ == msgSync { // ignored during COPY, as by the server
+			if _, _, err := c.in.next(); err != nil {
+				return c.pumpFailed(u, err)
+			}
+			continue
+		}
+		var lost error
+		if _, err := c.in.stream(func(b []byte) error {
+			_, lost = u.conn.Write(b)
+			return lost
+		}); err != nil {
+			if lost != nil {
+				return nil // the server's side says what happened; what the client still sends is passed over
+			}
+			c.pad(u)
+			return c.pumpFailed(u, err)
+		}
+		if typ == msgCopyData {
+			continue
+		}
+		if c.relaying.extended { // the one sent before was ignored
+			p.sync = true
+			if _, err := u.conn.Write(appendMessage(nil, msgSync, nil)); err != nil {
+				return nil
+			}
+		}
+		return nil
+	}
+}
+
+// pad completes a message whose beginning the server has got already.
+func (c *client) pad(u *upstream) {
+	zeros := make([]byte, 4<<10)
+	for left := c.in.skip; left > 0; {
+		n, err := u.conn.Write(zeros[:min(left, len(zeros))])
+		if err != nil {
+			return
+		}
+		left -= n
+	}
+}
+
+// pumpFailed deals with a client that can no longer be read: because its COPY is
+// over, or because it left.
+func (c *client) pumpFailed(u *upstream, err error) error {
+	var ne net.Error
+	if errors.Is(err, os.ErrDeadlineExceeded) || errors.As(err, &ne) && ne.Timeout() {
+		return errStopped
+	}
+	_ = u.conn.Close() // rolls the COPY back
+	return errors.Join(errGone, err)
+}
+
+// failedCopy stops the pump after an error of the server's, which drops what is
+// still sent.
+func (c *client) failedCopy() error {
+	r := &c.relaying
+	p := r.pump
+	if p == nil {
+		return nil
+	}
+	if err := c.flush(); err != nil {
+		return err
+	}
+	if err := c.stopPump(); err != nil {
+		return err
+	}
+	if r.extended && !p.sync {
+		if _, err := r.u.conn.Write(appendMessage(nil, msgSync, nil)); err != nil {
+			return r.u.broken(err)
+		}
+	}
+	return nil
+}
+
+// stopPump waits until the pump has ended, which it does after the last of the data
+// or when it is told to.
+func (c *client) stopPump() error {
+	r := &c.relaying
+	p := r.pump
+	if p == nil {
+		return nil
+	}
+	r.pump = nil
+	_ = c.conn.SetReadDeadline(time.Unix(1, 0))
+	<-p.ended
+	_ = c.conn.SetReadDeadline(time.Time{})
+	c.in.idle = c.beforeWait
+	if errors.Is(p.err, errGone) {
+		return errGone
+	}
+	return nil
+}

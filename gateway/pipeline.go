@@ -1,0 +1,527 @@
+package gateway
+
+import (
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/pgdist/pgdist/classify"
+	"github.com/pgdist/pgdist/internal/engine"
+)
+
+// A client's messages of the extended protocol are collected up to its Sync, or
+// Flush, and then run together: what comes before one Sync is one transaction
+// (PostgreSQL docs, "Pipelining"), so where it runs depends on all of it.
+
+// op is one message of a pipeline.
+type op struct {
+	typ      byte
+	from, to int        // its body in the client's text
+	st       *statement // concerned; nil if it is not known here
+	local    bool       // carried out here
+	err      *pgconn.PgError
+}
+
+// maxPipeline is how many bytes of a pipeline are collected before they are run, in
+// a transaction that its Sync ends.
+const maxPipeline = 16 << 20
+
+// collect takes a message into the pipeline.
+func (c *client) collect(typ byte, body []byte) error {
+	if c.skip {
+		return nil
+	}
+	c.begun()
+	from := len(c.text)
+	c.text = append(c.text, body...)
+	c.ops = append(c.ops, op{typ: typ, from: from, to: len(c.text)})
+	if len(c.text) > maxPipeline && len(c.ops) > 1 {
+		return c.runOpen()
+	}
+	return nil
+}
+
+// sync ends the pipeline.
+func (c *client) sync() error {
+	c.begun()
+	if c.skip {
+		c.skip = false
+		c.ready()
+		return nil
+	}
+	c.copied = false
+	if len(c.ops) > 0 {
+		if err := c.runPipeline(); err != nil {
+			return err
+		}
+	}
+	c.endScript()
+	c.skip = false
+	if !c.copied { // a COPY has taken this Sync for itself: another one follows it
+		c.ready()
+	}
+	return nil
+}
+
+// endScript commits what a Flush had left open.
+func (c *client) endScript() {
+	if c.script == nil {
+		return
+	}
+	x := c.script
+	c.script = nil
+	if err := x.End(c.ctx); err != nil {
+		c.report(err)
+	}
+}
+
+// flushPipeline answers what was sent so far.
+func (c *client) flushPipeline() error {
+	if c.skip || len(c.ops) == 0 {
+		return nil
+	}
+	for i := range c.ops {
+		if t := c.ops[i].typ; t == msgBind || t == msgExecute {
+			return c.runOpen()
+		}
+	}
+	return c.runPipeline()
+}
+
+// runOpen runs what there is of a pipeline in a transaction that its Sync will end.
+func (c *client) runOpen() error {
+	if c.script == nil && !c.session.InTransaction() {
+		x := c.session.NewScript()
+		if err := x.Open(c.ctx); err != nil {
+			c.reset()
+			c.skip = true
+			c.report(err)
+			return nil
+		}
+		c.script = x
+	}
+	return c.runPipeline()
+}
+
+// reset forgets the pipeline.
+func (c *client) reset() {
+	clear(c.ops)
+	c.ops, c.text = c.ops[:0], c.text[:0]
+	if cap(c.text) > 2*largeBuffer {
+		c.text = nil
+	}
+}
+
+// body is an op's.
+func (c *client) body(o *op) []byte { return c.text[o.from:o.to] }
+
+// runPipeline runs the ops collected. Its error ends the client.
+func (c *client) runPipeline() error {
+	defer c.reset()
+	p := c.plan()
+	var failed bool
+	var err error
+	if p.scripted && c.script == nil {
+		failed, err = c.runScripted(p)
+	} else {
+		failed, err = c.runGroups(p, c.script, true)
+	}
+	if failed {
+		c.skip = true
+		if c.script != nil {
+			c.script = nil
+		}
+	}
+	if !c.session.InTransaction() {
+		clear(c.portals)
+	}
+	return err
+}
+
+// plan is how the ops of a pipeline are run: in groups, each on one connection, or
+// here.
+type plan struct {
+	groups   []group
+	scripted bool // several groups that are one transaction
+}
+
+// group is a part of a pipeline, ops[from:to].
+type group struct {
+	from, to int
+	local    bool
+	executes int
+}
+
+// plan looks up what each op concerns and divides them.
+func (c *client) plan() plan {
+	for i := range c.ops {
+		c.resolve(i)
+	}
+	p := plan{groups: c.groups[:0]}
+	executes := 0
+	for i := range c.ops {
+		o := &c.ops[i]
+		o.local = o.err != nil || o.st != nil && o.st.special && o.typ != msgClose || c.deallocates(o)
+		n := len(p.groups)
+		neutral := o.typ == msgClose && o.st != nil
+		if n == 0 || p.groups[n-1].local != o.local && !neutral {
+			p.groups = append(p.groups, group{from: i, local: o.local})
+			n++
+		}
+		p.groups[n-1].to = i + 1
+		if o.typ == msgExecute {
+			p.groups[n-1].executes++
+			executes++
+		}
+	}
+	c.groups = p.groups
+	p.scripted = executes > 1 && (len(p.groups) > 1 || p.groups[0].local)
+	return p
+}
+
+// deallocates tells an op of a DEALLOCATE that concerns no server.
+func (c *client) deallocates(o *op) bool {
+	if o.st == nil || !o.st.deallocates {
+		return false
+	}
+	p := o.st.verdict.Statements[0].Prepared
+	return p.Name == "" && c.session.Held() == nil || c.statements[p.Name] != nil
+}
+
+// resolve finds the statement that an op concerns, as of its place in the pipeline.
+func (c *client) resolve(i int) {
+	o := &c.ops[i]
+	body := c.body(o)
+	bad := func() { o.err = protocolError("invalid message format") }
+	switch o.typ {
+	case msgParse:
+		st, ok := c.newStatement(body)
+		if !ok {
+			bad()
+			return
+		}
+		o.st = st
+		if st.name != "" && c.lookup(st.name, i) != nil {
+			o.err = &pgconn.PgError{Severity: "ERROR", Code: "42P05", Message: `prepared statement "` + st.name + `" already exists`}
+		}
+	case msgBind:
+		portal, rest, ok := cstring(body)
+		if !ok {
+			bad()
+			return
+		}
+		name, _, ok := cstring(rest)
+		if !ok {
+			bad()
+			return
+		}
+		o.st = c.lookup(string(name), i)
+		if o.st != nil && o.st.special && bindParams(body) > 0 {
+			o.st.special = false
+		}
+		if o.st != nil {
+			c.portals[string(portal)] = o.st
+		}
+	case msgDescribe, msgClose:
+		if len(body) < 2 {
+			bad()
+			return
+		}
+		name, _, ok := cstring(body[1:])
+		switch {
+		case !ok:
+			bad()
+		case body[0] == 'S' && o.typ == msgClose:
+			if o.st = c.lookup(string(name), i); o.st == nil {
+				o.st = noStatement
+			}
+		case body[0] == 'S':
+			o.st = c.lookup(string(name), i)
+		case o.typ == msgDescribe:
+			o.st = c.portals[string(name)]
+		}
+	case msgExecute:
+		name, rest, ok := cstring(body)
+		if !ok || len(rest) != 4 {
+			bad()
+			return
+		}
+		o.st = c.portals[string(name)]
+	}
+}
+
+// noStatement is closed where there is none, which is no error.
+var noStatement = &statement{}
+
+// lookup finds a statement by the client's name as of the op at i.
+func (c *client) lookup(name string, i int) *statement {
+	for i--; i >= 0; i-- {
+		o := &c.ops[i]
+		switch {
+		case o.typ == msgParse && o.st != nil && o.err == nil && o.st.name == name:
+			return o.st
+		case o.typ == msgClose && o.st != nil && o.st != noStatement && o.st.name == name:
+			return nil
+		}
+	}
+	return c.statements[name]
+}
+
+func protocolError(message string) *pgconn.PgError {
+	return &pgconn.PgError{Severity: "ERROR", SeverityUnlocalized: "ERROR", Code: "08P01", Message: message}
+}
+
+// runScripted runs groups that are one transaction.
+func (c *client) runScripted(p plan) (failed bool, err error) {
+	for {
+		x := c.session.NewScript()
+		begun := c.at()
+		failed, err := c.runGroups(p, x, false)
+		if err != nil {
+			return true, err
+		}
+		if !failed {
+			if e := x.End(c.ctx); e != nil {
+				c.cut(c.relaying.complete)
+				c.fail(e)
+				failed = true
+			}
+			return failed, nil
+		}
+		again, e := x.Fail(c.ctx, c.failure)
+		if again && c.sent <= begun {
+			c.cut(begun)
+			continue
+		}
+		c.refail(e)
+		return true, nil
+	}
+}
+
+// refail replaces the error reported last by another one.
+func (c *client) refail(err error) {
+	if err != nil && err != c.failure {
+		c.cut(c.failedAt)
+		c.fail(err)
+	}
+}
+
+// runGroups runs one group after another until one fails. report tells whether
+// errors end the script, if there is one.
+func (c *client) runGroups(p plan, x *engine.Script, ends bool) (failed bool, err error) {
+	for i := range p.groups {
+		g := &p.groups[i]
+		if x != nil && !g.local && g.executes > 0 {
+			if e := x.Open(c.ctx); e != nil {
+				c.fail(e)
+				return true, nil
+			}
+		}
+		if g.local {
+			failed = c.runLocal(g, x)
+		} else {
+			failed, err = c.runGroup(g)
+		}
+		if err != nil || failed {
+			if failed && ends && x != nil {
+				_, e := x.Fail(c.ctx, c.failure)
+				c.refail(e)
+			}
+			return failed, err
+		}
+	}
+	return false, nil
+}
+
+// fail reports an error and keeps it for the script.
+func (c *client) fail(err error) {
+	c.failure, c.failedAt = err, c.at()
+	c.report(err)
+}
+
+// runLocal answers ops that no server hears of as they are.
+func (c *client) runLocal(g *group, x *engine.Script) (failed bool) {
+	for i := g.from; i < g.to; i++ {
+		o := &c.ops[i]
+		if o.err != nil {
+			c.fail(o.err)
+			return true
+		}
+		switch o.typ {
+		case msgParse:
+			c.register(o.st)
+			c.out = appendMessage(c.out, msgParseComplete, nil)
+		case msgBind:
+			c.out = appendMessage(c.out, msgBindComplete, nil)
+		case msgDescribe:
+			if c.body(o)[0] == 'S' {
+				c.out = appendMessage(c.out, msgParameterDescription, []byte{0, 0})
+			}
+			c.out = appendMessage(c.out, msgNoData, nil)
+		case msgClose:
+			c.closeStatement(o.st)
+		case msgExecute:
+			tag, err := c.execute(o.st, x)
+			if err != nil {
+				c.fail(err)
+				return true
+			}
+			c.relaying.complete = c.at()
+			c.complete(tag)
+		}
+	}
+	return false
+}
+
+func (c *client) closeStatement(st *statement) {
+	if st != noStatement {
+		c.forget(st)
+	}
+	c.out = appendMessage(c.out, msgCloseComplete, nil)
+}
+
+// execute has the session carry out a special statement.
+func (c *client) execute(st *statement, x *engine.Script) (tag string, err error) {
+	only := &st.verdict.Statements[0]
+	if st.deallocates {
+		c.deallocate(only.Prepared)
+		return only.Tag, nil
+	}
+	if x != nil {
+		tag, err = x.Exec(c.ctx, only, only.Text(st.sql))
+	} else {
+		tag, err = c.session.Exec(c.ctx, engine.Call{SQL: st.sql, Verdict: st.verdict})
+	}
+	c.after(only, err)
+	return tag, err
+}
+
+// after follows what a special statement means for the client's view of its session.
+func (c *client) after(st *classify.Statement, err error) {
+	if err == nil && st.Set != nil && st.Set.Kind == classify.SetDiscardAll {
+		for name, value := range c.first {
+			c.parameter(name, value)
+		}
+		for _, s := range c.statements {
+			c.forget(s)
+		}
+	}
+}
+
+// runGroup runs ops on one connection, again if need be.
+func (c *client) runGroup(g *group) (failed bool, err error) {
+	call := c.callFor(g)
+	for {
+		again, failed, err := c.attempt(call, func(lease *engine.Lease, u *upstream) error {
+			return c.exchange(lease, u, g)
+		})
+		if !again {
+			return failed, err
+		}
+	}
+}
+
+// callFor is what the engine is told of a group.
+func (c *client) callFor(g *group) engine.Call {
+	call := engine.Call{}
+	leaderOnly := false
+	var first *statement
+	merged := false
+	open := 0
+	for i := g.from; i < g.to; i++ {
+		o := &c.ops[i]
+		leaderOnly = leaderOnly || o.st != nil && o.st.leaderOnly
+		switch o.typ {
+		case msgBind:
+			open++
+		case msgExecute:
+			open--
+			body := c.body(o)
+			if tail := body[len(body)-4:]; tail[0]|tail[1]|tail[2]|tail[3] != 0 {
+				call.Portal = true
+			}
+			switch {
+			case o.st == nil:
+			case first == nil:
+				first = o.st
+			default:
+				merged = true
+			}
+		}
+	}
+	call.Portal = (call.Portal || open > 0) && c.session.InTransaction()
+	if leaderOnly {
+		call.Route = engine.RouteLeader
+	}
+	switch {
+	case first == nil:
+		call.SQL, call.Verdict = c.prepareOnly(g)
+	case !merged:
+		call.SQL, call.Verdict = first.sql, first.verdict
+		c.bindParameters(&call, g)
+	default:
+		call.Verdict = c.merge(g)
+	}
+	return call
+}
+
+// bindParameters lets the engine see what a set_config is given.
+func (c *client) bindParameters(call *engine.Call, g *group) {
+	if len(call.Verdict.Statements) != 1 || len(call.Verdict.Statements[0].Sets) == 0 {
+		return
+	}
+	for i := g.from; i < g.to; i++ {
+		if c.ops[i].typ == msgBind {
+			call.Param = textParams(c.body(&c.ops[i]))
+		}
+	}
+}
+
+// readVerdict and lookVerdict are for groups that only parse or describe: one of
+// reads may do so anywhere, any other where its tables are the newest.
+var (
+	readVerdict = &classify.Verdict{Class: classify.Read, Because: "prepares a read", Statements: []classify.Statement{{Class: classify.Read, Tag: "SELECT", End: -1}}}
+	lookVerdict = &classify.Verdict{Class: classify.LeaderRead, Because: "prepares a statement", Statements: []classify.Statement{{Class: classify.LeaderRead, Tag: "SELECT", Catalog: true, End: -1}}}
+)
+
+func (c *client) prepareOnly(g *group) (string, *classify.Verdict) {
+	for i := g.from; i < g.to; i++ {
+		st := c.ops[i].st
+		if c.ops[i].typ == msgClose {
+			continue
+		}
+		if st == nil || st.verdict == nil || st.verdict.Class != classify.Read {
+			return "", lookVerdict
+		}
+	}
+	return "", readVerdict
+}
+
+// merge makes one verdict of those of all that is executed.
+func (c *client) merge(g *group) *classify.Verdict {
+	v := &classify.Verdict{}
+	for i := g.from; i < g.to; i++ {
+		o := &c.ops[i]
+		if o.typ != msgExecute || o.st == nil || o.st.verdict == nil {
+			continue
+		}
+		w := o.st.verdict
+		if len(v.Statements) == 0 || v.Class.Stronger(w.Class) != v.Class {
+			v.Class, v.Because = w.Class, w.Because
+		}
+		if len(v.Statements) == 0 || c.ops[i].st != c.lastExecuted(g, i) { // the same one over and over counts once or twice
+			v.Statements = append(v.Statements, w.Statements...)
+		}
+	}
+	if len(v.Statements) == 1 {
+		v.Statements = append(v.Statements, v.Statements[0])
+	}
+	return v
+}
+
+func (c *client) lastExecuted(g *group, i int) *statement {
+	for i--; i >= g.from; i-- {
+		if c.ops[i].typ == msgExecute {
+			return c.ops[i].st
+		}
+	}
+	return nil
+}

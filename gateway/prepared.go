@@ -1,0 +1,215 @@
+package gateway
+
+import (
+	"encoding/binary"
+	"strconv"
+	"sync"
+
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/pgdist/pgdist/classify"
+	"github.com/pgdist/pgdist/internal/engine"
+)
+
+// statement is what a Parse made. It is not changed once it is registered, but
+// for leaderOnly.
+type statement struct {
+	name    string // the client's
+	sql     string
+	rest    []byte // of the Parse behind the text: the parameters' types
+	verdict *classify.Verdict
+	key     *key // nil if it is the unnamed one
+	// special statements are carried out by the session.
+	special bool
+	// leaderOnly: a type is involved whose number may differ between servers
+	// within values.
+	leaderOnly bool
+	// deallocates is set for DEALLOCATE, which concerns the client's names.
+	deallocates bool
+}
+
+// key is a text with parameter types, under one number for all clients: servers
+// prepare it once for all of them.
+type key struct {
+	id   uint64
+	text string // of the map
+	used int
+}
+
+// keys are the texts that clients have prepared.
+type keys struct {
+	mu   sync.Mutex // guards what follows
+	all  map[string]*key
+	next uint64
+}
+
+func (k *keys) take(sql string, rest []byte) *key {
+	text := sql + "\x00" + string(rest)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	e := k.all[text]
+	if e == nil {
+		k.next++
+		e = &key{id: k.next, text: text}
+		k.all[text] = e
+	}
+	e.used++
+	return e
+}
+
+func (k *keys) give(e *key) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if e.used--; e.used == 0 {
+		delete(k.all, e.text)
+	}
+}
+
+// serverName is a prepared statement's name on the servers.
+func serverName(id uint64) string { return "pgdist_" + strconv.FormatUint(id, 36) }
+
+// prepared is a statement that a server connection has.
+type prepared struct {
+	used  uint64 // the connection's clock when it was used last
+	known bool   // the server has said so
+}
+
+// newStatement takes a Parse's body apart: a name, a text, the number of
+// parameter types, the types.
+func (c *client) newStatement(body []byte) (*statement, bool) {
+	name, rest, ok := cstring(body)
+	if !ok {
+		return nil, false
+	}
+	sql, rest, ok := cstring(rest)
+	if !ok || len(rest) < 2 || len(rest) != 2+4*int(binary.BigEndian.Uint16(rest)) {
+		return nil, false
+	}
+	st := &statement{name: string(name), sql: string(sql), rest: rest}
+	st.verdict = c.server.engine.Classify(st.sql)
+	v := st.verdict
+	st.special = len(v.Statements) == 1 && v.Class != classify.Refused && engine.Runs(v)
+	if len(v.Statements) == 1 && v.Statements[0].Prepared != nil {
+		st.deallocates = v.Statements[0].Prepared.Kind == classify.Deallocate
+	}
+	for b := rest[2:]; len(b) >= 4; b = b[4:] {
+		st.leaderOnly = st.leaderOnly || binary.BigEndian.Uint32(b) >= firstUserOID
+	}
+	return st, true
+}
+
+// firstUserOID is FirstNormalObjectId of the server's transam.h: types and tables
+// from there on may have other numbers on other servers.
+const firstUserOID = 16384
+
+// register makes a statement the client's, after the server took it.
+func (c *client) register(st *statement) {
+	if st.name != "" {
+		st.rest = append([]byte(nil), st.rest...)
+		if st.key == nil {
+			st.key = c.server.keys.take(st.sql, st.rest)
+		}
+	} else {
+		st.rest = append([]byte(nil), st.rest...)
+	}
+	if old := c.statements[st.name]; old != nil {
+		c.forget(old)
+	}
+	c.statements[st.name] = st
+}
+
+// forget drops a statement of the client's.
+func (c *client) forget(st *statement) {
+	if c.statements[st.name] == st {
+		delete(c.statements, st.name)
+	}
+	if st.key != nil {
+		c.server.keys.give(st.key)
+		st.key = nil
+	}
+}
+
+// deallocate carries out DEALLOCATE for what the client prepared by the protocol.
+// It reports whether nothing is left to do for a server.
+func (c *client) deallocate(p *classify.PreparedStmt) bool {
+	if p.Name == "" {
+		for name, st := range c.statements {
+			if name != "" {
+				c.forget(st)
+			}
+		}
+		return c.session.Held() == nil
+	}
+	st := c.statements[p.Name]
+	if st == nil {
+		return false
+	}
+	c.forget(st)
+	return true
+}
+
+// textParams returns what an engine.Call needs of a Bind: its parameters, if they
+// are sent as text (which text in binary form is, too).
+func textParams(bind []byte) func(n int) (string, bool) {
+	return func(n int) (string, bool) {
+		values, ok := bindValues(bind)
+		if !ok || n < 1 || n > len(values) || values[n-1] == nil {
+			return "", false
+		}
+		return string(values[n-1]), true
+	}
+}
+
+// bindValues takes the parameters out of a Bind's body.
+func bindValues(body []byte) (values [][]byte, ok bool) {
+	_, b, ok := cstring(body)
+	if ok {
+		_, b, ok = cstring(b)
+	}
+	if !ok || len(b) < 2 {
+		return nil, false
+	}
+	formats := int(binary.BigEndian.Uint16(b))
+	if b = b[2:]; len(b) < 2*formats+2 {
+		return nil, false
+	}
+	b = b[2*formats:]
+	n := int(binary.BigEndian.Uint16(b))
+	b = b[2:]
+	for range n {
+		if len(b) < 4 {
+			return nil, false
+		}
+		size := int32(binary.BigEndian.Uint32(b))
+		b = b[4:]
+		switch {
+		case size < 0:
+			values = append(values, nil)
+		case int(size) > len(b):
+			return nil, false
+		default:
+			values = append(values, b[:size:size])
+			b = b[size:]
+		}
+	}
+	return values, true
+}
+
+// bindParams is the number of parameters in a Bind's body, -1 if it makes no sense.
+func bindParams(body []byte) int {
+	_, b, ok := cstring(body)
+	if ok {
+		_, b, ok = cstring(b)
+	}
+	if !ok || len(b) < 2 {
+		return -1
+	}
+	formats := int(binary.BigEndian.Uint16(b))
+	if len(b) < 4+2*formats {
+		return -1
+	}
+	return int(binary.BigEndian.Uint16(b[2+2*formats:]))
+}
+
+// textOID is where a parameter described without a server says it is text.
+const textOID = pgtype.TextOID

@@ -1,0 +1,138 @@
+package gateway
+
+import (
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/pgdist/pgdist/classify"
+	"github.com/pgdist/pgdist/internal/engine"
+)
+
+// writeVerdict is for what is known to be no read and not known otherwise.
+var writeVerdict = &classify.Verdict{
+	Class: classify.Write, Because: "calls a function", Statements: []classify.Statement{{Class: classify.Write, Tag: "SELECT", Sequences: true, End: -1}},
+}
+
+// runQuery runs the statements of one Query message. Its error ends the client.
+func (c *client) runQuery(sql string) error {
+	v := c.server.engine.Classify(sql)
+	if len(v.Statements) == 0 {
+		c.out = appendMessage(c.out, msgEmptyQuery, nil)
+		return nil
+	}
+	if v.Class != classify.Refused && engine.Runs(v) {
+		if len(v.Statements) == 1 {
+			c.runSpecial(sql, v)
+			return nil
+		}
+		return c.runScript(sql, v)
+	}
+	if len(v.Statements) == 1 && v.Statements[0].Prepared != nil && v.Statements[0].Prepared.Kind == classify.Deallocate {
+		return c.runDeallocate(sql, v)
+	}
+	_, err := c.simple(engine.Call{SQL: sql, Verdict: v}, nil)
+	return err
+}
+
+// runSpecial has the session carry out a statement.
+func (c *client) runSpecial(sql string, v *classify.Verdict) {
+	st := &v.Statements[0]
+	in := c.session.InTransaction()
+	tag, err := c.session.Exec(c.ctx, engine.Call{SQL: sql, Verdict: v})
+	c.after(st, err)
+	if err != nil {
+		c.fail(err)
+		return
+	}
+	c.warn(st, in)
+	c.complete(tag)
+}
+
+// warn says what PostgreSQL says of transaction control where there is nothing to
+// control.
+func (c *client) warn(st *classify.Statement, in bool) {
+	if st.Tx == nil || in || st.Tx.Kind != classify.TxCommit && st.Tx.Kind != classify.TxRollback {
+		return
+	}
+	c.out = appendError(c.out, msgNotice, &pgconn.PgError{
+		Severity: "WARNING", Code: "25P01", Message: "there is no transaction in progress", File: "xact.c", Routine: "EndTransactionBlock",
+	})
+}
+
+// runDeallocate carries out DEALLOCATE, whose name may be one that the client
+// prepared by the protocol.
+func (c *client) runDeallocate(sql string, v *classify.Verdict) error {
+	st := &v.Statements[0]
+	if c.deallocate(st.Prepared) {
+		c.complete(st.Tag)
+		return nil
+	}
+	_, err := c.simple(engine.Call{SQL: sql, Verdict: v}, func(u *upstream) {
+		if st.Prepared.Name == "" {
+			clear(u.prepared)
+		}
+	})
+	return err
+}
+
+// runScript runs a string of statements one by one, because the session has to
+// carry some of them out itself.
+func (c *client) runScript(sql string, v *classify.Verdict) error {
+	for {
+		begun := c.at()
+		x := c.session.NewScript()
+		failed, err := c.runStatements(x, sql, v)
+		if err != nil {
+			return err
+		}
+		if !failed {
+			if e := x.End(c.ctx); e != nil {
+				c.cut(c.relaying.complete)
+				c.fail(e)
+			}
+			return nil
+		}
+		again, e := x.Fail(c.ctx, c.failure)
+		if again && c.sent <= begun {
+			c.cut(begun)
+			continue
+		}
+		c.refail(e)
+		return nil
+	}
+}
+
+func (c *client) runStatements(x *engine.Script, sql string, v *classify.Verdict) (failed bool, err error) {
+	for i := range v.Statements {
+		st := &v.Statements[i]
+		text := st.Text(sql)
+		switch {
+		case engine.Special(st):
+			in := c.session.InTransaction()
+			tag, e := x.Exec(c.ctx, st, text)
+			c.after(st, e)
+			if e != nil {
+				c.fail(engine.ShiftError(e, sql, st))
+				return true, nil
+			}
+			c.warn(st, in)
+			c.relaying.complete = c.at()
+			c.complete(tag)
+		default:
+			if e := x.Open(c.ctx); e != nil {
+				c.fail(e)
+				return true, nil
+			}
+			one := &classify.Verdict{Class: st.Class, Because: st.Because, Statements: []classify.Statement{*st}}
+			one.Statements[0].Start, one.Statements[0].End = 0, -1
+			failed, err := c.simple(engine.Call{SQL: text, Verdict: one}, nil)
+			if err != nil {
+				return true, err
+			}
+			if failed {
+				c.refail(engine.ShiftError(c.failure, sql, st))
+				return true, nil
+			}
+		}
+	}
+	return false, nil
+}

@@ -1,0 +1,298 @@
+package gateway
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgdist/pgdist/internal/engine"
+)
+
+// ErrServerClosed is what Serve returns after Shutdown or Close.
+var ErrServerClosed = errors.New("gateway: the server is closed")
+
+// Server serves clients of one set.
+type Server struct {
+	config       Config
+	engine       *engine.Engine
+	database     string
+	pool         engine.PoolConfig
+	resultBuffer int
+	maxPrepared  int
+	log          *slog.Logger
+	keys         keys
+	secret       []byte // for the salts of users that do not exist
+
+	ctx  context.Context // ends at Close
+	stop context.CancelFunc
+	work sync.WaitGroup // clients and listeners
+
+	mu        sync.Mutex // guards what follows
+	closing   bool
+	listeners map[net.Listener]struct{}
+	clients   map[uint32]*client
+	starting  int // clients that have not logged in yet
+	last      uint32
+	tenants   map[string]*tenant
+}
+
+// tenant is a user with its connections and what it can log in by.
+type tenant struct {
+	*engine.Tenant
+	mu   sync.Mutex // guards what follows
+	cred *credential
+}
+
+func (t *tenant) set(cred *credential) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.cred = cred
+}
+
+func (t *tenant) credential() *credential {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.cred
+}
+
+// openEngine is engine.Open; tests over plain servers put their own here.
+var openEngine = engine.Open
+
+// Open opens the set. ctx bounds opening only.
+func Open(ctx context.Context, config Config) (*Server, error) {
+	if err := config.Validate(); err != nil {
+		return nil, err
+	}
+	config = config.withDefaults()
+	ec, err := engine.Parse(config.DSN)
+	if err != nil {
+		return nil, err
+	}
+	ec.Dial, ec.Logger = dialOwn, config.Logger
+	e, err := openEngine(ctx, ec)
+	if err != nil {
+		return nil, err
+	}
+	ec = e.Config()
+	s := &Server{
+		config: config, engine: e, database: ec.Members[0].Conn.Database, pool: ec.Pool, resultBuffer: ec.ResultBuffer,
+		maxPrepared: config.MaxPrepared, log: config.Logger, secret: make([]byte, 32),
+		keys:      keys{all: map[string]*key{}},
+		listeners: map[net.Listener]struct{}{}, clients: map[uint32]*client{}, tenants: map[string]*tenant{},
+	}
+	_, _ = rand.Read(s.secret) // never fails (crypto/rand)
+	s.ctx, s.stop = context.WithCancel(context.Background())
+	s.work.Go(s.watch)
+	return s, nil
+}
+
+// Serve accepts clients until Shutdown or Close, and then returns ErrServerClosed.
+func (s *Server) Serve(l net.Listener) error {
+	s.mu.Lock()
+	if s.closing {
+		s.mu.Unlock()
+		return errors.Join(ErrServerClosed, l.Close())
+	}
+	s.listeners[l] = struct{}{}
+	s.mu.Unlock()
+	pause := time.Duration(0)
+	for {
+		conn, err := l.Accept()
+		switch {
+		case err == nil:
+			pause = 0
+			if !s.begin(conn) {
+				_ = conn.Close() // closing
+			}
+		case s.isClosing():
+			return ErrServerClosed
+		case errors.Is(err, net.ErrClosed):
+			return err
+		default: // out of file descriptors, for example: it passes
+			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+			s.log.Warn("accept", "error", err, "pause", pause)
+			time.Sleep(pause)
+		}
+	}
+}
+
+func (s *Server) isClosing() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closing
+}
+
+// begin serves a connection in a goroutine of its own.
+func (s *Server) begin(conn net.Conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing {
+		return false
+	}
+	s.starting++
+	s.work.Go(func() { s.serve(conn) })
+	return true
+}
+
+// serve serves one connection to its end.
+func (s *Server) serve(conn net.Conn) {
+	defer conn.Close()
+	c, err := s.login(conn)
+	s.mu.Lock()
+	s.starting--
+	s.mu.Unlock()
+	if err != nil {
+		s.log.Debug("client turned away", "address", conn.RemoteAddr(), "error", err)
+		return
+	}
+	if c == nil {
+		return // a cancel request, or nobody at all
+	}
+	defer s.leave(c)
+	s.log.Debug("client", "id", c.id, "user", c.user, "address", conn.RemoteAddr())
+	err = c.run()
+	s.log.Debug("client left", "id", c.id, "error", err)
+}
+
+// enter makes c one of the clients.
+func (s *Server) enter(c *client) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing {
+		return errStarting("57P03", "the gateway is shutting down")
+	}
+	if len(s.clients) >= s.config.MaxClients {
+		return errStarting("53300", fmt.Sprintf("sorry, too many clients already: the gateway takes %d", s.config.MaxClients))
+	}
+	for {
+		s.last = s.last%(1<<31-1) + 1
+		if s.clients[s.last] == nil {
+			break
+		}
+	}
+	c.id = s.last
+	s.clients[c.id] = c
+	return nil
+}
+
+// leave ends a client's session.
+func (s *Server) leave(c *client) {
+	s.mu.Lock()
+	delete(s.clients, c.id)
+	s.mu.Unlock()
+	ctx, stop := context.WithTimeout(s.ctx, farewell)
+	defer stop()
+	if err := c.session.Close(ctx); err != nil {
+		s.log.Debug("closing a session", "client", c.id, "error", err)
+	}
+	for _, st := range c.statements {
+		c.forget(st)
+	}
+	c.in.release()
+	c.mu.Lock()
+	c.stop()
+	c.mu.Unlock()
+}
+
+// tenant returns the connections of a user, as which cred is good.
+func (s *Server) tenant(user string, cred *credential) (*tenant, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if t := s.tenants[user]; t != nil {
+		t.set(cred)
+		return t, nil
+	}
+	t := &tenant{cred: cred}
+	et, err := s.engine.NewTenant(user, s.pool, func(ctx context.Context, config *pgx.ConnConfig) (engine.ServerConn, error) {
+		return dialAs(ctx, config, t.credential())
+	})
+	if err != nil {
+		return nil, err
+	}
+	t.Tenant = et
+	s.tenants[user] = t
+	return t, nil
+}
+
+// leads tells whether a database's name leads to the set.
+func (s *Server) leads(name string) bool {
+	return name == s.database || slices.Contains(s.config.Databases, name) || slices.Contains(s.config.Databases, "*")
+}
+
+// Shutdown stops taking clients, sends away those who have nothing under way, waits
+// for the others until ctx ends, and closes.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.refuse()
+	s.each(func(c *client) { c.closing.Store(true); c.wake() })
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for s.count() > 0 {
+			if !sleep(s.ctx, 20*time.Millisecond) {
+				return
+			}
+		}
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
+	return errors.Join(ctx.Err(), s.Close())
+}
+
+// Close ends everything at once.
+func (s *Server) Close() error {
+	s.refuse()
+	s.stop()
+	s.each(func(c *client) { c.closing.Store(true); _ = c.conn.Close() })
+	err := s.engine.Close() // cuts off what the clients wait for
+	s.work.Wait()
+	return err
+}
+
+// refuse stops taking clients.
+func (s *Server) refuse() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closing = true
+	for l := range s.listeners {
+		_ = l.Close() // Serve returns
+	}
+}
+
+func (s *Server) each(f func(*client)) {
+	s.mu.Lock()
+	list := make([]*client, 0, len(s.clients))
+	for _, c := range s.clients {
+		list = append(list, c)
+	}
+	s.mu.Unlock()
+	for _, c := range list {
+		f(c)
+	}
+}
+
+func (s *Server) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.clients) + s.starting
+}
+
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}

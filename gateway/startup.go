@@ -1,0 +1,406 @@
+package gateway
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/pgdist/pgdist/classify"
+	"github.com/pgdist/pgdist/internal/engine"
+)
+
+// Limits of what is read before a client has logged in, as PostgreSQL has them
+// (MAX_STARTUP_PACKET_LENGTH; PG_MAX_AUTH_TOKEN_LENGTH is larger).
+const (
+	maxStartup  = 10000
+	maxPassword = 10000
+)
+
+// starting is a connection whose client has not logged in.
+type starting struct {
+	server  *Server
+	conn    net.Conn
+	tls     *tls.ConnectionState
+	params  map[string]string
+	options []string // names of protocol options that are not known
+	minor   int
+}
+
+// errStarting is an error that ends a log-in.
+func errStarting(code, message string) *pgconn.PgError {
+	return &pgconn.PgError{Severity: "FATAL", SeverityUnlocalized: "FATAL", Code: code, Message: message}
+}
+
+// login takes a connection up to its first ReadyForQuery. It returns no client and
+// no error for a cancel request and for who connects and leaves.
+func (s *Server) login(conn net.Conn) (*client, error) {
+	if t, ok := conn.(*net.TCPConn); ok {
+		_ = t.SetNoDelay(true)
+	}
+	deadline := time.Now().Add(s.config.LoginTimeout)
+	_ = conn.SetDeadline(deadline)
+	ctx, stop := context.WithDeadline(s.ctx, deadline)
+	defer stop()
+	st := &starting{server: s, conn: conn}
+	go_, err := st.hello(ctx)
+	if err != nil || !go_ {
+		return nil, st.refuse(err)
+	}
+	c, err := st.enter(ctx)
+	if err != nil {
+		return nil, st.refuse(err)
+	}
+	_ = conn.SetDeadline(time.Time{})
+	return c, nil
+}
+
+// refuse tells the client why it is turned away, if that is a thing to say.
+func (st *starting) refuse(err error) error {
+	var pe *pgconn.PgError
+	if errors.As(err, &pe) {
+		e := *pe
+		e.Severity, e.SeverityUnlocalized = "FATAL", "FATAL"
+		_ = st.send(appendError(nil, msgError, &e)) // the connection ends in any case
+	}
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
+}
+
+func (st *starting) send(b []byte) error {
+	_, err := st.conn.Write(b)
+	return err
+}
+
+// hello reads requests up to the start-up message. It reports false if the client
+// wanted something else.
+func (st *starting) hello(ctx context.Context) (bool, error) {
+	secured, direct, gss := false, false, false
+	for {
+		var head [8]byte
+		if _, err := io.ReadFull(st.conn, head[:1]); err != nil {
+			return false, err
+		}
+		if head[0] == 0x16 && st.tls == nil { // a TLS handshake at once
+			if err := st.secure(ctx, &prefixed{Conn: st.conn, head: []byte{0x16}}, true); err != nil {
+				return false, err
+			}
+			direct = true
+			continue
+		}
+		if _, err := io.ReadFull(st.conn, head[1:]); err != nil {
+			return false, err
+		}
+		size, code := int(binary.BigEndian.Uint32(head[:])), binary.BigEndian.Uint32(head[4:])
+		if size < 8 || size > maxStartup {
+			return false, errors.New("invalid length of a start-up packet")
+		}
+		body := make([]byte, size-8)
+		if _, err := io.ReadFull(st.conn, body); err != nil {
+			return false, err
+		}
+		switch code {
+		case requestCancel:
+			if len(body) > 4 {
+				st.server.cancelRequest(ctx, binary.BigEndian.Uint32(body), body[4:])
+			}
+			return false, nil
+		case requestSSL:
+			if secured {
+				return false, unsupported(code)
+			}
+			if st.server.config.TLS == nil || direct {
+				if err := st.send([]byte{'N'}); err != nil {
+					return false, err
+				}
+				continue
+			}
+			if err := st.send([]byte{'S'}); err != nil {
+				return false, err
+			}
+			if err := st.secure(ctx, st.conn, false); err != nil {
+				return false, err
+			}
+			secured = true
+		case requestGSS:
+			if gss || st.tls != nil {
+				return false, unsupported(code)
+			}
+			gss = true
+			if err := st.send([]byte{'N'}); err != nil {
+				return false, err
+			}
+		default:
+			return true, st.parse(code, body)
+		}
+	}
+}
+
+func unsupported(code uint32) error {
+	return errStarting("0A000", fmt.Sprintf("unsupported frontend protocol %d.%d: server supports 3.0 to 3.2", code>>16, code&0xffff))
+}
+
+// prefixed is a connection of which the first bytes were read already.
+type prefixed struct {
+	net.Conn
+	head []byte
+}
+
+func (p *prefixed) Read(b []byte) (int, error) {
+	if len(p.head) > 0 {
+		n := copy(b, p.head)
+		p.head = p.head[n:]
+		return n, nil
+	}
+	return p.Conn.Read(b)
+}
+
+// NetConn is the connection below.
+func (p *prefixed) NetConn() net.Conn { return p.Conn }
+
+// alpn is the protocol's name in TLS; who begins with TLS at once must give it
+// (PostgreSQL docs, "SSL Session Encryption").
+const alpn = "postgresql"
+
+func (st *starting) secure(ctx context.Context, conn net.Conn, direct bool) error {
+	if st.server.config.TLS == nil {
+		return errors.New("TLS at once, which is not offered")
+	}
+	config := st.server.config.TLS.Clone()
+	config.NextProtos = []string{alpn}
+	secure := tls.Server(conn, config)
+	if err := secure.HandshakeContext(ctx); err != nil {
+		return err
+	}
+	state := secure.ConnectionState()
+	if direct && state.NegotiatedProtocol != alpn {
+		return errors.New("TLS at once without the ALPN protocol postgresql")
+	}
+	st.conn, st.tls = secure, &state
+	return nil
+}
+
+// parse reads the start-up message.
+func (st *starting) parse(code uint32, body []byte) error {
+	major, minor := code>>16, code&0xffff
+	if major != 3 {
+		return unsupported(code)
+	}
+	st.minor = int(minor)
+	st.params = map[string]string{}
+	b := body
+	for {
+		name, rest, ok := cstring(b)
+		if !ok {
+			return errStarting("08P01", "invalid startup packet layout: expected terminator as last byte")
+		}
+		if len(name) == 0 {
+			if len(rest) != 0 {
+				return errStarting("08P01", "invalid startup packet layout: expected terminator as last byte")
+			}
+			break
+		}
+		value, rest, ok := cstring(rest)
+		if !ok {
+			return errStarting("08P01", "invalid startup packet layout: expected terminator as last byte")
+		}
+		if strings.HasPrefix(string(name), "_pq_.") {
+			st.options = append(st.options, string(name))
+		} else {
+			st.params[string(name)] = string(value)
+		}
+		b = rest
+	}
+	if st.minor > 2 || len(st.options) > 0 {
+		st.minor = min(st.minor, 2)
+		return st.negotiate()
+	}
+	return nil
+}
+
+// negotiate tells which minor version and options there are.
+func (st *starting) negotiate() error {
+	b, at := begin(nil, msgNegotiateVersion)
+	b = binary.BigEndian.AppendUint32(b, 3<<16|uint32(st.minor))
+	b = binary.BigEndian.AppendUint32(b, uint32(len(st.options)))
+	for _, o := range st.options {
+		b = append(append(b, o...), 0)
+	}
+	return st.send(end(b, at))
+}
+
+// enter checks who the client is and makes a session for it.
+func (st *starting) enter(ctx context.Context) (*client, error) {
+	s := st.server
+	user, db := st.params["user"], st.params["database"]
+	if user == "" {
+		return nil, errStarting("28000", "no PostgreSQL user name specified in startup packet")
+	}
+	if db == "" {
+		db = user
+	}
+	if st.tls == nil && s.config.RequireTLS {
+		return nil, errStarting("28000", "this gateway takes connections over TLS only: use sslmode=require")
+	}
+	if r := strings.ToLower(st.params["replication"]); r != "" && r != "false" && r != "off" && r != "no" && r != "0" {
+		return nil, errStarting("0A000", "replication is not supported through pgdist: connect to a server itself")
+	}
+	cred, err := st.authenticate(ctx, user)
+	if err != nil {
+		return nil, err
+	}
+	if !s.leads(db) {
+		return nil, errStarting("3D000", fmt.Sprintf("database %q does not exist", db))
+	}
+	settings, err := startSettings(st.params)
+	if err != nil {
+		return nil, err
+	}
+	t, err := s.tenant(user, cred)
+	if err != nil {
+		return nil, err
+	}
+	c := &client{
+		server: s, conn: st.conn, in: newReader(st.conn), user: user, db: db, since: time.Now(), app: st.params["application_name"],
+		params: map[string]string{}, statements: map[string]*statement{}, portals: map[string]*statement{},
+		key: make([]byte, 4),
+	}
+	if st.minor >= 2 {
+		c.key = make([]byte, 32)
+	}
+	_, _ = rand.Read(c.key) // never fails (crypto/rand)
+	c.in.limits, c.in.idle = limit, c.beforeWait
+	c.renew()
+	c.session = s.engine.NewSession(engine.SessionOptions{Tenant: t.Tenant, Settings: settings, Owner: c})
+	if err := c.greet(ctx); err != nil {
+		return nil, errors.Join(c.sqlError(err), c.session.Close(ctx))
+	}
+	if err := s.enter(c); err != nil {
+		return nil, errors.Join(err, c.session.Close(ctx))
+	}
+	c.out = append(c.out, msgBackendKey, 0, 0, 0, byte(8+len(c.key)))
+	c.out = binary.BigEndian.AppendUint32(c.out, c.id)
+	c.out = append(c.out, c.key...)
+	c.ready()
+	return c, nil
+}
+
+// greet tries the user and the settings on a server and tells the client what a
+// server tells at that time.
+func (c *client) greet(ctx context.Context) error {
+	nothing := &classify.Verdict{Class: classify.Read, Because: "begins a session"}
+	for {
+		lease, err := c.session.Acquire(ctx, engine.Call{Verdict: nothing, Route: engine.RouteLeader})
+		if err != nil {
+			return err
+		}
+		u := lease.Conn().(*upstream)
+		c.params = maps.Clone(u.params)
+		c.params[paramReadOnly] = "off"
+		again, err := lease.Done(ctx, nil)
+		if err != nil {
+			return err
+		}
+		if !again {
+			break
+		}
+	}
+	c.first = maps.Clone(c.params)
+	c.out = c.out[:0]
+	for name, value := range c.params {
+		c.out = appendText(c.out, msgParameterStatus, name, value)
+	}
+	return nil
+}
+
+// limit is the greatest length of a client's message (PostgreSQL's PQ_LARGE_MESSAGE_LIMIT
+// and PQ_SMALL_MESSAGE_LIMIT).
+func limit(typ byte) int {
+	switch typ {
+	case msgQuery, msgParse, msgBind, msgFunctionCall, msgCopyData:
+		return 1<<30 - 1
+	}
+	return 10000
+}
+
+// startSettings are the settings in a start-up message: its parameters, and those
+// in its options, which come first.
+func startSettings(params map[string]string) ([]engine.Setting, error) {
+	list, err := optionSettings(params["options"])
+	if err != nil {
+		return nil, err
+	}
+	for name, value := range params {
+		switch strings.ToLower(name) {
+		case "user", "database", "options", "replication":
+			continue
+		}
+		list = append(list, engine.Setting{Name: name, Value: value})
+	}
+	return list, nil
+}
+
+// optionSettings reads command-line options: words divided by spaces, a backslash
+// making the next character an ordinary one; -c name=value, -cname=value and --name=value.
+func optionSettings(options string) ([]engine.Setting, error) {
+	var list []engine.Setting
+	words := splitOptions(options)
+	for i := 0; i < len(words); i++ {
+		w := words[i]
+		switch {
+		case w == "-c" && i+1 < len(words):
+			i++
+			w = words[i]
+		case strings.HasPrefix(w, "--"):
+			w = w[2:]
+		case strings.HasPrefix(w, "-c") && len(w) > 2:
+			w = w[2:]
+		default:
+			return nil, errStarting("42601", fmt.Sprintf("invalid command-line argument for server process: %s", w))
+		}
+		name, value, ok := strings.Cut(w, "=")
+		if !ok {
+			return nil, errStarting("42601", fmt.Sprintf("-c %s requires a value", name))
+		}
+		list = append(list, engine.Setting{Name: strings.ReplaceAll(name, "-", "_"), Value: value})
+	}
+	return list, nil
+}
+
+func splitOptions(s string) (words []string) {
+	var word strings.Builder
+	in, escaped := false, false
+	for _, r := range s {
+		switch {
+		case escaped:
+			word.WriteRune(r)
+			escaped = false
+		case r == '\\':
+			escaped, in = true, true
+		case r == ' ' || r >= '\t' && r <= '\r':
+			if in {
+				words = append(words, word.String())
+				word.Reset()
+			}
+			in = false
+		default:
+			word.WriteRune(r)
+			in = true
+		}
+	}
+	if in {
+		words = append(words, word.String())
+	}
+	return words
+}
