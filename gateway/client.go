@@ -22,6 +22,7 @@ type client struct {
 	conn   net.Conn
 	in     reader
 	out    []byte
+	late   []byte // goes before the next ReadyForQuery
 	sent   uint64 // bytes of out that were sent so far
 	id     uint32
 	key    []byte
@@ -71,7 +72,7 @@ func (c *client) run() error {
 				_ = c.conn.SetReadDeadline(time.Time{}) // it may finish its transaction
 				continue
 			}
-			return c.inputError(typ, err)
+			return c.inputError(err)
 		}
 		if err := c.message(typ, body); err != nil {
 			return err
@@ -108,14 +109,11 @@ func (c *client) message(typ byte, body []byte) error {
 }
 
 // inputError makes of an error of reading what the client, if it is there, should hear.
-func (c *client) inputError(typ byte, err error) error {
-	switch {
-	case errors.Is(err, errLength):
-		return c.fatal("08P01", "invalid message length")
-	case c.closing.Load():
+func (c *client) inputError(err error) error {
+	if c.closing.Load() {
 		return c.dismiss()
 	}
-	return err
+	return err // errLength too: PostgreSQL tells its log only
 }
 
 // dismiss says farewell to a client that is sent away.
@@ -159,6 +157,9 @@ func (c *client) sqlError(err error) *pgconn.PgError {
 
 // ready ends the answer to a command.
 func (c *client) ready() {
+	if len(c.late) > 0 {
+		c.out, c.late = append(c.out, c.late...), c.late[:0]
+	}
 	c.out = append(c.out, msgReady, 0, 0, 0, 5, c.session.Status())
 }
 
@@ -171,7 +172,7 @@ func (c *client) parameter(name, value string) {
 		return
 	}
 	c.params[name] = value
-	c.out = appendText(c.out, msgParameterStatus, name, value)
+	c.late = appendText(c.late, msgParameterStatus, name, value)
 }
 
 // flush sends what there is for the client.

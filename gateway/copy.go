@@ -45,6 +45,10 @@ func (c *client) pumpAll(p *pump) error {
 		if err != nil {
 			return c.pumpFailed(u, err)
 		}
+		if typ != msgCopyData && typ != msgCopyDone && typ != msgCopyFail && typ != msgFlush && typ != msgSync {
+			_ = u.conn.Close() // rolls the COPY back, as the server would
+			return errors.Join(errGone, errors.New("not a message of COPY"))
+		}
 		if typ == msgFlush || typ == msgSync { // ignored during COPY, as by the server
 			if _, _, err := c.in.next(); err != nil {
 				return c.pumpFailed(u, err)

@@ -81,6 +81,7 @@ func (c *client) attempt(call engine.Call, run func(*engine.Lease, *upstream) er
 	case r.failed != nil && result == error(r.failed):
 		c.failure, c.failedAt = result, r.failedAt // reported, byte for byte
 		return false, true, nil
+	case e == nil && r.extended: // of COMMIT, which is Sync's there
 	case e == nil:
 		c.cut(r.complete)
 	default:
@@ -522,24 +523,27 @@ func (c *client) large() error {
 
 // query runs a simple query.
 func (c *client) query(body []byte) error {
-	if !c.skip {
-		c.begun()
+	if c.skip {
+		return nil
 	}
+	c.begun()
+	text := string(body)
 	if len(c.ops) > 0 { // without a Sync before it
-		if err := c.runPipeline(); err != nil {
+		if err := c.runPipeline(); err != nil || c.skip {
 			return err
 		}
 	}
 	c.endScript()
-	c.skip = false
-	sql, _, ok := cstring(body)
-	if !ok || len(sql) != len(body)-1 {
-		return c.fatal("08P01", "invalid message format")
+	sql, rest, ok := strings.Cut(text, "\x00")
+	if !ok || rest != "" {
+		c.report(protocolError("invalid message format"))
+		c.ready()
+		return nil
 	}
 	if st := c.statements[""]; st != nil {
 		c.forget(st)
 	}
-	if err := c.runQuery(string(sql)); err != nil {
+	if err := c.runQuery(sql); err != nil {
 		return err
 	}
 	if !c.session.InTransaction() {

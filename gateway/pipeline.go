@@ -279,8 +279,7 @@ func (c *client) runScripted(p plan) (failed bool, err error) {
 			return true, err
 		}
 		if !failed {
-			if e := x.End(c.ctx); e != nil {
-				c.cut(c.relaying.complete)
+			if e := x.End(c.ctx); e != nil { // Sync's COMMIT
 				c.fail(e)
 				failed = true
 			}
@@ -341,6 +340,9 @@ func (c *client) fail(err error) {
 func (c *client) runLocal(g *group, x *engine.Script) (failed bool) {
 	for i := g.from; i < g.to; i++ {
 		o := &c.ops[i]
+		if o.err == nil && c.session.Status() == 'E' && o.typ != msgClose && !leaves(o.st) {
+			o.err = &pgconn.PgError{Severity: "ERROR", Code: "25P02", Message: "current transaction is aborted, commands ignored until end of transaction block"}
+		}
 		if o.err != nil {
 			c.fail(o.err)
 			return true
@@ -367,6 +369,18 @@ func (c *client) runLocal(g *group, x *engine.Script) (failed bool) {
 			c.relaying.complete = c.at()
 			c.complete(tag)
 		}
+	}
+	return false
+}
+
+// leaves tells the statements that a transaction takes after an error.
+func leaves(st *statement) bool {
+	if st == nil || st.verdict == nil || len(st.verdict.Statements) != 1 || st.verdict.Statements[0].Tx == nil {
+		return false
+	}
+	switch st.verdict.Statements[0].Tx.Kind {
+	case classify.TxCommit, classify.TxRollback, classify.TxRollbackTo:
+		return true
 	}
 	return false
 }

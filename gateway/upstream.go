@@ -278,9 +278,14 @@ func (u *upstream) ready(body []byte) {
 // aside deals with what a server may send at any time, and tells whether it was that.
 func (u *upstream) aside(typ byte, body []byte) bool {
 	switch typ {
-	case msgNotice, msgNotification:
+	case msgNotice:
 		if u.owner != nil {
 			u.owner.out = appendMessage(u.owner.out, typ, body)
+		}
+		return true
+	case msgNotification:
+		if u.owner != nil {
+			u.owner.late = appendMessage(u.owner.late, typ, body)
 		}
 		return true
 	case msgParameterStatus:

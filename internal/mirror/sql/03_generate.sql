@@ -203,9 +203,9 @@ BEGIN
                     ' || ins || ';
                 END IF;
             END ' || tag;
-        EXECUTE format('DROP FUNCTION IF EXISTS pgdist.r_%s(text[])', id);
+        IF to_regprocedure(format('pgdist.r_%s(text[])', id)) IS NOT NULL THEN EXECUTE format('DROP FUNCTION pgdist.r_%s(text[])', id); END IF; -- IF EXISTS would tell the client of it
     END IF;
-    IF idx IS NOT NULL THEN EXECUTE format('DROP FUNCTION IF EXISTS pgdist.y_%s(text[])', id); END IF;
+    IF idx IS NOT NULL AND to_regprocedure(format('pgdist.y_%s(text[])', id)) IS NOT NULL THEN EXECUTE format('DROP FUNCTION pgdist.y_%s(text[])', id); END IF;
     EXECUTE format('CREATE OR REPLACE FUNCTION pgdist.w_%s() RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS ', id) || tag || ' BEGIN DELETE FROM ' || onl || tab || '; END ' || tag;
     EXECUTE format('CREATE OR REPLACE FUNCTION pgdist.x_%s() RETURNS SETOF text LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = "$user", public AS ', id) || tag
         || ' BEGIN RETURN QUERY SELECT ' || img || ' FROM ' || onl || tab || ' t; END ' || tag;

@@ -1,0 +1,227 @@
+package gateway
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+)
+
+// talker speaks the protocol from scripts, one message a line:
+//
+//	Q text                 simple query
+//	P name|text|oid,oid    Parse
+//	B portal|name|v|v…     Bind, values as text, \N for NULL
+//	D S|name  D P|name     Describe
+//	E portal|rows          Execute
+//	C S|name  C P|name     Close
+//	S H X                  Sync, Flush, Terminate
+//	d text  c  f text      COPY data, done, failed
+//	Z n                    reads until n more ReadyForQuery have come
+//	R                      reads until nothing comes for a while
+//	= text                 sends raw bytes, as Go writes strings
+type talker struct {
+	tb    testing.TB
+	conn  net.Conn
+	front *pgproto3.Frontend
+	buf   []byte
+	log   []string
+}
+
+func talk(tb testing.TB, addr string, params map[string]string) *talker {
+	tb.Helper()
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = conn.Close() })
+	t := &talker{tb: tb, conn: conn, front: pgproto3.NewFrontend(conn, conn)}
+	p := map[string]string{"user": "postgres", "database": "postgres"}
+	for k, v := range params {
+		p[k] = v
+	}
+	t.front.Send(&pgproto3.StartupMessage{ProtocolVersion: pgproto3.ProtocolVersion30, Parameters: p})
+	if err := t.front.Flush(); err != nil {
+		tb.Fatal(err)
+	}
+	t.until(1)
+	t.log = nil
+	return t
+}
+
+func (t *talker) run(script string) []string {
+	t.tb.Helper()
+	for _, line := range strings.Split(strings.TrimSpace(script), "\n") {
+		t.line(strings.TrimSpace(line))
+	}
+	return t.log
+}
+
+func (t *talker) line(line string) {
+	t.tb.Helper()
+	if line == "" {
+		return
+	}
+	rest := ""
+	if len(line) > 2 {
+		rest = strings.ReplaceAll(line[2:], `\n`, "\n")
+	}
+	f := strings.Split(rest, "|")
+	for len(f) < 3 {
+		f = append(f, "")
+	}
+	switch line[0] {
+	case 'Q':
+		t.put('Q', rest+"\x00")
+	case 'P':
+		b := f[0] + "\x00" + f[1] + "\x00"
+		var oids []string
+		if f[2] != "" {
+			oids = strings.Split(f[2], ",")
+		}
+		b += string(binary.BigEndian.AppendUint16(nil, uint16(len(oids))))
+		for _, o := range oids {
+			n, _ := strconv.Atoi(o)
+			b += string(binary.BigEndian.AppendUint32(nil, uint32(n)))
+		}
+		t.put('P', b)
+	case 'B':
+		values := strings.Split(rest, "|")
+		b := values[0] + "\x00" + values[1] + "\x00" + "\x00\x00"
+		b += string(binary.BigEndian.AppendUint16(nil, uint16(len(values)-2)))
+		for _, v := range values[2:] {
+			if v == `\N` {
+				b += "\xff\xff\xff\xff"
+				continue
+			}
+			b += string(binary.BigEndian.AppendUint32(nil, uint32(len(v)))) + v
+		}
+		t.put('B', b+"\x00\x00")
+	case 'D', 'C':
+		t.put(line[0], f[0]+f[1]+"\x00")
+	case 'E':
+		n, _ := strconv.Atoi(f[1])
+		t.put('E', f[0]+"\x00"+string(binary.BigEndian.AppendUint32(nil, uint32(n))))
+	case 'S', 'H', 'X', 'c':
+		t.put(line[0], "")
+	case 'd':
+		t.put('d', rest)
+	case 'f':
+		t.put('f', rest+"\x00")
+	case '=':
+		s, err := strconv.Unquote(`"` + rest + `"`)
+		if err != nil {
+			t.tb.Fatal(err)
+		}
+		t.buf = append(t.buf, s...)
+	case 'Z':
+		n, _ := strconv.Atoi(f[0])
+		t.flush()
+		t.until(n)
+	case 'R':
+		t.flush()
+		t.quiet()
+	default:
+		t.tb.Fatalf("line %q", line)
+	}
+}
+
+func (t *talker) put(typ byte, body string) { t.buf = appendMessage(t.buf, typ, []byte(body)) }
+
+func (t *talker) flush() {
+	if _, err := t.conn.Write(t.buf); err != nil {
+		t.log = append(t.log, "write: closed")
+	}
+	t.buf = nil
+}
+
+const patience = 20 * time.Second
+
+func (t *talker) until(n int) {
+	_ = t.conn.SetReadDeadline(time.Now().Add(patience))
+	for n > 0 {
+		m, err := t.front.Receive()
+		if err != nil {
+			t.end(err)
+			return
+		}
+		t.note(m)
+		if _, ok := m.(*pgproto3.ReadyForQuery); ok {
+			n--
+		}
+	}
+}
+
+func (t *talker) quiet() {
+	for {
+		_ = t.conn.SetReadDeadline(time.Now().Add(400 * time.Millisecond))
+		m, err := t.front.Receive()
+		if err != nil {
+			if !errors.Is(err, os.ErrDeadlineExceeded) {
+				t.end(err)
+			}
+			return
+		}
+		t.note(m)
+	}
+}
+
+func (t *talker) end(err error) {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		t.log = append(t.log, "nothing comes any more")
+		return
+	}
+	t.log = append(t.log, "closed")
+}
+
+var pidPattern = regexp.MustCompile(`PID:\d+|pid \d+`)
+
+// note writes a message down as far as it must be the same everywhere.
+func (t *talker) note(m pgproto3.BackendMessage) {
+	switch m := m.(type) {
+	case *pgproto3.ErrorResponse:
+		t.log = append(t.log, fmt.Sprintf("error %s %s %q detail %q position %d", m.Severity, m.Code, m.Message, m.Detail, m.Position))
+	case *pgproto3.NoticeResponse:
+		t.log = append(t.log, fmt.Sprintf("notice %s %s %q", m.Severity, m.Code, m.Message))
+	case *pgproto3.ParameterStatus:
+		t.log = append(t.log, "parameter "+m.Name+"="+m.Value)
+	case *pgproto3.RowDescription:
+		line := "row"
+		for _, f := range m.Fields {
+			oid := strconv.Itoa(int(f.DataTypeOID))
+			if f.DataTypeOID >= firstUserOID {
+				oid = "user"
+			}
+			line += fmt.Sprintf(" %s:%s:%t:%d:%d", f.Name, oid, f.TableOID != 0, f.TableAttributeNumber, f.Format)
+		}
+		t.log = append(t.log, line)
+	case *pgproto3.ParameterDescription:
+		line := "parameters"
+		for _, oid := range m.ParameterOIDs {
+			if oid >= firstUserOID {
+				line += " user"
+				continue
+			}
+			line += " " + strconv.Itoa(int(oid))
+		}
+		t.log = append(t.log, line)
+	case *pgproto3.CommandComplete:
+		t.log = append(t.log, "complete "+string(m.CommandTag))
+	case *pgproto3.NotificationResponse:
+		t.log = append(t.log, "notification "+m.Channel+" "+m.Payload)
+	case *pgproto3.DataRow:
+		t.log = append(t.log, fmt.Sprintf("data %q", m.Values))
+	case *pgproto3.ReadyForQuery:
+		t.log = append(t.log, "ready "+string(m.TxStatus))
+	default:
+		t.log = append(t.log, pidPattern.ReplaceAllString(strings.TrimPrefix(fmt.Sprintf("%T %+v", m, m), "*pgproto3."), "PID"))
+	}
+}
