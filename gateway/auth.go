@@ -70,7 +70,7 @@ func (st *starting) scram(ctx context.Context, user string) (*credential, error)
 		return nil, refusedLookup(err)
 	}
 	offer := mechanism + "\x00\x00"
-	if st.tls != nil {
+	if st.binding != nil {
 		offer = mechanism + "-PLUS\x00" + offer
 	}
 	if err := st.send(appendAuth(nil, authSASL, []byte(offer))); err != nil {
@@ -84,10 +84,10 @@ func (st *starting) scram(ctx context.Context, user string) (*credential, error)
 	if !ok || len(rest) < 4 || int(int32(binary.BigEndian.Uint32(rest))) != len(rest)-4 {
 		return nil, errStarting("08P01", "malformed SASLInitialResponse")
 	}
-	if m := string(chosen); m != mechanism && (m != mechanism+"-PLUS" || st.tls == nil) {
+	if m := string(chosen); m != mechanism && (m != mechanism+"-PLUS" || st.binding == nil) {
 		return nil, errStarting("08P01", "client selected an invalid SASL authentication mechanism")
 	}
-	cred, final, err := scramTalk(v, string(chosen), rest[4:], st.tls, func(challenge []byte) ([]byte, error) {
+	cred, final, err := scramTalk(v, string(chosen), rest[4:], st.binding, func(challenge []byte) ([]byte, error) {
 		if err := st.send(appendAuth(nil, authContinue, challenge)); err != nil {
 			return nil, err
 		}

@@ -207,6 +207,9 @@ func (c *client) beforeWait() error {
 		c.out = nil
 	}
 	c.busySince.Store(0)
+	if c.session.Listening() {
+		c.overhear()
+	}
 	return nil
 }
 

@@ -30,9 +30,11 @@ func (c *client) describe(typ byte, body []byte) error {
 		c.learn(st, c.out[from+headerSize:], typ)
 	}
 	if r.u.writes {
+		c.remember(typ, c.out[from+headerSize:])
 		return nil
 	}
 	c.renumber(c.out[from+headerSize:], each)
+	c.remember(typ, c.out[from+headerSize:])
 	return nil
 }
 

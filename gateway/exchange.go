@@ -95,9 +95,12 @@ func (c *client) attempt(call engine.Call, run func(*engine.Lease, *upstream) er
 func (c *client) exchange(_ *engine.Lease, u *upstream, g *group) error {
 	r := &c.relaying
 	r.extended = true
-	r.swallow = u.start()
-	c.expected = c.expected[:0]
 	u.uses++
+	if err := c.prepareDescribed(u, g); err != nil {
+		return err
+	}
+	c.expected = c.expected[:0]
+	r.swallow = u.start()
 	for i := g.from; i < g.to; i++ {
 		c.translate(u, &c.ops[i])
 	}
@@ -111,7 +114,7 @@ func (c *client) exchange(_ *engine.Lease, u *upstream, g *group) error {
 		switch {
 		case pe.Code == "26000" && strings.Contains(pe.Message, `"pgdist_`):
 			clear(u.prepared) // something deallocated all
-		case strings.Contains(pe.Message, "cached plan must not change"):
+		case strings.Contains(pe.Message, staleMessage):
 			c.stale(u, g)
 		}
 	}
@@ -133,7 +136,9 @@ func (c *client) unprepared(u *upstream) {
 
 // stale has statements prepared anew whose results DDL has changed.
 func (c *client) stale(u *upstream, g *group) {
+	fresh := false
 	for i := g.from; i < g.to; i++ {
+		fresh = fresh || c.ops[i].typ == msgParse // it is still to be described
 		if st := c.ops[i].st; st != nil && st.key != nil {
 			if _, has := u.prepared[st.key.id]; has {
 				delete(u.prepared, st.key.id)
@@ -142,6 +147,9 @@ func (c *client) stale(u *upstream, g *group) {
 		}
 	}
 	u.unnamed = nil
+	if !fresh {
+		c.relaying.lease.Final()
+	}
 }
 
 // translate puts a message as the server is to get it.

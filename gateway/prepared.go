@@ -24,6 +24,8 @@ type statement struct {
 	// leaderOnly: a type is involved whose number may differ between servers
 	// within values.
 	leaderOnly bool
+	// row is how its result was described to the client, nil if it was not.
+	row []byte
 	// deallocates is set for DEALLOCATE, which concerns the client's names.
 	deallocates bool
 }
@@ -70,8 +72,8 @@ func serverName(id uint64) string { return "pgdist_" + strconv.FormatUint(id, 36
 
 // prepared is a statement that a server connection has.
 type prepared struct {
-	used  uint64 // the connection's clock when it was used last
-	known bool   // the server has said so
+	used uint64 // the connection's clock when it was used last
+	row  []byte // the shape of its result, nil if it is not known
 }
 
 // newStatement takes a Parse's body apart: a name, a text, the number of

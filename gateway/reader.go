@@ -28,6 +28,7 @@ type reader struct {
 	keep   bool               // large buffers are not given back
 	limits func(typ byte) int // greatest length, nil for any
 	idle   func() error       // called before blocking
+	woken  func()             // called after it, nil for nothing
 }
 
 const headerSize = 5
@@ -54,6 +55,9 @@ func (r *reader) fill() error {
 		}
 	}
 	n, err := r.conn.Read(r.buf[r.w:])
+	if r.woken != nil {
+		r.woken()
+	}
 	r.w += n
 	if n > 0 {
 		return nil

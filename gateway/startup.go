@@ -31,6 +31,7 @@ type starting struct {
 	server  *Server
 	conn    net.Conn
 	tls     *tls.ConnectionState
+	binding []byte // tls-server-end-point
 	params  map[string]string
 	options []string // names of protocol options that are not known
 	minor   int
@@ -177,8 +178,10 @@ func (st *starting) secure(ctx context.Context, conn net.Conn, direct bool) erro
 	if st.server.config.TLS == nil {
 		return errors.New("TLS at once, which is not offered")
 	}
+	shown := &shownCertificate{from: st.server.config.TLS}
 	config := st.server.config.TLS.Clone()
 	config.NextProtos = []string{alpn}
+	config.Certificates, config.GetCertificate = nil, shown.choose
 	secure := tls.Server(conn, config)
 	if err := secure.HandshakeContext(ctx); err != nil {
 		return err
@@ -187,7 +190,7 @@ func (st *starting) secure(ctx context.Context, conn net.Conn, direct bool) erro
 	if direct && state.NegotiatedProtocol != alpn {
 		return errors.New("TLS at once without the ALPN protocol postgresql")
 	}
-	st.conn, st.tls = secure, &state
+	st.conn, st.tls, st.binding = secure, &state, shown.binding()
 	return nil
 }
 

@@ -124,7 +124,7 @@ func (u *upstream) Unsent() bool {
 func (u *upstream) start() (swallow int) {
 	u.out = u.out[:0]
 	if u.hasAhead {
-		u.hasAhead = false
+		u.hasAhead, u.unnamed = false, nil // a simple query ends the unnamed statement
 		u.out = appendText(u.out, msgQuery, u.ahead)
 		return 1
 	}
@@ -161,6 +161,7 @@ func (u *upstream) Run(ctx context.Context, text string) (tag string, err error)
 		return "", err
 	}
 	swallow := u.start()
+	u.unnamed = nil
 	u.out = appendText(u.out, msgQuery, text)
 	err = u.converse(ctx, swallow, func(typ byte, body []byte) {
 		if typ == msgCommandComplete {

@@ -6,7 +6,6 @@ import (
 	"crypto/pbkdf2"
 	"crypto/rand"
 	"crypto/sha256"
-	"crypto/tls"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -111,7 +110,7 @@ func (s *Server) verifierFor(ctx context.Context, user string) (v *verifier, ok 
 
 // scramTalk runs the exchange; say sends a challenge and returns the answer. It returns
 // the keys by which the gateway can log in at the servers.
-func scramTalk(v *verifier, chosen string, first []byte, over *tls.ConnectionState, say func(challenge []byte) ([]byte, error)) (cred *credential, final []byte, err error) {
+func scramTalk(v *verifier, chosen string, first []byte, binding []byte, say func(challenge []byte) ([]byte, error)) (cred *credential, final []byte, err error) {
 	server, err := scram.SHA256.NewServer(func(string) (scram.StoredCredentials, error) {
 		return scram.StoredCredentials{
 			KeyFactors: scram.KeyFactors{Salt: string(v.salt), Iters: v.iterations}, StoredKey: v.stored, ServerKey: v.server,
@@ -121,14 +120,10 @@ func scramTalk(v *verifier, chosen string, first []byte, over *tls.ConnectionSta
 		return nil, nil, err
 	}
 	conv := server.NewConversation()
-	if over != nil {
-		binding, err := scram.NewTLSServerEndpointBinding(over)
-		if err != nil {
-			return nil, nil, err
-		}
-		conv = server.NewConversationWithChannelBinding(binding)
+	if binding != nil {
+		conv = server.NewConversationWithChannelBinding(scram.ChannelBinding{Type: scram.ChannelBindingTLSServerEndpoint, Data: binding})
 	}
-	if err := gs2(chosen, first, over != nil); err != nil {
+	if err := gs2(chosen, first, binding != nil); err != nil {
 		return nil, nil, err
 	}
 	challenge, err := conv.Step(string(first))

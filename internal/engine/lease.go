@@ -23,7 +23,12 @@ type Lease struct {
 	end       int64
 	delivered bool
 	cancelled bool // the client asked for it
+	final     bool // a stale plan is the client's affair
 }
+
+// Final tells that the client has been told what the statement returns: if a plan
+// no longer fits that, the server's word about it is the client's.
+func (l *Lease) Final() { l.final = true }
 
 // ByClient tells that the client has asked the server to cancel the statement, so
 // that the server's word about it is the client's.
@@ -267,7 +272,7 @@ func (l *Lease) Done(ctx context.Context, cause error) (again bool, err error) {
 	}
 	l.c.waiting.Store(0) // not later: below, the connection may become somebody else's
 	f := classifyError(ctx, cause)
-	if f == failEvicted && l.cancelled {
+	if f == failEvicted && l.cancelled || f == failStale && l.final {
 		f = failStatement
 	}
 	l.account(f, time.Duration(l.end-l.start), cause)
@@ -298,6 +303,9 @@ func (l *Lease) account(f failure, d time.Duration, cause error) {
 	switch f {
 	case failCancelled, failUnsent:
 	case failLost:
+		// What took this connection has taken the free ones with it, most of the
+		// time: they would use up the repetitions of this statement.
+		l.c.pool.closeParked(func(*conn) bool { return true })
 		l.s.e.report(m, d, cause)
 	default:
 		l.s.e.mirror.Report(m.id, d, nil)

@@ -171,6 +171,11 @@ func (s *Session) InTransaction() bool { return s.tx.state != txNone }
 // if it does not.
 func (s *Session) Pinned() string { return s.pins.String() }
 
+// Listening tells whether the session waits for notifications on its connection.
+func (s *Session) Listening() bool {
+	return s.pins&classify.PinListen != 0 && s.held.c != nil && !s.busy && !s.held.c.IsClosed()
+}
+
 // Close ends the session: an open transaction is rolled back, and what lived
 // on a pinned connection is gone. It returns an error if writes over a raw
 // connection could not be acknowledged before ctx ended.

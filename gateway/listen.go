@@ -1,0 +1,60 @@
+package gateway
+
+import (
+	"errors"
+	"os"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// deaf ends a client whose notifications do not come any more: it may wait for them
+// without ever sending a statement that could tell it, and what was missed meanwhile
+// only a client that begins anew looks for.
+func (c *client) deaf() {
+	_ = c.conn.SetWriteDeadline(time.Now().Add(farewell))
+	_ = c.write(appendError(nil, msgError, &pgconn.PgError{
+		Severity: "FATAL", Code: "57P01", Message: "the leader's connection was lost, and with it what this session listens for",
+		Hint: "Connect again, LISTEN, and look for what was missed.",
+	})) // its reader notices the end in any case
+	_ = c.conn.Close()
+}
+
+// overhear passes on what the server says while the client is silent: a session that
+// listens has a connection of its own, on which notifications come at any time.
+func (c *client) overhear() {
+	u := c.session.Held().(*upstream)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			typ, body, err := u.in.next()
+			switch {
+			case errors.Is(err, os.ErrDeadlineExceeded):
+				return
+			case err != nil:
+				_ = u.broken(err)
+				c.deaf()
+				return
+			}
+			switch typ {
+			case msgNotice, msgNotification:
+				if err := c.write(appendMessage(nil, typ, body)); err != nil {
+					return // the client's reader notices, too
+				}
+			case msgError:
+				_ = u.broken(errorOf(body))
+				c.deaf()
+				return
+			case msgParameterStatus:
+				u.aside(typ, body)
+			}
+		}
+	}()
+	c.in.woken = func() {
+		c.in.woken = nil
+		_ = u.conn.SetReadDeadline(time.Unix(1, 0))
+		<-done
+		_ = u.conn.SetReadDeadline(time.Time{})
+	}
+}

@@ -1,0 +1,340 @@
+package gateway
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+func connect(tb testing.TB, url string) *pgx.Conn {
+	tb.Helper()
+	conn, err := pgx.Connect(context.Background(), url)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = conn.Close(context.Background()) })
+	return conn
+}
+
+func code(err error) string {
+	var pe *pgconn.PgError
+	if errors.As(err, &pe) {
+		return pe.Code
+	}
+	return fmt.Sprint(err)
+}
+
+// TestSessions tries what belongs to a session, over connections that it shares.
+func TestSessions(t *testing.T) {
+	s := newSet(t, nil)
+	ctx := context.Background()
+	a, b := connect(t, s.url("")), connect(t, s.url("&timezone=Asia/Tokyo"))
+	if _, err := a.Exec(ctx, "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT g, 'v' || g FROM generate_series(1, 100) g"); err != nil {
+		t.Fatal(err)
+	}
+	t.Run("cancel", func(t *testing.T) { cancels(t, a) })
+	t.Run("listen", func(t *testing.T) { listens(t, a, s) })
+	t.Run("defaults", func(t *testing.T) {
+		for _, sql := range []string{"SET TimeZone = 'UTC'", "RESET TimeZone", "SET TimeZone = 'UTC'", "RESET ALL", "SET TimeZone = 'UTC'", "DISCARD ALL"} {
+			if _, err := b.Exec(ctx, sql, pgx.QueryExecModeSimpleProtocol); err != nil {
+				t.Fatal(sql, err)
+			}
+			want := "Asia/Tokyo"
+			if strings.HasPrefix(sql, "SET") {
+				want = "UTC"
+			}
+			var got string
+			if err := b.QueryRow(ctx, "SHOW TimeZone", pgx.QueryExecModeSimpleProtocol).Scan(&got); err != nil || got != want || b.PgConn().ParameterStatus("TimeZone") != want {
+				t.Errorf("after %s TimeZone is %s, and reported as %s (%v)", sql, got, b.PgConn().ParameterStatus("TimeZone"), err)
+			}
+		}
+	})
+	t.Run("stale", func(t *testing.T) { staleStatements(t, s) })
+	t.Run("many", func(t *testing.T) { manySessions(t, s) })
+	t.Run("large", func(t *testing.T) { largeResults(t, a) })
+}
+
+// cancels cancels a statement on the server, and one that waits for its turn.
+func cancels(t *testing.T, a *pgx.Conn) {
+	ctx := context.Background()
+	for _, sql := range []string{"SELECT pg_sleep(30)", "UPDATE t SET v = v WHERE pg_sleep(30) IS NULL", "CALL pg_catalog.pg_sleep(30)", "VACUUM; SELECT pg_sleep(30)", "DO $$ BEGIN PERFORM pg_sleep(30); END $$"} {
+		if strings.HasPrefix(sql, "CALL") || strings.HasPrefix(sql, "VACUUM") {
+			continue
+		}
+		began := time.Now()
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			time.Sleep(300 * time.Millisecond)
+			if err := a.PgConn().CancelRequest(ctx); err != nil {
+				t.Error(err)
+			}
+		}()
+		_, err := a.Exec(ctx, sql, pgx.QueryExecModeSimpleProtocol)
+		<-done
+		if code(err) != "57014" {
+			t.Errorf("%s: %v", sql, err)
+		}
+		if d := time.Since(began); d > 10*time.Second {
+			t.Errorf("%s: cancelled after %v", sql, d)
+		}
+		var n int
+		if err := a.QueryRow(ctx, "SELECT count(*) FROM t").Scan(&n); err != nil || n != 100 {
+			t.Fatalf("after a cancelled %s: %d rows, %v", sql, n, err)
+		}
+	}
+}
+
+func listens(t *testing.T, a *pgx.Conn, s *set) {
+	ctx := context.Background()
+	l := connect(t, s.url(""))
+	if _, err := l.Exec(ctx, "LISTEN c"); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 {
+		if _, err := a.Exec(ctx, "SELECT pg_notify('c', $1)", fmt.Sprint(i)); err != nil {
+			t.Fatal(err)
+		}
+		limited, cancel := context.WithTimeout(ctx, 10*time.Second)
+		n, err := l.WaitForNotification(limited)
+		cancel()
+		if err != nil || n.Payload != fmt.Sprint(i) {
+			t.Fatalf("notification %d: %v %v", i, n, err)
+		}
+		var one int
+		if err := l.QueryRow(ctx, "SELECT 1").Scan(&one); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// staleStatements changes a table under a prepared statement: the client must not get
+// rows that are not what it was told.
+func staleStatements(t *testing.T, s *set) {
+	ctx := context.Background()
+	one, two := connect(t, s.url("")), connect(t, s.url(""))
+	if _, err := two.Exec(ctx, "CREATE TABLE shape (id int PRIMARY KEY, a int); INSERT INTO shape VALUES (1, 2)"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := one.Prepare(ctx, "s", "SELECT * FROM shape"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := two.Exec(ctx, "ALTER TABLE shape ALTER a TYPE text; ALTER TABLE shape ADD b int"); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 10 {
+		r := one.PgConn().ExecPrepared(ctx, "s", nil, nil, nil).Read()
+		if r.Err == nil || code(r.Err) != "0A000" {
+			t.Fatalf("use %d: rows %s, %v", i, r.Rows, r.Err)
+		}
+	}
+	if err := one.Deallocate(ctx, "s"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := one.Prepare(ctx, "s", "SELECT * FROM shape"); err != nil {
+		t.Fatal(err)
+	}
+	if r := one.PgConn().ExecPrepared(ctx, "s", nil, nil, nil).Read(); r.Err != nil || len(r.Rows) != 1 || len(r.Rows[0]) != 3 {
+		t.Fatalf("rows %s, %v", r.Rows, r.Err)
+	}
+}
+
+// manySessions has far more clients than connections to the servers.
+func manySessions(t *testing.T, s *set) {
+	ctx := context.Background()
+	var wg sync.WaitGroup
+	for i := range 200 {
+		wg.Go(func() {
+			conn, err := pgx.Connect(ctx, s.url(""))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer conn.Close(ctx)
+			for j := range 5 {
+				var v string
+				if err := conn.QueryRow(ctx, "SELECT v FROM t WHERE id = $1", 1+(i+j)%100).Scan(&v); err != nil {
+					t.Error(err)
+					return
+				}
+				if _, err := conn.Exec(ctx, "UPDATE t SET v = v WHERE id = $1", 1+(i+j)%100); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func largeResults(t *testing.T, a *pgx.Conn) {
+	ctx := context.Background()
+	big := strings.Repeat("x", 5<<20)
+	var got string
+	if err := a.QueryRow(ctx, "SELECT $1::text", big).Scan(&got); err != nil || got != big {
+		t.Fatalf("a parameter of 5 MiB: %d bytes, %v", len(got), err)
+	}
+	rows, err := a.Query(ctx, "SELECT g, repeat('y', 1000) FROM generate_series(1, 50000) g")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for rows.Next() {
+		n++
+	}
+	if rows.Err() != nil || n != 50000 {
+		t.Fatalf("%d rows, %v", n, rows.Err())
+	}
+	if _, err := a.Exec(ctx, "CREATE TABLE wide (id int PRIMARY KEY, v text)"); err != nil {
+		t.Fatal(err)
+	}
+	var source [][]any
+	for i := range 20000 {
+		source = append(source, []any{i, strings.Repeat("z", 200)})
+	}
+	if n, err := a.CopyFrom(ctx, pgx.Identifier{"wide"}, []string{"id", "v"}, pgx.CopyFromRows(source)); err != nil || n != 20000 {
+		t.Fatal(n, err)
+	}
+	batch := &pgx.Batch{}
+	for i := range 2000 {
+		batch.Queue("UPDATE wide SET v = $2 WHERE id = $1", i, big[:1000])
+	}
+	if err := a.SendBatch(ctx, batch).Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestLogin tries passwords, channel binding and TLS.
+func TestLogin(t *testing.T) {
+	cert, pool := certificate(t)
+	s := newSet(t, func(c *Config) { c.TLS = &tls.Config{Certificates: []tls.Certificate{cert}} })
+	ctx := context.Background()
+	admin := connect(t, s.url(""))
+	for _, sql := range []string{"CREATE ROLE joe LOGIN PASSWORD 'se''cret'", "CREATE ROLE old LOGIN PASSWORD 'x' VALID UNTIL '2001-01-01'", "CREATE ROLE barred NOLOGIN PASSWORD 'x'", "CREATE ROLE bare LOGIN", "GRANT ALL ON SCHEMA public TO joe"} {
+		if _, err := admin.Exec(ctx, sql, pgx.QueryExecModeSimpleProtocol); err != nil {
+			t.Fatal(sql, err)
+		}
+	}
+	for _, server := range s.servers { // the gateway must prove itself to the servers, too
+		requireScram(t, server.DataDir(), "joe")
+	}
+	if _, err := admin.Exec(ctx, "SELECT pg_reload_conf()"); err != nil {
+		t.Fatal(err)
+	}
+	for _, server := range s.servers {
+		reload(t, server.DSN())
+	}
+	s.serve(t, func(c *Config) {
+		c.Auth = SCRAM
+		c.TLS = &tls.Config{Certificates: []tls.Certificate{cert}}
+	})
+	root := filepath.Join(t.TempDir(), "root.crt")
+	if err := os.WriteFile(root, pool, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	host, port, _ := net.SplitHostPort(s.addr)
+	try := func(user, password, more string) error {
+		conn, err := pgx.Connect(ctx, fmt.Sprintf("host=%s port=%s user=%s password='%s' dbname=postgres %s", host, port, user, password, more))
+		if err != nil {
+			return err
+		}
+		defer conn.Close(ctx)
+		var who string
+		if err := conn.QueryRow(ctx, "SELECT session_user").Scan(&who); err != nil {
+			return err
+		}
+		if who != user {
+			return fmt.Errorf("the session is %s's", who)
+		}
+		if _, err := conn.Exec(ctx, "CREATE TABLE IF NOT EXISTS joes (id int PRIMARY KEY); DELETE FROM joes; INSERT INTO joes VALUES (1)", pgx.QueryExecModeSimpleProtocol); err != nil {
+			return err
+		}
+		return nil
+	}
+	for _, c := range []struct{ user, password, more, want string }{
+		{"joe", `se\'cret`, "sslmode=disable", ""},
+		{"joe", `se\'cret`, "sslmode=require", ""},
+		{"joe", `se\'cret`, "sslmode=verify-full sslrootcert=" + root, ""},
+		{"joe", `se\'cret`, "sslmode=require channel_binding=require", ""},
+		{"joe", `se\'cret`, "sslmode=require sslnegotiation=direct", ""},
+		{"joe", `wrong`, "sslmode=disable", "28P01"},
+		{"nobody", `wrong`, "sslmode=disable", "28P01"},
+		{"old", `x`, "sslmode=disable", "28P01"},
+		{"barred", `x`, "sslmode=disable", "28P01"},
+		{"bare", `x`, "sslmode=disable", "28P01"},
+		{"joe", `se\'cret`, "sslmode=disable options='-c nosuch=1'", "42704"},
+	} {
+		err := try(c.user, c.password, c.more)
+		if got := code(err); err == nil && c.want != "" || err != nil && got != c.want {
+			t.Errorf("%s %s %s: %v, want %q", c.user, c.password, c.more, err, c.want)
+		}
+	}
+	if _, err := admin.Exec(ctx, "ALTER ROLE joe PASSWORD 'another'", pgx.QueryExecModeSimpleProtocol); err != nil {
+		t.Fatal(err)
+	}
+	if err := try("joe", "another", "sslmode=disable"); err != nil {
+		t.Errorf("the new password: %v", err)
+	}
+	if err := try("joe", `se\'cret`, "sslmode=disable"); code(err) != "28P01" {
+		t.Errorf("the old password: %v", err)
+	}
+	if _, err := pgx.Connect(ctx, fmt.Sprintf("host=%s port=%s user=joe password=another dbname=elsewhere sslmode=disable", host, port)); code(err) != "3D000" {
+		t.Errorf("another database: %v", err)
+	}
+}
+
+// requireScram has a server ask a user for a password.
+func requireScram(tb testing.TB, dir, user string) {
+	tb.Helper()
+	path := filepath.Join(dir, "pg_hba.conf")
+	old, err := os.ReadFile(path)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	text := fmt.Sprintf("host all %s 127.0.0.1/32 scram-sha-256\n%s", user, old)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+func reload(tb testing.TB, dsn string) {
+	tb.Helper()
+	conn := connect(tb, dsn)
+	if _, err := conn.Exec(context.Background(), "SELECT pg_reload_conf()"); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// certificate makes one for this machine that signs itself.
+func certificate(tb testing.TB) (tls.Certificate, []byte) {
+	tb.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, pemOf(der)
+}
