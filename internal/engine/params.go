@@ -28,6 +28,7 @@ var params = append([]param{
 	{"pool_max_idle", "idle time after which a connection is closed", setDuration(func(c *Config) *time.Duration { return &c.Pool.MaxIdle })},
 	{"pool_wait_timeout", "longest wait for a free connection", setDuration(func(c *Config) *time.Duration { return &c.Pool.WaitTimeout })},
 	{"failover_timeout", "longest wait of a statement for a leader", setDuration(func(c *Config) *time.Duration { return &c.FailoverTimeout })},
+	{"ddl_conflict_timeout", "longest time that a lock on a database may hold up DDL there before its holder gives way", setDuration(func(c *Config) *time.Duration { return &c.DDLConflictTimeout })},
 	{"result_buffer", "bytes of a write's rows kept back until it is acknowledged", setInt(func(c *Config) *int { return &c.ResultBuffer })},
 	{"cache_size", "bytes for verdicts on statements", setInt(func(c *Config) *int { return &c.CacheBytes })},
 	{"mirror_user", "role that rows are mirrored as", setText(func(c *Config, v string) { c.MirrorUser = v })},

@@ -19,7 +19,7 @@ import (
 )
 
 // Version is the version of schema pgdist that this program installs and needs.
-const Version = 1
+const Version = 2
 
 // MinServer is the oldest PostgreSQL that works, as server_version_num has it:
 // 13 brought xid8 and pg_current_snapshot().

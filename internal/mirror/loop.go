@@ -250,11 +250,14 @@ func (s *Set) alter(ctx context.Context, in health.Intent) error {
 // followerFailed tells whether the same apply may be tried again.
 func (s *Set) followerFailed(ctx context.Context, m *member, err error) (again bool) {
 	var dead *memberError
+	var held *errHeld
 	state := sqlState(err)
 	m.forget()
 	switch {
 	case errors.As(err, &dead) && dead.id != m.id:
 		return true // its apply was called off because of another member
+	case errors.As(err, &held):
+		return false
 	case errors.As(err, &dead), errors.Is(err, errSilent), errors.Is(err, health.ErrTimeout):
 		return false
 	case state == codeFence:
@@ -293,7 +296,8 @@ func (s *Set) leaderFailed(ctx context.Context, cause error) error {
 		// It works, and refuses what is asked of it: another leader would, too.
 		return &Error{Op: "read a batch", Member: s.cur.Leader, Host: s.hostOf(s.cur.Leader), Err: cause, Hint: "writes cannot be acknowledged until this is mended"}
 	}
-	if s.downErr(s.cur.Leader) == nil && !errors.Is(cause, errLeaderLost) && s.leaderAnswers(ctx) {
+	var held *errHeld
+	if s.downErr(s.cur.Leader) == nil && !errors.Is(cause, errLeaderLost) && !errors.As(cause, &held) && s.leaderAnswers(ctx) {
 		s.strikes++
 		if s.strikes%5 != 0 {
 			return nil

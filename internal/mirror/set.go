@@ -54,6 +54,8 @@ type Set struct {
 	group   int           // how many commits are hoped to share the next flush
 	took    time.Duration // by the last flush
 
+	evicted evictions // whose locks were in the way
+
 	lastErr atomic.Pointer[error] // why writes are not acknowledged, if they are not
 }
 

@@ -1,0 +1,2 @@
+-- Version 2 has other functions only: whoever holds up an apply is cancelled
+-- before he is ended (blockers, evict).
