@@ -38,6 +38,7 @@ type Config struct {
 	JournalAge   time.Duration
 	JournalKeep  time.Duration
 	JournalMax   int64
+	anyVersion bool // tests: act as the program of the version before
 	// Logger gets events of the set; nil discards them.
 	Logger *slog.Logger
 }

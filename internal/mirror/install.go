@@ -26,7 +26,10 @@ const Version = 2
 const MinServer = 130000
 
 //go:embed sql/*.sql sql/upgrade/*.sql
-var schemaSQL embed.FS
+var embedded embed.FS
+
+// schemaSQL is what is installed; a test puts the version before in its place.
+var schemaSQL fs.FS = embedded
 
 // scripts returns the embedded files whose number lies in [from, to].
 func scripts(from, to string) (string, error) {
@@ -40,7 +43,7 @@ func scripts(from, to string) (string, error) {
 		if k := n[len("sql/") : len("sql/")+2]; k < from || k > to {
 			continue
 		}
-		text, err := schemaSQL.ReadFile(n)
+		text, err := fs.ReadFile(schemaSQL, n)
 		if err != nil {
 			return "", err
 		}

@@ -93,9 +93,8 @@ func (s *Set) meetMembers(ctx context.Context) ([]answerOf, error) {
 			errs = append(errs, &Error{Op: "open the set", Host: a.cfg.Host(), Err: a.err})
 		case a.err == nil:
 			alive++
-			if a.here.Version != Version {
-				errs = append(errs, &Error{Op: "open the set", Host: a.cfg.Host(),
-					Err: fmt.Errorf("its pgdist schema has version %d, this program needs %d", a.here.Version, Version), Hint: "run: pgdist init DSN, which upgrades it in place"})
+			if err := wrongVersion("open the set", a.cfg.Host(), a.here.Version); err != nil && !s.cfg.anyVersion {
+				errs = append(errs, err)
 			}
 		}
 	}

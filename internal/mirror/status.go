@@ -111,6 +111,9 @@ func describe(ctx context.Context, s *Set, v *health.View, found []answerOf, con
 				continue
 			}
 			ms.Epoch, ms.Place = a.here.Epoch, a.here.place().String()
+			if err := wrongVersion("look at the set", m.host, a.here.Version); err != nil {
+				ms.Error = err.Error()
+			}
 			ms.lag(ctx, lead, a.here, v)
 		}
 		out.Members = append(out.Members, ms)
