@@ -89,6 +89,11 @@ type Config struct {
 	// hold up a change there (DDL, TRUNCATE, or the flush that brings them)
 	// before its holder is made to give way; 0 is one second.
 	DDLConflictTimeout time.Duration
+	// JournalMaxSize, in bytes, and JournalMaxAge are how much a database that is
+	// away may hold back of the journal before it loses its place and has to be
+	// copied; 0 is 8 GiB and 72 hours.
+	JournalMaxSize int64
+	JournalMaxAge  time.Duration
 	// ResultBuffer is how many bytes of a write's rows (INSERT … RETURNING) are
 	// kept back until the write is acknowledged; of a larger result only the
 	// end waits. 0 is 1 MiB.
@@ -129,6 +134,8 @@ func (c Config) engine() engine.Config {
 		Health:             c.Health,
 		FailoverTimeout:    c.FailoverTimeout,
 		DDLConflictTimeout: c.DDLConflictTimeout,
+		JournalMaxSize:     c.JournalMaxSize,
+		JournalMaxAge:      c.JournalMaxAge,
 		ResultBuffer:       c.ResultBuffer,
 		CacheBytes:         c.CacheBytes,
 		MirrorUser:         c.MirrorUser,
@@ -150,6 +157,8 @@ func fromEngine(e engine.Config) Config {
 		Health:             e.Health,
 		FailoverTimeout:    e.FailoverTimeout,
 		DDLConflictTimeout: e.DDLConflictTimeout,
+		JournalMaxSize:     e.JournalMaxSize,
+		JournalMaxAge:      e.JournalMaxAge,
 		ResultBuffer:       e.ResultBuffer,
 		CacheBytes:         e.CacheBytes,
 		MirrorUser:         e.MirrorUser,

@@ -67,6 +67,11 @@ type Config struct {
 	// hold up a change there (DDL, TRUNCATE, or the flush that brings them)
 	// before its holder is made to give way; 0 is one second.
 	DDLConflictTimeout time.Duration
+	// JournalMaxSize, in bytes, and JournalMaxAge are how much a database that is
+	// away may hold back of the journal before it loses its place and has to be
+	// copied; 0 is 8 GiB and 72 hours.
+	JournalMaxSize int64
+	JournalMaxAge  time.Duration
 	// ResultBuffer is how many bytes of a write's rows are kept back until the
 	// write is acknowledged; a larger result is streamed, its end waits. 0 is 1 MiB.
 	ResultBuffer int
@@ -86,6 +91,8 @@ const (
 	defaultDDLConflict     = time.Second
 	defaultResultBuffer    = 1 << 20
 	defaultCacheBytes      = 16 << 20
+	minJournal             = 256 << 20
+	minJournalAge          = 30 * time.Minute
 	maxMembers             = 64 // a bit each in the set of members already tried
 )
 
@@ -137,6 +144,9 @@ func (c Config) Validate() error {
 	}
 	if c.DDLConflictTimeout < 0 {
 		errs = append(errs, errors.New("ddl_conflict_timeout must not be negative: a lock that is waited for without end would stop all writes"))
+	}
+	if c.JournalMaxSize < 0 || c.JournalMaxAge < 0 || c.JournalMaxSize > 0 && c.JournalMaxSize < minJournal || c.JournalMaxAge > 0 && c.JournalMaxAge < minJournalAge {
+		errs = append(errs, fmt.Errorf("journal_max_size must be at least %dMB and journal_max_age at least %v: less is reached with every database present", minJournal>>20, minJournalAge))
 	}
 	errs = append(errs, c.Pool.validate(), c.validateMembers())
 	return errors.Join(errs...)

@@ -40,7 +40,7 @@ func Open(ctx context.Context, config Config) (*Engine, error) {
 
 // mirror is the part of c that concerns mirroring.
 func (c Config) mirror() mirror.Config {
-	mc := mirror.Config{Health: c.Health, Logger: c.Logger, BlockedTimeout: c.DDLConflictTimeout}
+	mc := mirror.Config{Health: c.Health, Logger: c.Logger, BlockedTimeout: c.DDLConflictTimeout, JournalMax: c.JournalMaxSize, JournalMaxAge: c.JournalMaxAge}
 	for _, m := range c.Members {
 		mc.Members = append(mc.Members, mirror.MemberConfig{Conn: c.mirrorConn(m), Health: m.Health})
 	}

@@ -330,6 +330,7 @@ func (s *Set) join(ctx context.Context, j *joiner) error {
 		// The epoch was promised by others already: have a view chosen under it.
 		return errors.Join(err, s.reload(ctx))
 	}
+	m.lost = false
 	s.log.Info("a member is in sync again", "member", m.host, "epoch", s.cur.Epoch)
 	return s.round(ctx, thorough)
 }

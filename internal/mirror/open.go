@@ -253,29 +253,3 @@ func (s *Set) start() error {
 	s.done.Go(func() { s.loop(ctx) })
 	return s.board.Start(ctx)
 }
-
-// lowest is the place behind which no member needs the journal any more. With
-// away, members that are not in sync count too; all tells that none of these
-// holds anything back. One whose place is not known holds back everything.
-func (s *Set) lowest(away bool) (low Place, all bool) {
-	low, all = s.Acked(), true
-	for id, m := range s.members {
-		in := s.cur.Has(id)
-		if id == s.cur.Leader || (!in && !away) {
-			continue
-		}
-		var at Place // of nowhere: before all
-		if p := m.left.Load(); in {
-			at = m.place
-		} else if p != nil {
-			at = *p
-		}
-		if !in {
-			all = false
-		}
-		if ok, err := at.within(low); err == nil && ok {
-			low = at
-		}
-	}
-	return low, all
-}

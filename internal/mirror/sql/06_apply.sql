@@ -16,7 +16,7 @@ BEGIN
         RAISE EXCEPTION 'epoch % was asked for, this member is at epoch % as %', e, fence >> 1, CASE fence & 1 WHEN 1 THEN 'leader' ELSE 'follower' END
             USING ERRCODE = 'PD001';
     END IF;
-    SELECT p.term, p.snap INTO found_term, found_snap FROM pgdist.position p FOR UPDATE;
+    SELECT p.term, p.snap INTO found_term, found_snap FROM pgdist.position p ORDER BY p.one DESC LIMIT 1 FOR UPDATE;
     IF found_term <> pterm OR found_snap::text IS DISTINCT FROM psnap::text THEN
         RAISE EXCEPTION 'the batch starts at (%, %), this member is at (%, %)', pterm, psnap, found_term, found_snap USING ERRCODE = 'PD002';
     END IF;
@@ -52,7 +52,8 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     -- Users' functions (of an index, a CHECK) ran since the transaction began.
     PERFORM set_config('synchronous_commit', 'on', true);
-    UPDATE pgdist.position p SET term = nterm, snap = nsnap, at = now();
+    UPDATE pgdist.position p SET term = nterm, snap = nsnap, at = now()
+     WHERE p.ctid = (SELECT q.ctid FROM pgdist.position q ORDER BY q.one DESC LIMIT 1); -- locked by enter
 END $$;
 
 -- terms takes over the leader's chain of terms; terms of a leader that never
@@ -100,7 +101,7 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
         'term', p.term, 'snap', p.snap, 'at', extract(epoch FROM now() - p.at), 'floor_term', l.term, 'floor_snap', l.snap,
         'terms', (SELECT coalesce(jsonb_agg(jsonb_build_object('term', x.term, 'leader', x.leader, 'prev', x.prev, 'snap', x.snap) ORDER BY x.term), '[]') FROM pgdist.terms x),
         'recovery', pg_is_in_recovery())
-      FROM pgdist.meta m, pgdist.fence f, pgdist.term t, pgdist.register r, pgdist.position p, pgdist.floor l
+      FROM pgdist.meta m, pgdist.fence f, pgdist.term t, pgdist.register r, (SELECT * FROM pgdist.position q ORDER BY q.one DESC LIMIT 1) p, pgdist.floor l
 $$;
 
 -- tail lists what this member wrote beyond (q, n), the place from which the
