@@ -250,7 +250,7 @@ func TestParseBounds(t *testing.T) {
 	}
 	for param, want := range map[string]string{
 		"ddl_conflict_timeout=-1s":   "must not be negative",
-		"journal_max_size=2gallons": "not a number of bytes",
+		"journal_max_size=2gallons":  "not a number of bytes",
 		"journal_max_size=1MB":       "at least 256MB",
 		"journal_max_size=-1":        "at least 256MB",
 		"journal_max_size=9000000TB": "not a number of bytes",
