@@ -9,7 +9,7 @@ import (
 	"github.com/pgdist/pgdist/health"
 )
 
-var bloatCycles = flag.Int("bloat.cycles", 3000, "flushes of TestFlushesLeaveNoBloat; 100000 are a loaded day's rotations many times over")
+var bloatCycles = flag.Int("bloat.cycles", 1800, "flushes of TestFlushesLeaveNoBloat; 100000 are a loaded day's rotations many times over")
 
 // ownSize are the bytes of schema pgdist, and of the catalogs that its rotation writes to.
 const ownSize = `SELECT sum(pg_total_relation_size(c.oid))::bigint || ' ' || (SELECT sum(pg_total_relation_size(x)) FROM unnest('{pg_class,pg_attribute,pg_proc,pg_type,pg_index,pg_depend,pg_statistic,pg_trigger,pg_description}'::regclass[]) x)::bigint
@@ -84,10 +84,10 @@ func TestPositionBesideALongRead(t *testing.T) {
 		a.open()
 		return n
 	}
-	flushes(3000)
+	flushes(2000)
 	before := blocks()
 	flushes(200)
-	if n := (blocks() - before) / 200; n > 20 {
+	if n := (blocks() - before) / 200; n > 14 {
 		t.Errorf("a flush reads %d blocks of the position", n)
 	} else {
 		t.Logf("a flush reads %d blocks of the position", n)
