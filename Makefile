@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help deps build vet test torture demo bench clean
+.PHONY: help deps build vet test mutants torture demo bench clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -15,6 +15,9 @@ vet: ## run go vet
 
 test: deps vet ## run every test, with the race detector, on throw-away servers
 	go test -race -timeout 20m ./...
+
+mutants: deps ## break the rules of the mirror one by one and see that a test notices; MUTANTS="name …" takes some
+	@scripts/mutants.sh $(MUTANTS)
 
 torture: deps ## random statements and a fixed workload under faults, for an hour; TORTURE="-random.for=10m -random.seed=7" says otherwise
 	go test -v -count=1 -timeout 0 ./internal/torture/random -random.seed=0 -random.for=15m -random.ops=300 $(TORTURE)

@@ -85,6 +85,15 @@ type Config struct {
 	// FailoverTimeout bounds how long a statement waits for a leader; 0 is
 	// thirty seconds, negative is as long as its context allows.
 	FailoverTimeout time.Duration
+	// DDLConflictTimeout is how long a lock that somebody holds on a database may
+	// hold up a change there (DDL, TRUNCATE, or the flush that brings them)
+	// before its holder is made to give way; 0 is one second.
+	DDLConflictTimeout time.Duration
+	// JournalMaxSize, in bytes, and JournalMaxAge are how much a database that is
+	// away may hold back of the journal before it loses its place and has to be
+	// copied; 0 is 8 GiB and 72 hours.
+	JournalMaxSize int64
+	JournalMaxAge  time.Duration
 	// ResultBuffer is how many bytes of a write's rows (INSERT … RETURNING) are
 	// kept back until the write is acknowledged; of a larger result only the
 	// end waits. 0 is 1 MiB.
@@ -119,17 +128,20 @@ func (c Config) GoString() string { return "driver.Config{" + c.String() + "}" }
 
 func (c Config) engine() engine.Config {
 	e := engine.Config{
-		Consistency:     engine.Consistency(c.Consistency),
-		Balance:         engine.Balance(c.Balance),
-		Pool:            engine.PoolConfig(c.Pool),
-		Health:          c.Health,
-		FailoverTimeout: c.FailoverTimeout,
-		ResultBuffer:    c.ResultBuffer,
-		CacheBytes:      c.CacheBytes,
-		MirrorUser:      c.MirrorUser,
-		MirrorPassword:  c.MirrorPassword,
-		Logger:          c.Logger,
-		Dial:            dial,
+		Consistency:        engine.Consistency(c.Consistency),
+		Balance:            engine.Balance(c.Balance),
+		Pool:               engine.PoolConfig(c.Pool),
+		Health:             c.Health,
+		FailoverTimeout:    c.FailoverTimeout,
+		DDLConflictTimeout: c.DDLConflictTimeout,
+		JournalMaxSize:     c.JournalMaxSize,
+		JournalMaxAge:      c.JournalMaxAge,
+		ResultBuffer:       c.ResultBuffer,
+		CacheBytes:         c.CacheBytes,
+		MirrorUser:         c.MirrorUser,
+		MirrorPassword:     c.MirrorPassword,
+		Logger:             c.Logger,
+		Dial:               dial,
 	}
 	for _, m := range c.Members {
 		e.Members = append(e.Members, engine.MemberConfig(m))
@@ -139,16 +151,19 @@ func (c Config) engine() engine.Config {
 
 func fromEngine(e engine.Config) Config {
 	c := Config{
-		Consistency:     Consistency(e.Consistency),
-		Balance:         Balance(e.Balance),
-		Pool:            Pool(e.Pool),
-		Health:          e.Health,
-		FailoverTimeout: e.FailoverTimeout,
-		ResultBuffer:    e.ResultBuffer,
-		CacheBytes:      e.CacheBytes,
-		MirrorUser:      e.MirrorUser,
-		MirrorPassword:  e.MirrorPassword,
-		Logger:          e.Logger,
+		Consistency:        Consistency(e.Consistency),
+		Balance:            Balance(e.Balance),
+		Pool:               Pool(e.Pool),
+		Health:             e.Health,
+		FailoverTimeout:    e.FailoverTimeout,
+		DDLConflictTimeout: e.DDLConflictTimeout,
+		JournalMaxSize:     e.JournalMaxSize,
+		JournalMaxAge:      e.JournalMaxAge,
+		ResultBuffer:       e.ResultBuffer,
+		CacheBytes:         e.CacheBytes,
+		MirrorUser:         e.MirrorUser,
+		MirrorPassword:     e.MirrorPassword,
+		Logger:             e.Logger,
 	}
 	for _, m := range e.Members {
 		c.Members = append(c.Members, Member(m))

@@ -3,7 +3,11 @@ package main
 import (
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
+	"time"
+
+	"github.com/pgdist/pgdist/internal/mirror"
 )
 
 // showTable prints a status for people.
@@ -21,12 +25,29 @@ func showTable(w io.Writer, r *report) error {
 	if err := tw.Flush(); err != nil {
 		return err
 	}
+	if r.Journal != nil {
+		fmt.Fprintln(w, journalLine(r.Journal))
+	}
 	for _, m := range r.Members {
 		if why := m.trouble(); why != "" {
 			fmt.Fprintf(w, "%s: %s\n", m.Host, why)
 		}
 	}
 	return nil
+}
+
+// journalLine says how full the journal is, and who is to be looked after if it fills.
+func journalLine(j *mirror.JournalStatus) string {
+	seconds := func(s float64) time.Duration { return (time.Duration(s) * time.Second).Round(time.Second) }
+	line := fmt.Sprintf("journal: %.1f of %.1f MB, held back for %v of %v", float64(j.Bytes)/(1<<20), float64(j.MaxBytes)/(1<<20), seconds(j.HeldSeconds), seconds(j.MaxHeldSeconds))
+	if !j.Alarms() {
+		return line
+	}
+	line = fmt.Sprintf("ALARM: %s (%d %%)", line, j.Percent)
+	if len(j.HeldBy) > 0 {
+		line += ", by " + strings.Join(j.HeldBy, ", ")
+	}
+	return line + ": at 100 % who is away loses its place"
 }
 
 // lag says how much a member lacks.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/pgdist/pgdist/internal/mirror"
 	"github.com/pgdist/pgdist/internal/pgtest"
 )
 
@@ -43,7 +44,7 @@ func TestStatus(t *testing.T) {
 
 	t.Run("all is well", func(t *testing.T) {
 		r := pgdist(t, "status", set)
-		r.want(t, statusOK, "epoch 1  term 1")
+		r.want(t, statusOK, "epoch 1  term 1", "\njournal: ", " of 8192.0 MB, held back for 0s of 72h0m0s\n")
 		for heading, want := range map[string][]string{
 			"HOST": {three[0].Addr(), three[1].Addr(), three[2].Addr()}, "ROLE": {"leader", "follower", "follower"}, "IN SYNC": {"yes", "yes", "yes"}, "LAG": {"0", "0", "0"},
 		} {
@@ -55,6 +56,14 @@ func TestStatus(t *testing.T) {
 			if !strings.HasPrefix(p, "ok ") {
 				t.Errorf("probe %q of a server that runs", p)
 			}
+		}
+	})
+	t.Run("a journal that fills", func(t *testing.T) {
+		// The bound is the one that the DSN says, as the programs' does.
+		pgdist(t, "status", set+"&journal_max_size=256MB").want(t, statusOK, " of 256.0 MB")
+		line := journalLine(&mirror.JournalStatus{Bytes: 5 << 20, MaxBytes: 8 << 20, HeldSeconds: 90, MaxHeldSeconds: 3600, Percent: 62, HeldBy: []string{"db3:5432 (excluded)"}})
+		if want := "ALARM: journal: 5.0 of 8.0 MB, held back for 1m30s of 1h0m0s (62 %), by db3:5432 (excluded): at 100 % who is away loses its place"; line != want {
+			t.Errorf("got %q", line)
 		}
 	})
 	t.Run("transactions that nobody has mirrored yet", func(t *testing.T) {

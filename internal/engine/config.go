@@ -63,6 +63,15 @@ type Config struct {
 	// a connection to it; 0 is thirty seconds, negative is as long as the
 	// statement's context allows.
 	FailoverTimeout time.Duration
+	// DDLConflictTimeout is how long a lock that somebody holds on a member may
+	// hold up a change there (DDL, TRUNCATE, or the flush that brings them)
+	// before its holder is made to give way; 0 is one second.
+	DDLConflictTimeout time.Duration
+	// JournalMaxSize, in bytes, and JournalMaxAge are how much a database that is
+	// away may hold back of the journal before it loses its place and has to be
+	// copied; 0 is 8 GiB and 72 hours.
+	JournalMaxSize int64
+	JournalMaxAge  time.Duration
 	// ResultBuffer is how many bytes of a write's rows are kept back until the
 	// write is acknowledged; a larger result is streamed, its end waits. 0 is 1 MiB.
 	ResultBuffer int
@@ -79,8 +88,11 @@ type Config struct {
 
 const (
 	defaultFailoverTimeout = 30 * time.Second
+	defaultDDLConflict     = time.Second
 	defaultResultBuffer    = 1 << 20
 	defaultCacheBytes      = 16 << 20
+	minJournal             = 256 << 20
+	minJournalAge          = 30 * time.Minute
 	maxMembers             = 64 // a bit each in the set of members already tried
 )
 
@@ -100,6 +112,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.DDLConflictTimeout == 0 {
+		c.DDLConflictTimeout = defaultDDLConflict
 	}
 	c.FailoverTimeout = orDefault(c.FailoverTimeout, defaultFailoverTimeout)
 	c.Pool = c.Pool.withDefaults()
@@ -126,6 +141,12 @@ func (c Config) Validate() error {
 	}
 	if c.ResultBuffer < 0 || c.CacheBytes < 0 {
 		errs = append(errs, errors.New("result_buffer and cache_size must not be negative"))
+	}
+	if c.DDLConflictTimeout < 0 {
+		errs = append(errs, errors.New("ddl_conflict_timeout must not be negative: a lock that is waited for without end would stop all writes"))
+	}
+	if c.JournalMaxSize < 0 || c.JournalMaxAge < 0 || c.JournalMaxSize > 0 && c.JournalMaxSize < minJournal || c.JournalMaxAge > 0 && c.JournalMaxAge < minJournalAge {
+		errs = append(errs, fmt.Errorf("journal_max_size must be at least %dMB and journal_max_age at least %v: less is reached with every database present", minJournal>>20, minJournalAge))
 	}
 	errs = append(errs, c.Pool.validate(), c.validateMembers())
 	return errors.Join(errs...)

@@ -237,3 +237,28 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// What bounds locks and the journal reaches the mirror, units and all.
+func TestParseBounds(t *testing.T) {
+	cleanEnv(t)
+	c, err := Parse("pgdist://h1,h2/db?ddl_conflict_timeout=1500ms&journal_max_size=2GB&journal_max_age=24h")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m := c.mirror(); m.BlockedTimeout != 1500*time.Millisecond || m.JournalMax != 2<<30 || m.JournalMaxAge != 24*time.Hour || m.Validate() != nil {
+		t.Errorf("%+v, %v", m, m.Validate())
+	}
+	for param, want := range map[string]string{
+		"ddl_conflict_timeout=-1s":   "must not be negative",
+		"journal_max_size=2gallons":  "not a number of bytes",
+		"journal_max_size=1MB":       "at least 256MB",
+		"journal_max_size=-1":        "at least 256MB",
+		"journal_max_size=9000000TB": "not a number of bytes",
+		"journal_max_age=1s":         "at least 30m",
+		"journal_max_agee=1h":        "did you mean journal_max_age?",
+	} {
+		if _, err := Parse("pgdist://h1,h2/db?" + param); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", param, err, want)
+		}
+	}
+}

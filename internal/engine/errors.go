@@ -98,6 +98,14 @@ func errMemberLost() error {
 		"The connection is usable: run the transaction again.")
 }
 
+// errEvicted is given to a client whose read, or reading transaction, had to give
+// way to a change and cannot be run again unseen. PostgreSQL's own hot standbys
+// answer such conflicts with the same SQLSTATE.
+func errEvicted() error {
+	return pgError(codeSerialization, "cancelled because its locks held up a change to the database it read from for longer than ddl_conflict_timeout",
+		"The connection is usable: run it again. Long reads beside schema changes need a longer ddl_conflict_timeout, or the leader (route them there).")
+}
+
 // errUnknownOutcome is given for a COMMIT whose outcome nothing reachable could tell.
 func errUnknownOutcome(cause error) error {
 	e := pgError(codeUnknownOutcome, "whether the transaction was committed could not be found out",

@@ -20,6 +20,11 @@ type Mirror interface {
 	// not is about to leave the view. Asked for every read: it must be cheap.
 	Usable(id health.MemberID) bool
 
+	// Evicted tells whether the mirror has lately made that backend of a member
+	// give way, by cancelling its statement or ending its session, because its
+	// locks held up a change.
+	Evicted(id health.MemberID, pid uint32) bool
+
 	// Ack waits until every in-sync follower holds what was committed on the
 	// leader of term before the call. It returns ErrTermOver when the term of
 	// the commit ended meanwhile: the outcome is then unknown until Resolve

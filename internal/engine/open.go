@@ -40,7 +40,7 @@ func Open(ctx context.Context, config Config) (*Engine, error) {
 
 // mirror is the part of c that concerns mirroring.
 func (c Config) mirror() mirror.Config {
-	mc := mirror.Config{Health: c.Health, Logger: c.Logger}
+	mc := mirror.Config{Health: c.Health, Logger: c.Logger, BlockedTimeout: c.DDLConflictTimeout, JournalMax: c.JournalMaxSize, JournalMaxAge: c.JournalMaxAge}
 	for _, m := range c.Members {
 		mc.Members = append(mc.Members, mirror.MemberConfig{Conn: c.mirrorConn(m), Health: m.Health})
 	}
@@ -82,6 +82,8 @@ type mirrorSet struct{ set *mirror.Set }
 func (m mirrorSet) View() *health.View { return m.set.View() }
 
 func (m mirrorSet) Usable(id health.MemberID) bool { return m.set.Usable(id) }
+
+func (m mirrorSet) Evicted(id health.MemberID, pid uint32) bool { return m.set.Evicted(id, pid) }
 
 func (m mirrorSet) Ack(ctx context.Context, term int64, c Change) error {
 	return outward(m.set.Ack(ctx, term, mirror.Change(c)))

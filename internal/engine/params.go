@@ -28,6 +28,9 @@ var params = append([]param{
 	{"pool_max_idle", "idle time after which a connection is closed", setDuration(func(c *Config) *time.Duration { return &c.Pool.MaxIdle })},
 	{"pool_wait_timeout", "longest wait for a free connection", setDuration(func(c *Config) *time.Duration { return &c.Pool.WaitTimeout })},
 	{"failover_timeout", "longest wait of a statement for a leader", setDuration(func(c *Config) *time.Duration { return &c.FailoverTimeout })},
+	{"ddl_conflict_timeout", "longest time that a lock on a database may hold up DDL there before its holder gives way", setDuration(func(c *Config) *time.Duration { return &c.DDLConflictTimeout })},
+	{"journal_max_size", "bytes of the journal that a database that is away may hold back, such as 8GB", setSize(func(c *Config) *int64 { return &c.JournalMaxSize })},
+	{"journal_max_age", "age of what it may hold back", setDuration(func(c *Config) *time.Duration { return &c.JournalMaxAge })},
 	{"result_buffer", "bytes of a write's rows kept back until it is acknowledged", setInt(func(c *Config) *int { return &c.ResultBuffer })},
 	{"cache_size", "bytes for verdicts on statements", setInt(func(c *Config) *int { return &c.CacheBytes })},
 	{"mirror_user", "role that rows are mirrored as", setText(func(c *Config, v string) { c.MirrorUser = v })},
@@ -126,6 +129,29 @@ func setInt(field func(*Config) *int) func(*Config, string) error {
 		*field(c) = n
 		return nil
 	}
+}
+
+func setSize(field func(*Config) *int64) func(*Config, string) error {
+	return func(c *Config, v string) error {
+		n, err := parseSize(v)
+		*field(c) = n
+		return err
+	}
+}
+
+// parseSize reads a number of bytes, with PostgreSQL's units: 512MB, 8GB.
+func parseSize(v string) (int64, error) {
+	shift := 0
+	for i, unit := range []string{"kB", "MB", "GB", "TB"} {
+		if n, ok := strings.CutSuffix(v, unit); ok {
+			v, shift = strings.TrimSpace(n), 10*(i+1)
+		}
+	}
+	n, err := strconv.ParseInt(v, 10, 64)
+	if err != nil || n > 1<<62>>shift {
+		return 0, errors.New("not a number of bytes such as 1048576, 512MB or 8GB")
+	}
+	return n << shift, nil
 }
 
 func setDuration(field func(*Config) *time.Duration) func(*Config, string) error {

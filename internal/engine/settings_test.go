@@ -124,7 +124,7 @@ func TestClassifyError(t *testing.T) {
 
 func TestErrorsTellWhatToDo(t *testing.T) {
 	cause := errors.New("the cause")
-	for _, err := range []error{errLeaderChanged(), errMemberLost(), errUnknownOutcome(cause), errNotMirrored(cause), errResultLost(), errPinLost("listen"), errNoLeader(cause)} {
+	for _, err := range []error{errLeaderChanged(), errMemberLost(), errEvicted(), errUnknownOutcome(cause), errNotMirrored(cause), errResultLost(), errPinLost("listen"), errNoLeader(cause)} {
 		var pe *pgconn.PgError
 		if !errors.As(err, &pe) || pe.Code == "" || pe.Hint == "" || pe.Severity != "ERROR" {
 			t.Errorf("%v", err)

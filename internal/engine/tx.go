@@ -325,13 +325,14 @@ func (l *Lease) doneInTx(ctx context.Context, f failure, cause error) (bool, err
 	case moving && (f == failReadOnly || f == failFenced || f.connectionGone() || f == failEvicted) && !l.delivered:
 		return s.restartReader(f), nil
 	case f == failFenced && l.c.purpose == readWrite, f.connectionGone():
-		return false, s.loseTx()
+		cause = l.explain(f, s.loseTx())
+		return false, cause
 	case l.c.IsClosed():
 		s.failTx()
 	case moving && l.c.inTransaction():
 		s.tx.state, s.tx.movable = txOpen, false // failed: it stays until ROLLBACK
 	}
-	return false, cause
+	return false, l.explain(f, cause)
 }
 
 // restartReader moves a reading transaction after an error of its member.

@@ -31,11 +31,22 @@ func (l *Lease) doneRead(ctx context.Context, f failure, cause error) (bool, err
 	}
 	again = again && !l.delivered
 	l.s.near.at = l.end
+	if !again {
+		cause = l.explain(f, cause)
+	}
 	l.hold.giveAt(l.end)
 	if again {
 		return true, nil
 	}
 	return false, cause
+}
+
+// explain makes a clear error of what a read hears that the mirror made give way.
+func (l *Lease) explain(f failure, cause error) error {
+	if (f == failEvicted || f == failLost) && l.c.purpose == readOnly && l.s.e.mirror.Evicted(l.c.member.id, l.c.PID()) {
+		return errEvicted()
+	}
+	return cause
 }
 
 // doneWrite ends a write that has a transaction of its own around it.

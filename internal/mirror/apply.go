@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
 )
@@ -86,9 +87,18 @@ func leaveStep(to Place) step {
 	return step{sql: leaveSQL, params: [][]byte{strconv.AppendInt(nil, to.Term, 10), nullable(to.Snapshot)}}
 }
 
-// plan is a small batch as statements, in the order they must run: DDL and
-// emptied tables first, then rows.
+// plan is a small batch as statements, as few as can be.
 func (b *batch) plan(epoch int64, terms []byte) ([]step, error) {
+	steps, err := b.steps(epoch, terms)
+	if err != nil || b.head.DDL || b.shared != nil {
+		return steps, err
+	}
+	return joined(steps), nil
+}
+
+// steps is a small batch as statements of one call each, in the order they must
+// run: DDL and emptied tables first, then rows.
+func (b *batch) steps(epoch int64, terms []byte) ([]step, error) {
 	steps := make([]step, 0, len(b.ops)+4)
 	steps = append(steps, enterStep(epoch, b.from))
 	ops := b.ops
@@ -106,6 +116,59 @@ func (b *batch) plan(epoch int64, terms []byte) ([]step, error) {
 		steps = append(steps, step{sql: termsSQL, params: [][]byte{terms}})
 	}
 	return append(steps, leaveStep(b.to())), nil
+}
+
+// join makes one statement of several, one call after the other in one list, which
+// saves the server a start and an end for each. PostgreSQL evaluates a list in order;
+// were it not so, nothing would be wrong but which error comes first, for all of it
+// is one transaction, and the fence and the position that are checked in it are
+// locked to its end.
+func join(steps []step) step {
+	var b strings.Builder
+	out := step{}
+	for i, s := range steps {
+		if i == 0 {
+			b.WriteString("SELECT ")
+		} else {
+			b.WriteString(", ")
+		}
+		rest := strings.TrimPrefix(s.sql, "SELECT ")
+		for {
+			at := strings.IndexByte(rest, '$')
+			if at < 0 {
+				break
+			}
+			n := int(rest[at+1] - '0') // no call has more than nine
+			b.WriteString(rest[:at+1])
+			b.WriteString(strconv.Itoa(len(out.params) + n))
+			rest = rest[at+2:]
+		}
+		b.WriteString(rest)
+		out.params = append(out.params, s.params...)
+	}
+	out.sql = b.String()
+	return out
+}
+
+// joined is what most batches come to: the beginning, the journal's entries, rows
+// of one table, sequences, the end, as one statement. Around rows of several
+// tables what stands before and behind them is joined: every set of tables would
+// be a statement to keep prepared.
+func joined(steps []step) []step {
+	frame := func(s step) bool {
+		return s.sql == enterSQL || s.sql == recordSQL || s.sql == sequencesSQL || s.sql == leaveSQL
+	}
+	head, tail := 0, len(steps)
+	for head < tail && frame(steps[head]) {
+		head++
+	}
+	for tail > head && frame(steps[tail-1]) {
+		tail--
+	}
+	if tail == head || tail == head+1 && strings.HasPrefix(steps[head].sql, "SELECT pgdist.a_") {
+		return []step{join(steps)}
+	}
+	return slices.Concat([]step{join(steps[:head])}, steps[head:tail], []step{join(steps[tail:])})
 }
 
 // labels adds the labels of enums that a DDL brings, in a transaction of their

@@ -31,13 +31,16 @@ type Config struct {
 	// above it a batch is streamed in pieces of this size. Default 2000.
 	BatchKeys int
 	// JournalBytes and JournalAge turn the journal to its next slot; JournalKeep
-	// is how long entries are kept for outcomes to be asked for; JournalMax is
-	// how many bytes a member that is away may hold back before it loses its
-	// place. Defaults 64 MiB, 10 min, 5 min, 8 GiB.
-	JournalBytes int64
-	JournalAge   time.Duration
-	JournalKeep  time.Duration
-	JournalMax   int64
+	// is how long entries are kept for outcomes to be asked for; JournalMax and
+	// JournalMaxAge are how many bytes, and entries how old, a member that is
+	// away may hold back before it loses its place. Defaults 64 MiB, 10 min,
+	// 5 min, 8 GiB, 72 h.
+	JournalBytes  int64
+	JournalAge    time.Duration
+	JournalKeep   time.Duration
+	JournalMax    int64
+	JournalMaxAge time.Duration
+	anyVersion    bool // tests: act as the program of the version before
 	// Logger gets events of the set; nil discards them.
 	Logger *slog.Logger
 }
@@ -63,6 +66,7 @@ func (c Config) withDefaults() Config {
 	set(&c.JournalAge, 10*time.Minute)
 	set(&c.JournalKeep, 5*time.Minute)
 	set(&c.JournalMax, 8<<30)
+	set(&c.JournalMaxAge, 72*time.Hour)
 	c.Health = c.Health.WithDefaults()
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
@@ -97,6 +101,10 @@ func (c Config) Validate() error {
 	}
 	if c.BatchKeys < 0 {
 		errs = append(errs, errors.New("BatchKeys must not be negative"))
+	}
+	if d := c.withDefaults(); d.JournalMaxAge < 2*d.JournalKeep || d.JournalMax < 2*d.JournalBytes {
+		errs = append(errs, fmt.Errorf("the journal's bounds, %d bytes and %v, are below what it holds with every member present: at least %d bytes and %v are needed",
+			d.JournalMax, d.JournalMaxAge, 2*d.JournalBytes, 2*d.JournalKeep))
 	}
 	return errors.Join(append(errs, c.Health.Validate())...)
 }

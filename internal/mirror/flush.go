@@ -196,7 +196,7 @@ func (s *Set) read(ctx context.Context, from Place, floor uint64, limit int, how
 	for {
 		b, err := readBatch(ctx, s.leaderC, from, floor, limit, how, s.marker)
 		if sqlState(err) != codeRewritten || s.leaderC.TxStatus() != 'I' {
-			return b, err
+			return b, causeOf(ctx, err)
 		}
 	}
 }

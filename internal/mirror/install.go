@@ -19,14 +19,17 @@ import (
 )
 
 // Version is the version of schema pgdist that this program installs and needs.
-const Version = 1
+const Version = 2
 
 // MinServer is the oldest PostgreSQL that works, as server_version_num has it:
 // 13 brought xid8 and pg_current_snapshot().
 const MinServer = 130000
 
 //go:embed sql/*.sql sql/upgrade/*.sql
-var schemaSQL embed.FS
+var embedded embed.FS
+
+// schemaSQL is what is installed; a test puts the version before in its place.
+var schemaSQL fs.FS = embedded
 
 // scripts returns the embedded files whose number lies in [from, to].
 func scripts(from, to string) (string, error) {
@@ -40,7 +43,7 @@ func scripts(from, to string) (string, error) {
 		if k := n[len("sql/") : len("sql/")+2]; k < from || k > to {
 			continue
 		}
-		text, err := schemaSQL.ReadFile(n)
+		text, err := fs.ReadFile(schemaSQL, n)
 		if err != nil {
 			return "", err
 		}

@@ -49,12 +49,13 @@ func (s *Set) inviteBack(ctx context.Context) {
 // postpone makes the next attempt to take a member back wait, longer each time.
 func (s *Set) postpone(m *member, err error) {
 	n := m.tries.Add(1)
+	var version *versionError
 	wait := min(250*time.Millisecond<<min(n-1, 8), 30*time.Second)
 	m.retry.Store(time.Now().Add(wait).UnixNano())
 	switch {
 	case errors.Is(err, ErrPlaceLost):
 		m.say(textLost, err)
-	case errors.Is(err, errStranger), errors.Is(err, ErrNotInstalled):
+	case errors.Is(err, errStranger), errors.Is(err, ErrNotInstalled), errors.As(err, &version):
 		m.say(textRefused, err)
 	default:
 		m.say(textExcluded, err)
@@ -188,9 +189,8 @@ func (c *catchUp) recognise(h *here) error {
 			Err:  fmt.Errorf("%w: it is member %d of set %s on cluster %s", errStranger, h.Member, h.Set, h.Cluster),
 			Hint: fmt.Sprintf("expected member %d of set %s on cluster %s; a replaced database has to be added anew", c.m.id, c.view.Set, want.System)}
 	}
-	if h.Version != Version {
-		return &Error{Op: "recognise the member", Member: c.m.id, Host: c.m.host,
-			Err: fmt.Errorf("%w: its pgdist schema has version %d, this program needs %d", errStranger, h.Version, Version), Hint: "run pgdist init again to upgrade it"}
+	if err := wrongVersion("recognise the member", c.m.host, h.Version); err != nil && !c.s.cfg.anyVersion {
+		return err
 	}
 	return nil
 }
@@ -330,6 +330,7 @@ func (s *Set) join(ctx context.Context, j *joiner) error {
 		// The epoch was promised by others already: have a view chosen under it.
 		return errors.Join(err, s.reload(ctx))
 	}
+	m.lost = false
 	s.log.Info("a member is in sync again", "member", m.host, "epoch", s.cur.Epoch)
 	return s.round(ctx, thorough)
 }

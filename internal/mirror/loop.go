@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/pgdist/pgdist/health"
@@ -250,11 +249,14 @@ func (s *Set) alter(ctx context.Context, in health.Intent) error {
 // followerFailed tells whether the same apply may be tried again.
 func (s *Set) followerFailed(ctx context.Context, m *member, err error) (again bool) {
 	var dead *memberError
+	var held *errHeld
 	state := sqlState(err)
 	m.forget()
 	switch {
 	case errors.As(err, &dead) && dead.id != m.id:
 		return true // its apply was called off because of another member
+	case errors.As(err, &held):
+		return false
 	case errors.As(err, &dead), errors.Is(err, errSilent), errors.Is(err, health.ErrTimeout):
 		return false
 	case state == codeFence:
@@ -293,7 +295,8 @@ func (s *Set) leaderFailed(ctx context.Context, cause error) error {
 		// It works, and refuses what is asked of it: another leader would, too.
 		return &Error{Op: "read a batch", Member: s.cur.Leader, Host: s.hostOf(s.cur.Leader), Err: cause, Hint: "writes cannot be acknowledged until this is mended"}
 	}
-	if s.downErr(s.cur.Leader) == nil && !errors.Is(cause, errLeaderLost) && s.leaderAnswers(ctx) {
+	var held *errHeld
+	if s.downErr(s.cur.Leader) == nil && !errors.Is(cause, errLeaderLost) && !errors.As(cause, &held) && s.leaderAnswers(ctx) {
 		s.strikes++
 		if s.strikes%5 != 0 {
 			return nil
@@ -377,77 +380,4 @@ func (s *Set) trouble(ctx context.Context, err error) {
 	case <-time.After(tick / 2):
 	}
 	s.poke()
-}
-
-// prune lets go of journal entries that no member needs any more.
-func (s *Set) prune(ctx context.Context) {
-	if time.Since(s.pruned) < min(pruneEvery, s.cfg.JournalAge) {
-		return
-	}
-	s.pruned = time.Now()
-	low, err := s.pruneTo(ctx)
-	if err != nil {
-		if ctx.Err() == nil {
-			s.log.Warn("cannot tell how far the journal may be pruned", "err", err)
-		}
-		return
-	}
-	for _, id := range s.cur.InSync {
-		m := s.members[id]
-		did, err := s.pruneOne(ctx, m, low)
-		if ctx.Err() != nil {
-			return
-		}
-		if err != nil {
-			s.log.Warn("cannot prune the journal", "member", m.host, "err", err)
-		} else if did != "" {
-			s.log.Debug("journal", "member", m.host, "did", did)
-		}
-	}
-}
-
-const pruneEvery = 5 * time.Second
-
-// pruneTo is the place up to which the journal may go: the oldest of any member,
-// unless those that are away hold back more than JournalMax bytes.
-func (s *Set) pruneTo(ctx context.Context) (Place, error) {
-	low, all := s.lowest(true)
-	if all {
-		return low, nil
-	}
-	ctx, cancel := context.WithTimeoutCause(ctx, s.members[s.cur.Leader].health.SyncTimeout, health.ErrTimeout)
-	defer cancel()
-	c, err := s.members[s.cur.Leader].connect(ctx)
-	if err != nil {
-		return Place{}, err
-	}
-	defer c.close()
-	text, err := c.one(ctx, `SELECT sum(pg_relation_size('pgdist.journal_' || i))::bigint FROM generate_series(0, 2) i`)
-	if err != nil {
-		return Place{}, err
-	}
-	size, err := strconv.ParseInt(text, 10, 64)
-	if err != nil || size < s.cfg.JournalMax {
-		return low, err
-	}
-	for id, m := range s.members {
-		if !s.cur.Has(id) {
-			s.log.Warn("the journal is full: a member that is away loses its place", "member", m.host, "bytes", size)
-		}
-	}
-	low, _ = s.lowest(false)
-	return low, nil
-}
-
-func (s *Set) pruneOne(ctx context.Context, m *member, low Place) (string, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, m.health.SyncTimeout, health.ErrTimeout)
-	defer cancel()
-	c, err := m.connect(ctx)
-	if err != nil {
-		return "", err
-	}
-	defer c.close()
-	return c.one(ctx, `SELECT pgdist.prune($1::bigint, $2::pg_snapshot, $3::bigint, $4::interval, $5::interval)`,
-		strconv.AppendInt(nil, low.Term, 10), nullable(low.Snapshot), strconv.AppendInt(nil, s.cfg.JournalBytes, 10),
-		text(s.cfg.JournalAge.String()), text(s.cfg.JournalKeep.String()))
 }

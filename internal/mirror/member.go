@@ -24,6 +24,7 @@ type member struct {
 	place   Place // where a follower is; valid if known
 	known   bool
 	strikes int
+	lost    bool // the journal is no longer kept for it
 	// sequences and shared objects it is known to hold; nil, "": not known.
 	sequences *sequenceState
 	shared    string

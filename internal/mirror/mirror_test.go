@@ -1,7 +1,6 @@
 package mirror
 
 import (
-	"strings"
 	"testing"
 
 	"github.com/pgdist/pgdist/internal/pgtest"
@@ -149,29 +148,6 @@ func TestLeaderLostAndBack(t *testing.T) {
 	r.inSync(3)
 	r.do(c, `UPDATE acc SET v = 7 WHERE id < 10`)
 	r.same()
-}
-
-// An older schema is upgraded in place, and mirrors on.
-func TestUpgradeInPlace(t *testing.T) {
-	r := newRig(t, 3, basics)
-	c := r.client()
-	r.do(c, `INSERT INTO acc (id) SELECT generate_series(1, 100)`)
-	r.set.Close()
-	for _, s := range r.servers {
-		s.Exec(t, `UPDATE pgdist.meta SET version = 0; SELECT set_config('pgdist.busy', secret, false) FROM pgdist.meta; DROP FUNCTION pgdist.gate(pg_lsn)`)
-	}
-	if _, err := Open(r.ctx(), r.cfg); err == nil || !strings.Contains(err.Error(), "pgdist init") {
-		t.Fatalf("an old schema was opened, or without saying what to do: %v", err)
-	}
-	if _, err := Init(r.ctx(), r.cfg, InitOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	r.open()
-	r.do(c, `SET synchronous_commit = off`, `UPDATE acc SET v = 1`)
-	r.same()
-	if _, err := Init(r.ctx(), r.cfg, InitOptions{}); err == nil || !strings.Contains(err.Error(), "already") {
-		t.Fatalf("init of a set that is up to date: %v", err)
-	}
 }
 
 // Uninstalled, a database is as if it had never been a member.

@@ -93,9 +93,8 @@ func (s *Set) meetMembers(ctx context.Context) ([]answerOf, error) {
 			errs = append(errs, &Error{Op: "open the set", Host: a.cfg.Host(), Err: a.err})
 		case a.err == nil:
 			alive++
-			if a.here.Version != Version {
-				errs = append(errs, &Error{Op: "open the set", Host: a.cfg.Host(),
-					Err: fmt.Errorf("its pgdist schema has version %d, this program needs %d", a.here.Version, Version), Hint: "run: pgdist init DSN, which upgrades it in place"})
+			if err := wrongVersion("open the set", a.cfg.Host(), a.here.Version); err != nil && !s.cfg.anyVersion {
+				errs = append(errs, err)
 			}
 		}
 	}
@@ -253,30 +252,4 @@ func (s *Set) start() error {
 	s.done.Go(func() { s.watch(ctx) })
 	s.done.Go(func() { s.loop(ctx) })
 	return s.board.Start(ctx)
-}
-
-// lowest is the place behind which no member needs the journal any more. With
-// away, members that are not in sync count too; all tells that none of these
-// holds anything back. One whose place is not known holds back everything.
-func (s *Set) lowest(away bool) (low Place, all bool) {
-	low, all = s.Acked(), true
-	for id, m := range s.members {
-		in := s.cur.Has(id)
-		if id == s.cur.Leader || (!in && !away) {
-			continue
-		}
-		var at Place // of nowhere: before all
-		if p := m.left.Load(); in {
-			at = m.place
-		} else if p != nil {
-			at = *p
-		}
-		if !in {
-			all = false
-		}
-		if ok, err := at.within(low); err == nil && ok {
-			low = at
-		}
-	}
-	return low, all
 }

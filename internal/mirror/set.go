@@ -48,11 +48,15 @@ type Set struct {
 	leaderC *conn        // reads batches
 	gateC   *conn        // forces WAL to disk
 	pruned  time.Time
+	alarmed int           // the percentage of the latest alarm about the journal
 	marker  string        // of the shared objects that all followers of this view have; "" is unknown
 	looked  time.Time     // when shared objects were last read unasked
 	strikes int           // repetitions of the same work in a row
 	group   int           // how many commits are hoped to share the next flush
 	took    time.Duration // by the last flush
+
+	journal atomic.Pointer[JournalStatus] // nil: not known yet
+	evicted evictions                     // whose locks were in the way
 
 	lastErr atomic.Pointer[error] // why writes are not acknowledged, if they are not
 }

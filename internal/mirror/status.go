@@ -36,6 +36,8 @@ type MemberStatus struct {
 type Status struct {
 	View    *health.View   `json:"view"`
 	Members []MemberStatus `json:"members"`
+	// Journal is nil if it is not known.
+	Journal *JournalStatus `json:"journal"`
 }
 
 // Inspect looks at the databases of a set from outside, changing nothing: it
@@ -111,11 +113,35 @@ func describe(ctx context.Context, s *Set, v *health.View, found []answerOf, con
 				continue
 			}
 			ms.Epoch, ms.Place = a.here.Epoch, a.here.place().String()
+			if err := wrongVersion("look at the set", m.host, a.here.Version); err != nil {
+				ms.Error = err.Error()
+			}
 			ms.lag(ctx, lead, a.here, v)
 		}
 		out.Members = append(out.Members, ms)
 	}
+	out.Journal = s.journalFrom(ctx, lead, v)
 	return out
+}
+
+// journalFrom asks the leader about its journal; nil if it does not tell.
+func (s *Set) journalFrom(ctx context.Context, lead *conn, v *health.View) *JournalStatus {
+	if lead == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, openTimeout, health.ErrTimeout)
+	defer cancel()
+	var away []string
+	for _, id := range s.sortedIDs() {
+		if !v.Has(id) {
+			away = append(away, s.hostOf(id)+" (not in sync)")
+		}
+	}
+	j, err := s.cfg.journal(ctx, lead, away)
+	if err != nil {
+		return nil // a schema of another version, which the members' errors tell
+	}
+	return j
 }
 
 // lag asks the leader how much a member at h lacks.
@@ -145,7 +171,7 @@ func (ms *MemberStatus) lag(ctx context.Context, lead *conn, h *here, v *health.
 // Status tells what this process knows, without asking the databases.
 func (s *Set) Status() *Status {
 	v, board := s.View(), s.Health()
-	out := &Status{View: v}
+	out := &Status{View: v, Journal: s.journal.Load()}
 	for _, id := range s.sortedIDs() {
 		m := s.members[id]
 		ms := MemberStatus{ID: id, Host: m.host, Role: "follower", InSync: v.Has(id), Epoch: v.Epoch}

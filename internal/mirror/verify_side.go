@@ -135,7 +135,7 @@ func isMoved(ctx context.Context, err error) bool {
 		return false
 	}
 	switch sqlState(err) {
-	case "42P01", "42703", "3F000", "XX000", "40P01", "57P01", "72000":
+	case "42P01", "42703", "3F000", "XX000", "40P01", "57P01", "57014", "72000":
 		return true
 	}
 	return errors.Is(err, errMoved)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pgdist/pgdist/internal/pgtest"
 )
@@ -355,5 +356,18 @@ func TestVerifyWhatMoves(t *testing.T) {
 	rep, err := r.set.Verify(r.ctx(), after(100, `TRUNCATE hist`))
 	if err != nil || len(rep.Differences) > 0 || len(rep.Unread) != 1 || rep.Unread[0].Table != "public.hist" {
 		t.Errorf("a table that is rewritten all the time: %+v, %v", rep, err)
+	}
+}
+
+// Who changes a table does not wait for its being compared: the reader is cancelled,
+// or ended, and looks at the table again; unless it is the caller who cancelled.
+func TestVerifyGivesWay(t *testing.T) {
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, code := range []string{"57014", "57P01"} {
+		err := fmt.Errorf("wrapped: %w", &pgconn.PgError{Code: code})
+		if !isMoved(t.Context(), err) || isMoved(ended, err) {
+			t.Errorf("%s: %v, and after the caller's end %v", code, isMoved(t.Context(), err), isMoved(ended, err))
+		}
 	}
 }

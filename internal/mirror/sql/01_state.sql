@@ -48,7 +48,10 @@ CREATE TABLE pgdist.terms (
 );
 
 -- "This database equals the leader of that term as that snapshot sees it."
--- snap NULL: this member led the term itself. One row.
+-- snap NULL: this member led the term itself. One row, but for every flush another
+-- version of it, which a long read keeps from being removed: it is looked for
+-- from the end of its index, where the newest is (ORDER BY one DESC LIMIT 1), for
+-- from the other end all dead ones would be passed each time.
 CREATE TABLE pgdist.position (
     one   boolean PRIMARY KEY DEFAULT true CHECK (one),
     term  bigint NOT NULL DEFAULT 0,
@@ -98,8 +101,9 @@ CREATE INDEX ON pgdist.journal (term, xid);
 -- CACHE 1: order among entries of one table matters around TRUNCATE.
 CREATE SEQUENCE pgdist.journal_id CACHE 1;
 CREATE SEQUENCE pgdist.slot MINVALUE 0 MAXVALUE 2 START 0;
--- When each slot began to be filled, and where the set stood then.
-CREATE TABLE pgdist.slots (slot smallint PRIMARY KEY, since timestamptz NOT NULL DEFAULT now());
+-- When each slot began to be filled, and when it was left for another; NULL: it
+-- is the present one, or was never filled.
+CREATE TABLE pgdist.slots (slot smallint PRIMARY KEY, since timestamptz NOT NULL DEFAULT now(), till timestamptz);
 INSERT INTO pgdist.slots SELECT generate_series(0, 2);
 
 -- The roles that are the set's, not this server's alone, and the number each had

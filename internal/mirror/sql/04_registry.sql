@@ -163,7 +163,10 @@ BEGIN
             form = EXCLUDED.form, keyed = EXCLUDED.keyed, upsert = EXCLUDED.upsert, files = EXCLUDED.files, missing = EXCLUDED.missing;
         IF r.id IS DISTINCT FROM num OR r.form <> r.old_form OR r.gen <> g OR r.trigs <> cardinality(r.rels) * (CASE WHEN r.byrow THEN 2 ELSE 4 END) THEN
             PERFORM pgdist.generate(r.oid, num, g, r.byrow, r.upsert);
-            PERFORM pgdist.triggers(x, num, r.byrow) FROM unnest(r.rels) x;
+            -- Those that are right stay: to make them anew would lock out readers, too.
+            IF r.id IS DISTINCT FROM num OR r.trigs <> cardinality(r.rels) * (CASE WHEN r.byrow THEN 2 ELSE 4 END) THEN
+                PERFORM pgdist.triggers(x, num, r.byrow) FROM unnest(r.rels) x;
+            END IF;
             FOR def IN SELECT format('pgdist.%I(%s)', p.proname, pg_get_function_identity_arguments(p.oid)) FROM pg_proc p
                         WHERE p.pronamespace = 'pgdist'::regnamespace AND p.proname ~ ('^[awxry]_' || num || '$') LOOP
                 EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %I', def, mirror);

@@ -16,7 +16,7 @@ BEGIN
         RAISE EXCEPTION 'epoch % was asked for, this member is at epoch % as %', e, fence >> 1, CASE fence & 1 WHEN 1 THEN 'leader' ELSE 'follower' END
             USING ERRCODE = 'PD001';
     END IF;
-    SELECT p.term, p.snap INTO found_term, found_snap FROM pgdist.position p FOR UPDATE;
+    SELECT p.term, p.snap INTO found_term, found_snap FROM pgdist.position p ORDER BY p.one DESC LIMIT 1 FOR UPDATE;
     IF found_term <> pterm OR found_snap::text IS DISTINCT FROM psnap::text THEN
         RAISE EXCEPTION 'the batch starts at (%, %), this member is at (%, %)', pterm, psnap, found_term, found_snap USING ERRCODE = 'PD002';
     END IF;
@@ -52,7 +52,8 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     -- Users' functions (of an index, a CHECK) ran since the transaction began.
     PERFORM set_config('synchronous_commit', 'on', true);
-    UPDATE pgdist.position p SET term = nterm, snap = nsnap, at = now();
+    UPDATE pgdist.position p SET term = nterm, snap = nsnap, at = now()
+     WHERE p.ctid = (SELECT q.ctid FROM pgdist.position q ORDER BY q.one DESC LIMIT 1); -- locked by enter
 END $$;
 
 -- terms takes over the leader's chain of terms; terms of a leader that never
@@ -100,7 +101,7 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
         'term', p.term, 'snap', p.snap, 'at', extract(epoch FROM now() - p.at), 'floor_term', l.term, 'floor_snap', l.snap,
         'terms', (SELECT coalesce(jsonb_agg(jsonb_build_object('term', x.term, 'leader', x.leader, 'prev', x.prev, 'snap', x.snap) ORDER BY x.term), '[]') FROM pgdist.terms x),
         'recovery', pg_is_in_recovery())
-      FROM pgdist.meta m, pgdist.fence f, pgdist.term t, pgdist.register r, pgdist.position p, pgdist.floor l
+      FROM pgdist.meta m, pgdist.fence f, pgdist.term t, pgdist.register r, (SELECT * FROM pgdist.position q ORDER BY q.one DESC LIMIT 1) p, pgdist.floor l
 $$;
 
 -- tail lists what this member wrote beyond (q, n), the place from which the
@@ -140,15 +141,49 @@ BEGIN
     RETURN NOT FOUND;
 END $$;
 
--- unblock ends what keeps the given backend waiting, and names it. (Step by
--- step: in one query the planner may end everybody before it looks who blocks.)
+-- blockers names what keeps the given backend waiting; a prepared transaction,
+-- which has no backend, by its gid. (Step by step: in one query the planner may
+-- look at everybody first.)
+CREATE FUNCTION pgdist.blockers(backend int) RETURNS TABLE (pid int, usename name, query text, gid text)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE pids int[] := pg_blocking_pids(backend);
+BEGIN
+    RETURN QUERY SELECT a.pid, a.usename, a.query, NULL::text FROM pg_stat_activity a WHERE a.pid = ANY (pids);
+    IF 0 = ANY (pids) THEN
+        -- Its locks bear the name that it had while it had a backend; which number
+        -- that is, its lock on the number tells.
+        RETURN QUERY SELECT DISTINCT 0, x.owner, NULL::text, x.gid FROM pg_locks w
+            JOIN pg_locks h ON h.pid IS NULL AND h.granted AND h.locktype = w.locktype AND h.database IS NOT DISTINCT FROM w.database
+             AND h.relation IS NOT DISTINCT FROM w.relation AND h.transactionid IS NOT DISTINCT FROM w.transactionid
+            JOIN pg_locks n ON n.pid IS NULL AND n.granted AND n.locktype = 'transactionid' AND n.virtualtransaction = h.virtualtransaction
+            JOIN pg_prepared_xacts x ON x.transaction = n.transactionid
+           WHERE w.pid = backend AND NOT w.granted;
+        IF NOT FOUND THEN RETURN QUERY SELECT 0, NULL::name, NULL::text, ''; END IF;
+    END IF;
+END $$;
+
+-- evict ends those of pids that still keep the given backend waiting: a statement
+-- that runs is cancelled; a transaction that is idle, or whose client does not
+-- take its rows, and with force all, cannot be helped but by ending its session.
+CREATE FUNCTION pgdist.evict(backend int, pids int[], force boolean) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE p int; gently boolean;
+BEGIN
+    FOREACH p IN ARRAY pg_blocking_pids(backend) LOOP
+        CONTINUE WHEN p <> ALL (pids);
+        SELECT a.state = 'active' AND a.wait_event_type IS DISTINCT FROM 'Client' INTO gently FROM pg_stat_activity a WHERE a.pid = p;
+        IF FOUND THEN
+            IF gently AND NOT force THEN PERFORM pg_cancel_backend(p); ELSE PERFORM pg_terminate_backend(p); END IF;
+        END IF;
+    END LOOP;
+END $$;
+
+-- unblock is for programs of the version before, while an upgrade goes on.
 CREATE FUNCTION pgdist.unblock(backend int) RETURNS TABLE (pid int, usename name, query text)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    FOREACH pid IN ARRAY pg_blocking_pids(backend) LOOP
-        SELECT a.usename, a.query INTO usename, query FROM pg_stat_activity a WHERE a.pid = unblock.pid;
-        IF FOUND AND pg_terminate_backend(pid) THEN RETURN NEXT; END IF;
-    END LOOP;
+    RETURN QUERY SELECT b.pid, b.usename, b.query FROM pgdist.blockers(backend) b WHERE b.pid <> 0;
+    PERFORM pgdist.evict(backend, pg_blocking_pids(backend), true);
 END $$;
 
 -- relax takes away the constraints that are NOT VALID, and so may be violated by

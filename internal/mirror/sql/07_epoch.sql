@@ -73,7 +73,7 @@ BEGIN
         RAISE EXCEPTION 'this member is not the leader of a view of epoch %', e USING ERRCODE = 'PD001';
     END IF;
     LOCK TABLE pgdist.boot IN ACCESS EXCLUSIVE MODE;
-    SELECT x.term, x.snap INTO p FROM pgdist.position x FOR UPDATE;
+    SELECT x.term, x.snap INTO p FROM pgdist.position x ORDER BY x.one DESC LIMIT 1 FOR UPDATE;
     INSERT INTO pgdist.terms (term, leader, prev, snap) VALUES (e, me, p.term, p.snap);
     UPDATE pgdist.position SET term = e, snap = NULL, at = now();
     DELETE FROM pgdist.boot;
@@ -82,33 +82,69 @@ BEGIN
     PERFORM setval('pgdist.fence', e * 2 + 1);
 END $$;
 
--- prune empties the journal's oldest slot if all in it is behind place (t, s),
--- and turns to an empty slot when the present one is full or old.
+-- behind tells whether all that a slot of the journal holds lies behind place
+-- (t, s). VOLATILE: what was committed just before the call counts.
+CREATE FUNCTION pgdist.behind(slot int, t bigint, s pg_snapshot) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE clean boolean;
+BEGIN
+    EXECUTE format('SELECT NOT EXISTS (SELECT 1 FROM pgdist.journal_%s j WHERE j.term > $1)
+        AND NOT EXISTS (SELECT 1 FROM pgdist.journal_%1$s j WHERE $2 IS NOT NULL AND j.term = $1 AND (j.xid >= pg_snapshot_xmax($2) OR j.xid = ANY (ARRAY(SELECT pg_snapshot_xip($2)))))', slot)
+      INTO clean USING t, s;
+    RETURN clean;
+END $$;
+
+-- prune empties the journal's slots of which all lies behind place (t, s), and
+-- turns to an empty slot when the present one is full or old. A transaction that
+-- wrote to a slot and is still open keeps that slot, and no other.
 CREATE FUNCTION pgdist.prune(t bigint, s pg_snapshot, max_bytes bigint, max_age interval, keep interval) RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE cur int; i int; old timestamptz; clean boolean; did text := '';
+DECLARE cur int; r record; did text := '';
 BEGIN
-    PERFORM set_config('lock_timeout', '200ms', true);
+    -- Every flush that comes meanwhile waits for this lock, too.
+    PERFORM set_config('lock_timeout', '20ms', true);
     SELECT x.last_value INTO cur FROM pgdist.slot x;
-    FOR i IN SELECT y.slot FROM pgdist.slots y WHERE y.slot <> cur AND pg_relation_size('pgdist.journal_' || y.slot) > 0 LOOP
-        -- The slot was left when the next one began.
-        SELECT y.since INTO old FROM pgdist.slots y WHERE y.slot = (i + 1) % 3;
-        IF old > now() - keep THEN CONTINUE; END IF;
-        EXECUTE format('SELECT NOT EXISTS (SELECT 1 FROM pgdist.journal_%s j WHERE j.term > $1)
-            AND NOT EXISTS (SELECT 1 FROM pgdist.journal_%1$s j WHERE $2 IS NOT NULL AND j.term = $1 AND (j.xid >= pg_snapshot_xmax($2) OR j.xid = ANY (ARRAY(SELECT pg_snapshot_xip($2)))))', i)
-          INTO clean USING t, s;
-        IF clean THEN
-            EXECUTE format('TRUNCATE pgdist.journal_%s', i);
-            UPDATE pgdist.floor f SET term = t, snap = s WHERE f.term < t OR (f.term = t AND (s IS NULL OR (f.snap IS NOT NULL AND pg_snapshot_xmax(f.snap) <= pg_snapshot_xmax(s))));
-            did := did || 'emptied ' || i || ' ';
-        END IF;
+    UPDATE pgdist.slots y SET till = now() WHERE y.slot <> cur AND y.till IS NULL AND pg_relation_size('pgdist.journal_' || y.slot) > 0;
+    FOR r IN SELECT y.slot FROM pgdist.slots y WHERE y.slot <> cur AND y.till <= now() - keep AND pg_relation_size('pgdist.journal_' || y.slot) > 0 ORDER BY 1 LOOP
+        CONTINUE WHEN NOT pgdist.behind(r.slot, t, s);
+        BEGIN
+            EXECUTE format('LOCK TABLE pgdist.journal_%s IN ACCESS EXCLUSIVE MODE', r.slot);
+        EXCEPTION WHEN lock_not_available THEN
+            did := did || 'in use ' || r.slot || ' ';
+            CONTINUE;
+        END;
+        -- Whoever wrote to it and has committed since is seen only now.
+        CONTINUE WHEN NOT pgdist.behind(r.slot, t, s);
+        EXECUTE format('TRUNCATE pgdist.journal_%s', r.slot);
+        UPDATE pgdist.floor f SET term = t, snap = s WHERE f.term < t OR (f.term = t AND (s IS NULL OR (f.snap IS NOT NULL AND pg_snapshot_xmax(f.snap) <= pg_snapshot_xmax(s))));
+        did := did || 'emptied ' || r.slot || ' ';
     END LOOP;
-    SELECT y.since INTO old FROM pgdist.slots y WHERE y.slot = cur;
-    IF pg_relation_size('pgdist.journal_' || cur) > 0 AND pg_relation_size('pgdist.journal_' || (cur + 1) % 3) = 0
-       AND (pg_relation_size('pgdist.journal_' || cur) > max_bytes OR old < now() - max_age) THEN
-        UPDATE pgdist.slots SET since = now() WHERE slot = (cur + 1) % 3;
-        PERFORM setval('pgdist.slot', (cur + 1) % 3);
-        did := did || 'turned to ' || (cur + 1) % 3;
+    IF pg_relation_size('pgdist.journal_' || cur) > 0
+       AND (pg_total_relation_size('pgdist.journal_' || cur) > max_bytes OR (SELECT y.since < now() - max_age FROM pgdist.slots y WHERE y.slot = cur)) THEN
+        SELECT y.slot INTO r FROM pgdist.slots y WHERE y.slot <> cur AND pg_relation_size('pgdist.journal_' || y.slot) = 0 ORDER BY (y.slot - cur + 3) % 3 LIMIT 1;
+        IF FOUND THEN
+            UPDATE pgdist.slots y SET till = CASE y.slot WHEN cur THEN now() END, since = CASE y.slot WHEN cur THEN y.since ELSE now() END WHERE y.slot IN (cur, r.slot);
+            PERFORM setval('pgdist.slot', r.slot);
+            did := did || 'turned to ' || r.slot;
+        END IF;
     END IF;
     RETURN did;
+END $$;
+
+-- journal_state tells how much the journal holds, for how long (in seconds) its
+-- oldest slot has been waiting to be emptied, and which open transactions keep
+-- one from being so.
+CREATE FUNCTION pgdist.journal_state() RETURNS jsonb
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE cur int; left_slots regclass[]; held float8; bytes bigint;
+BEGIN
+    SELECT x.last_value INTO cur FROM pgdist.slot x;
+    SELECT sum(pg_total_relation_size('pgdist.journal_' || y.slot)), array_agg(('pgdist.journal_' || y.slot)::regclass) FILTER (WHERE y.slot <> cur),
+           extract(epoch FROM now() - min(y.till) FILTER (WHERE y.slot <> cur AND pg_relation_size('pgdist.journal_' || y.slot) > 0))
+      INTO bytes, left_slots, held FROM pgdist.slots y;
+    RETURN jsonb_build_object('bytes', bytes, 'held', coalesce(held, 0), 'open', (
+        SELECT coalesce(jsonb_agg(DISTINCT coalesce('process ' || a.pid || ' of ' || a.usename || ', in a transaction since ' || a.xact_start::timestamptz(0), 'a prepared transaction')), '[]')
+          FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid
+         WHERE l.locktype = 'relation' AND l.granted AND l.mode = 'RowExclusiveLock' AND l.relation = ANY (left_slots::oid[])
+           AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())));
 END $$;

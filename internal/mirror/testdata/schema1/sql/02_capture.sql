@@ -1,0 +1,128 @@
+-- refuse says why a write may not happen here. Called when capture found no
+-- boot row of the present term, or the role is not the leader's.
+CREATE FUNCTION pgdist.refuse() RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    fence bigint; term bigint; booted bigint; host text;
+BEGIN
+    SELECT f.last_value INTO fence FROM pgdist.fence f;
+    SELECT t.last_value INTO term FROM pgdist.term t;
+    SELECT b.term INTO booted FROM pgdist.boot b;
+    IF fence & 1 = 0 THEN
+        SELECT m->>'host' INTO host FROM pgdist.register r, jsonb_array_elements(r.view->'members') m
+         WHERE (m->>'id')::int = (r.view->>'leader')::int;
+        RAISE EXCEPTION 'this database is a follower: pgdist does not let it be written to'
+            USING ERRCODE = '25006', HINT = 'Write through pgdist, or to the leader' || coalesce(' (' || host || ')', '') || '.';
+    ELSIF booted IS NULL THEN
+        RAISE EXCEPTION 'this database crashed and has not been given the leader''s role since'
+            USING ERRCODE = '40001', HINT = 'Run the transaction again; pgdist is electing a leader.';
+    ELSE
+        RAISE EXCEPTION 'this transaction''s snapshot is older than the leader''s term'
+            USING ERRCODE = '40001', HINT = 'Run the transaction again.';
+    END IF;
+END $$;
+
+-- base_type follows domains down to the type they are made of.
+CREATE FUNCTION pgdist.base_type(t oid) RETURNS oid
+LANGUAGE plpgsql STABLE AS $$
+DECLARE b oid := t; up oid;
+BEGIN
+    LOOP
+        SELECT y.typbasetype INTO up FROM pg_catalog.pg_type y WHERE y.oid = b AND y.typtype = 'd';
+        IF NOT FOUND THEN RETURN b; END IF;
+        b := up;
+    END LOOP;
+END $$;
+
+-- row_text is the expression for a row's text with the columns in the root's
+-- order. Output functions only, never a cast: a cast may be the table owner's.
+CREATE FUNCTION pgdist.row_text(rel oid, alias text) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT 'pg_catalog.textin(pg_catalog.record_out(ROW(' ||
+           coalesce(string_agg(alias || '.' || quote_ident(attname) ||
+               -- xml_out drops the declaration; the text below it has it.
+               CASE WHEN pgdist.base_type(atttypid) = 'xml'::regtype THEN '::pg_catalog.xml::pg_catalog.text' ELSE '' END, ', ' ORDER BY attnum), '') || ')))'
+      FROM pg_attribute WHERE attrelid = rel AND attnum > 0 AND NOT attisdropped
+$$;
+
+CREATE FUNCTION pgdist.type_name(t oid) RETURNS text
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN (SELECT quote_ident(n.nspname) || '.' || quote_ident(y.typname)
+      FROM pg_type y JOIN pg_namespace n ON n.oid = y.typnamespace WHERE y.oid = t);
+END $$;
+
+-- Types whose text does not depend on a session's settings.
+CREATE FUNCTION pgdist.plain_type(t oid) RETURNS boolean
+LANGUAGE sql IMMUTABLE AS $$
+    SELECT t = ANY ('{bool,int2,int4,int8,text,varchar,bpchar,name,uuid,numeric,oid}'::regtype[]::oid[])
+$$;
+
+-- Types where "equal" is "identical": a key of these needs no delete to change
+-- its bytes. Text only under a deterministic collation.
+CREATE FUNCTION pgdist.exact_type(t oid, coll oid) RETURNS boolean
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    -- (In an array literal "char" would be char, that is bpchar.)
+    IF t = ANY ('{bool,int2,int4,int8,uuid,oid,date,timestamp,timestamptz,bytea}'::regtype[]::oid[]) OR t = '"char"'::regtype THEN RETURN true; END IF;
+    RETURN t = ANY ('{text,varchar,name}'::regtype[]::oid[])
+       AND NOT EXISTS (SELECT 1 FROM pg_collation c WHERE c.oid = coll AND NOT c.collisdeterministic);
+END $$;
+
+-- key_index picks the index whose columns identify a row: the primary key, or
+-- the smallest unique one over plain NOT NULL columns. NULL: no key.
+CREATE FUNCTION pgdist.key_index(rel oid) RETURNS oid
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN (SELECT i.indexrelid FROM pg_index i
+     WHERE i.indrelid = rel AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
+       AND NOT i.indisexclusion
+       AND NOT EXISTS (SELECT 1 FROM unnest((i.indkey::int2[])[0:i.indnkeyatts - 1]) k
+                         JOIN pg_attribute a ON a.attrelid = rel AND a.attnum = k
+                        WHERE NOT a.attnotnull OR a.attgenerated <> '')
+     ORDER BY i.indisprimary DESC, i.indnkeyatts, i.indexrelid LIMIT 1);
+END $$;
+
+-- key_columns describes the columns of a key in index order. eq is the equality
+-- operator of the index, by name and schema.
+CREATE FUNCTION pgdist.key_columns(idx oid)
+RETURNS TABLE (ord int, col name, typ oid, coll oid, ident "char", eq text)
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN QUERY SELECT k.ord::int, a.attname, pgdist.base_type(a.atttypid), a.attcollation, a.attidentity,
+           (SELECT 'OPERATOR(' || quote_ident(n.nspname) || '.' || o.oprname || ')'
+              FROM pg_opclass c JOIN pg_amop m ON m.amopfamily = c.opcfamily
+                   AND m.amoplefttype = c.opcintype AND m.amoprighttype = c.opcintype
+                   AND m.amopstrategy = (CASE WHEN (SELECT amname FROM pg_am WHERE oid = c.opcmethod) = 'btree' THEN 3 ELSE 1 END)
+                   JOIN pg_operator o ON o.oid = m.amopopr JOIN pg_namespace n ON n.oid = o.oprnamespace
+             WHERE c.oid = i.indclass[k.ord - 1])
+      FROM pg_index i
+      CROSS JOIN LATERAL unnest((i.indkey::int2[])[0:i.indnkeyatts - 1]) WITH ORDINALITY k(att, ord)
+      JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.att
+     WHERE i.indexrelid = idx
+     ORDER BY k.ord;
+END $$;
+
+-- key_text is the expression for a key's text: a single column as it is, several
+-- as a JSON array of their texts.
+CREATE FUNCTION pgdist.key_text(idx oid, alias text) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    WITH c AS (
+        SELECT k.ord, 'pg_catalog.textin(' || quote_ident(n.nspname) || '.' || quote_ident(p.proname) || '(' ||
+               alias || '.' || quote_ident(k.col) || '))' AS txt
+          FROM pgdist.key_columns(idx) k JOIN pg_type t ON t.oid = k.typ
+          JOIN pg_proc p ON p.oid = t.typoutput JOIN pg_namespace n ON n.oid = p.pronamespace)
+    SELECT CASE WHEN count(*) = 1 THEN min(txt)
+                ELSE 'pg_catalog.textin(pg_catalog.json_out(pg_catalog.json_build_array(' || string_agg(txt, ', ' ORDER BY ord) || ')))' END
+      FROM c
+$$;
+
+-- key_match is the condition "row alias has the key whose text is val".
+CREATE FUNCTION pgdist.key_match(idx oid, alias text, val text) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    WITH c AS (SELECT *, count(*) OVER () AS n FROM pgdist.key_columns(idx))
+    SELECT string_agg(alias || '.' || quote_ident(col) || ' ' || eq || ' ' ||
+             CASE WHEN n = 1 THEN '(' || val || ')' ELSE '(' || val || '::pg_catalog.jsonb ->> ' || (ord - 1) || ')' END ||
+             '::' || pgdist.type_name(typ), ' AND ' ORDER BY ord)
+      FROM c
+$$;

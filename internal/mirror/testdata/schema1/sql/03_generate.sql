@@ -1,0 +1,237 @@
+-- capture_insert is the INSERT that journals what one statement touched. The
+-- fence is in it: it finds nothing to insert unless this member leads, has not
+-- crashed since, and the transaction's snapshot is of the present term. Every
+-- name and operator is in full: a search_path of the function's own would cost
+-- a tenth of the capture. wide: source tells in w how wide the widest row is.
+CREATE FUNCTION pgdist.capture_insert(id int, gen int, op text, source text, wide boolean) RETURNS text
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT format($f$INSERT INTO pgdist.journal (slot, id, term, xid, tab, gen, op, conn, keys)
+        SELECT coalesce(pg_catalog.pg_sequence_last_value('pgdist.slot'::pg_catalog.regclass), 0), pg_catalog.nextval('pgdist.journal_id'::pg_catalog.regclass),
+               b.term, pg_catalog.pg_current_xact_id(), %s, %s, %s, %s, k.keys
+          FROM pgdist.boot b, (%s) k
+         WHERE k.keys IS NOT NULL AND b.term OPERATOR(pg_catalog.=) pg_catalog.pg_sequence_last_value('pgdist.term'::pg_catalog.regclass)
+           AND (pg_catalog.pg_sequence_last_value('pgdist.fence'::pg_catalog.regclass) OPERATOR(pg_catalog.&) 1) OPERATOR(pg_catalog.=) 1$f$, id, gen, op,
+        CASE WHEN wide THEN format('CASE WHEN k.w OPERATOR(pg_catalog.>) 1000000000 THEN pgdist.oversize(%s, k.w) ELSE pg_catalog.current_setting(''pgdist.conn'', true) END', id)
+             ELSE 'pg_catalog.current_setting(''pgdist.conn'', true)' END, source)
+$$;
+
+-- capture_arm is one branch of a capture function: journal the texts that
+-- source yields, up to per in one entry. More go into further entries, from
+-- rest; skip is how many of these the first entry has already.
+CREATE FUNCTION pgdist.capture_arm(id int, gen int, op text, source text, rest text, any_row text, per int, skip int, wide boolean) RETURNS text
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT format($f$
+        %s RETURNING pg_catalog.cardinality(keys) INTO pgdist_n;
+        IF pgdist_n IS NULL THEN
+            IF EXISTS (%s) THEN PERFORM pgdist.refuse(); END IF;
+        ELSIF pgdist_n OPERATOR(pg_catalog.=) %s THEN
+            %s;
+        END IF;$f$,
+        pgdist.capture_insert(id, gen, quote_literal(op), format('SELECT pg_catalog.array_agg(x.k) AS keys%s FROM (%s LIMIT %s) x', w.x, source, per), wide),
+        any_row, per,
+        pgdist.capture_insert(id, gen, quote_literal(op), format(
+            'SELECT pg_catalog.array_agg(x.k) AS keys%s FROM (SELECT z.*, (pg_catalog.row_number() OVER () OPERATOR(pg_catalog.-) 1) OPERATOR(pg_catalog./) %s AS g FROM (%s OFFSET %s) z) x GROUP BY x.g',
+            w.x, per, rest, skip), wide))
+      FROM (SELECT CASE WHEN wide THEN ', pg_catalog.max(x.w) AS w' ELSE '' END AS x) w
+$$;
+
+-- width is the expression for how long a row's values are on their way as text,
+-- twice quoted; NULL if they cannot be long. Lengths are known without reading
+-- the values; only a text that could be too long is looked at.
+CREATE FUNCTION pgdist.width(rel oid, alias text) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT string_agg(CASE WHEN pgdist.base_type(a.atttypid) = 'bytea'::regtype
+            THEN format('coalesce(pg_catalog.octet_length(%s.%I), 0)::pg_catalog.int8 OPERATOR(pg_catalog.*) 2', alias, a.attname)
+            ELSE replace($f$CASE WHEN pg_catalog.octet_length(@) OPERATOR(pg_catalog.>) 250000000
+                THEN pg_catalog.octet_length(pg_catalog.replace(pg_catalog.replace(@, E'\\', E'\\\\\\\\'), '"', '""""'))
+                ELSE coalesce(pg_catalog.octet_length(@), 0) END::pg_catalog.int8$f$, '@', format('%s.%I::pg_catalog.text', alias, a.attname)) END,
+            ' OPERATOR(pg_catalog.+) ')
+      FROM pg_attribute a WHERE a.attrelid = rel AND a.attnum > 0 AND NOT a.attisdropped AND a.atttypmod < 0 AND a.attgenerated = ''
+       AND pgdist.base_type(a.atttypid) = ANY ('{text,varchar,bytea}'::regtype[])
+$$;
+
+-- oversize refuses a row that could not be put into one message to a follower.
+CREATE FUNCTION pgdist.oversize(id int, bytes bigint) RETURNS text
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RAISE EXCEPTION 'a row of table % is too large to be mirrored: % bytes as text', (SELECT format('%I.%I', t.nsp, t.rel) FROM pgdist.tables t WHERE t.id = oversize.id), bytes
+        USING ERRCODE = '54000', HINT = 'A row may have 1000000000 bytes; bytea counts twice, a quote or backslash in a text of more than 250 MB four times. Store it in pieces.';
+END $$;
+
+-- A table's generated functions: c_N captures, r_N reads rows by key, a_N puts
+-- rows in place, w_N empties, x_N reads whole. All but the first belong to the
+-- table's owner: domains, checks, index expressions and generated columns run
+-- users' code. Names of any bytes go into them: bodies are quoted by a tag that
+-- cannot be guessed, parameters are $1 and $2, and a name that means two things
+-- means the column.
+CREATE FUNCTION pgdist.generate(root oid, id int, gen int, byrow boolean, upsert boolean) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $body$
+DECLARE
+    idx oid := pgdist.key_index(root);
+    tag text := '$pgdist' || md5(gen_random_uuid()::text) || '$';
+    tab text; owner name; onl text; sets text := ''; arms text; cols text; vals text; upd text; hasid boolean;
+    knew text; kold text; src text; per int := 1000; img text; ins text; fn text;
+    wide text; isnew text; isold text; newrow text; oldrow text;
+    -- Text must not depend on a session's settings.
+    pins text := ' SET DateStyle = ''ISO, YMD'' SET IntervalStyle = postgres SET extra_float_digits = 1 SET bytea_output = hex'
+              || ' SET TimeZone = UTC SET lc_monetary = ''C'' SET xmloption = content SET quote_all_identifiers = off';
+BEGIN
+    SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname), pg_get_userbyid(c.relowner),
+           CASE WHEN c.relkind = 'p' THEN '' ELSE 'ONLY ' END
+      INTO tab, owner, onl FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = root;
+    IF idx IS NULL OR EXISTS (SELECT 1 FROM pgdist.key_columns(idx) k WHERE NOT pgdist.plain_type(k.typ)) THEN
+        sets := pins || ' SET search_path = pg_catalog, pg_temp'; -- output functions may look names up
+    END IF;
+    img := pgdist.row_text(root, 't');
+    IF idx IS NOT NULL THEN
+        knew := pgdist.key_text(idx, CASE WHEN byrow THEN 'NEW' ELSE 'n' END);
+        kold := pgdist.key_text(idx, CASE WHEN byrow THEN 'OLD' ELSE 'o' END);
+    ELSE
+        knew := pgdist.row_text(root, CASE WHEN byrow THEN 'NEW' ELSE 'n' END);
+        kold := pgdist.row_text(root, CASE WHEN byrow THEN 'OLD' ELSE 'o' END);
+        per := 200;
+    END IF;
+
+    -- c_N. For keys a further entry may repeat the first one's (shipping a key
+    -- twice is harmless, and a UNION has no order to continue from); images must not.
+    -- An UPDATE of few rows journals keys before and after as they come, one of
+    -- many rows each once.
+    wide := pgdist.width(root, CASE WHEN byrow THEN 'NEW' ELSE 'n' END);
+    isnew := 'SELECT ' || knew || ' AS k' || coalesce(', ' || wide || ' AS w', '') || CASE WHEN byrow THEN '' ELSE ' FROM pgdist_new n' END;
+    isold := 'SELECT ' || kold || ' AS k' || CASE WHEN wide IS NULL THEN '' ELSE ', 0::pg_catalog.int8 AS w' END || CASE WHEN byrow THEN '' ELSE ' FROM pgdist_old o' END;
+    newrow := CASE WHEN byrow THEN 'SELECT 1' ELSE 'SELECT 1 FROM pgdist_new' END;
+    oldrow := CASE WHEN byrow THEN 'SELECT 1' ELSE 'SELECT 1 FROM pgdist_old' END;
+    IF byrow THEN per := 3; END IF; -- never reached
+    IF idx IS NOT NULL THEN
+        arms := format($f$ IF TG_OP OPERATOR(pg_catalog.=) 'INSERT' THEN %s ELSIF TG_OP OPERATOR(pg_catalog.=) 'DELETE' THEN %s ELSE %s END IF;$f$,
+            pgdist.capture_arm(id, gen, 'k', isnew, isnew, newrow, per, per, wide IS NOT NULL),
+            pgdist.capture_arm(id, gen, 'k', isold, isold, oldrow, per, per, wide IS NOT NULL),
+            pgdist.capture_arm(id, gen, 'k', isnew || ' UNION ALL ' || isold,
+                CASE WHEN wide IS NULL THEN '(' || isnew || ' UNION ' || isold || ')'
+                     ELSE 'SELECT u.k, pg_catalog.max(u.w) AS w FROM (' || isnew || ' UNION ALL ' || isold || ') u GROUP BY u.k' END, newrow, per, 0, wide IS NOT NULL));
+    ELSE
+        arms := format($f$ IF TG_OP OPERATOR(pg_catalog.<>) 'INSERT' THEN %s END IF; IF TG_OP OPERATOR(pg_catalog.<>) 'DELETE' THEN %s END IF;$f$,
+            pgdist.capture_arm(id, gen, '-', isold, isold, oldrow, per, per, wide IS NOT NULL),
+            pgdist.capture_arm(id, gen, '+', isnew, isnew, newrow, per, per, wide IS NOT NULL));
+    END IF;
+    -- A leaf of a tree without a key that is emptied: which images were its own
+    -- cannot be told, so the tree is copied.
+    ins := pgdist.capture_insert(id, gen,
+        CASE WHEN idx IS NULL THEN format('CASE WHEN TG_RELID OPERATOR(pg_catalog.=) %s THEN ''t'' ELSE ''c'' END::pg_catalog."char"', root) ELSE '''t''' END,
+        'SELECT ARRAY[pg_catalog.format(''%I.%I'', TG_TABLE_SCHEMA, TG_TABLE_NAME)] AS keys', false);
+    EXECUTE format('CREATE OR REPLACE FUNCTION pgdist.c_%s() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER', id)
+        || sets || ' AS ' || tag || $f$
+        #variable_conflict use_column
+        DECLARE pgdist_n int;
+        BEGIN
+            IF TG_OP OPERATOR(pg_catalog.=) 'TRUNCATE' THEN
+                $f$ || ins || $f$ RETURNING 1 INTO pgdist_n;
+                IF pgdist_n IS NULL THEN PERFORM pgdist.refuse(); END IF;
+                RETURN NULL;
+            END IF;
+            $f$ || arms || $f$
+            RETURN NULL;
+        END $f$ || tag;
+
+    -- Column lists.
+    SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum), string_agg('(x.r).' || quote_ident(attname), ', ' ORDER BY attnum),
+           bool_or(attidentity <> '')
+      INTO cols, vals, hasid
+      FROM pg_attribute WHERE attrelid = root AND attnum > 0 AND NOT attisdropped AND attgenerated = '';
+    src := format('(SELECT v::%s AS r FROM pg_catalog.unnest($2) v OFFSET 0) x', tab);
+    ins := 'INSERT INTO ' || tab || ' AS pgdist_t' || coalesce(' (' || cols || ')', '') || CASE WHEN hasid THEN ' OVERRIDING SYSTEM VALUE' ELSE '' END
+        || ' SELECT ' || coalesce(vals, '') || ' FROM ' || src;
+
+    IF idx IS NOT NULL THEN
+        EXECUTE format('CREATE OR REPLACE FUNCTION pgdist.r_%s(text[], OUT pgdist_dels text[], OUT pgdist_rows text[]) LANGUAGE plpgsql STABLE SECURITY DEFINER', id)
+            || ' SET search_path = "$user", public AS ' || tag || '
+            #variable_conflict use_column
+            BEGIN '
+            || CASE WHEN upsert THEN
+                   'SELECT pg_catalog.array_agg(q.k) FILTER (WHERE t.ctid IS NULL), pg_catalog.array_agg(' || img || ') FILTER (WHERE t.ctid IS NOT NULL)
+                      INTO pgdist_dels, pgdist_rows FROM pg_catalog.unnest($1) q(k) LEFT JOIN ' || onl || tab || ' t ON ' || pgdist.key_match(idx, 't', 'q.k') || ';'
+               ELSE
+                   'pgdist_dels := $1;
+                    SELECT pg_catalog.array_agg(DISTINCT (' || img || ')) INTO pgdist_rows FROM pg_catalog.unnest($1) q(k) JOIN ' || onl || tab || ' t ON ' || pgdist.key_match(idx, 't', 'q.k') || ';'
+               END || ' END ' || tag;
+        IF upsert THEN
+            SELECT string_agg(format('%I = EXCLUDED.%1$I', attname), ', ' ORDER BY attnum) INTO upd
+              FROM pg_attribute a WHERE attrelid = root AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
+               AND NOT EXISTS (SELECT 1 FROM pgdist.key_columns(idx) k WHERE k.col = a.attname);
+            ins := ins || format(' ON CONFLICT (%s) DO ', (SELECT string_agg(quote_ident(col), ', ' ORDER BY ord) FROM pgdist.key_columns(idx)))
+                || coalesce('UPDATE SET ' || upd, 'NOTHING');
+        END IF;
+        EXECUTE format('CREATE OR REPLACE FUNCTION pgdist.a_%s(text[], text[]) RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS ', id) || tag || '
+            #variable_conflict use_column
+            BEGIN
+                IF $1 IS NOT NULL THEN
+                    DELETE FROM ' || onl || tab || ' t USING pg_catalog.unnest($1) q(k) WHERE ' || pgdist.key_match(idx, 't', 'q.k') || ';
+                END IF;
+                IF $2 IS NOT NULL THEN
+                    ' || ins || ';
+                END IF;
+            END ' || tag;
+    ELSE
+        -- y_N finds rows by their images, made exactly as capture makes them, and
+        -- a_N takes their places. Copies of one row are told apart by place only;
+        -- which of equal rows goes makes no difference.
+        EXECUTE format('CREATE OR REPLACE FUNCTION pgdist.y_%s(text[]) RETURNS text[] LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp', id)
+            || pins || ' AS ' || tag || '
+            #variable_conflict use_column
+            DECLARE pgdist_found text[];
+            BEGIN
+                IF $1 IS NULL THEN RETURN NULL; END IF;
+                SELECT array_agg(z.place) INTO pgdist_found FROM (
+                        SELECT i.img, i.place, row_number() OVER (PARTITION BY i.img) AS r
+                          FROM (SELECT t.tableoid || '' '' || t.ctid AS place, ' || img || ' COLLATE "C" AS img FROM ' || onl || tab || ' t OFFSET 0) i
+                         WHERE i.img IN (SELECT u.k COLLATE "C" FROM unnest($1) u(k))) z
+                    JOIN (SELECT u.k COLLATE "C" AS k, count(*) AS n FROM unnest($1) u(k) GROUP BY 1) w ON w.k = z.img AND z.r <= w.n;
+                IF coalesce(cardinality(pgdist_found), 0) <> cardinality($1) THEN
+                    RAISE EXCEPTION ''table % lacks % of % rows the leader deleted'', ' || quote_literal(tab) || ', cardinality($1) - coalesce(cardinality(pgdist_found), 0), cardinality($1)
+                        USING ERRCODE = ''PD004'';
+                END IF;
+                RETURN pgdist_found;
+            END ' || tag;
+        EXECUTE format('CREATE OR REPLACE FUNCTION pgdist.a_%s(text[], text[]) RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS ', id) || tag || '
+            #variable_conflict use_column
+            BEGIN
+                IF $1 IS NOT NULL THEN
+                    DELETE FROM ' || onl || tab || ' d USING pg_catalog.unnest($1) q(k)
+                     WHERE d.tableoid = pg_catalog.split_part(q.k, '' '', 1)::pg_catalog.oid AND d.ctid = pg_catalog.split_part(q.k, '' '', 2)::pg_catalog.tid;
+                END IF;
+                IF $2 IS NOT NULL THEN
+                    ' || ins || ';
+                END IF;
+            END ' || tag;
+        EXECUTE format('DROP FUNCTION IF EXISTS pgdist.r_%s(text[])', id);
+    END IF;
+    IF idx IS NOT NULL THEN EXECUTE format('DROP FUNCTION IF EXISTS pgdist.y_%s(text[])', id); END IF;
+    EXECUTE format('CREATE OR REPLACE FUNCTION pgdist.w_%s() RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS ', id) || tag || ' BEGIN DELETE FROM ' || onl || tab || '; END ' || tag;
+    EXECUTE format('CREATE OR REPLACE FUNCTION pgdist.x_%s() RETURNS SETOF text LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = "$user", public AS ', id) || tag
+        || ' BEGIN RETURN QUERY SELECT ' || img || ' FROM ' || onl || tab || ' t; END ' || tag;
+    FOR fn IN SELECT format('pgdist.%I(%s)', p.proname, pg_get_function_identity_arguments(p.oid)) FROM pg_proc p
+               WHERE p.pronamespace = 'pgdist'::regnamespace AND p.proname ~ ('^[cawxry]_' || id || '$') LOOP
+        EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', fn);
+        IF fn NOT LIKE 'pgdist.c\_%' THEN EXECUTE format('ALTER FUNCTION %s OWNER TO %I', fn, owner); END IF;
+    END LOOP;
+END $body$;
+
+-- triggers puts capture on one relation of a tree.
+CREATE FUNCTION pgdist.triggers(rel oid, id int, byrow boolean) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE tab text := rel::regclass::text; t name;
+BEGIN
+    SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname) INTO tab
+      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = rel;
+    FOR t IN SELECT tgname FROM pg_trigger WHERE tgrelid = rel AND tgname IN ('pgdist_i', 'pgdist_u', 'pgdist_d', 'pgdist_t') LOOP
+        EXECUTE format('DROP TRIGGER %I ON %s', t, tab);
+    END LOOP;
+    IF byrow THEN
+        EXECUTE format('CREATE TRIGGER pgdist_i AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION pgdist.c_%s()', tab, id);
+    ELSE
+        EXECUTE format('CREATE TRIGGER pgdist_i AFTER INSERT ON %s REFERENCING NEW TABLE AS pgdist_new FOR EACH STATEMENT EXECUTE FUNCTION pgdist.c_%s()', tab, id);
+        EXECUTE format('CREATE TRIGGER pgdist_u AFTER UPDATE ON %s REFERENCING OLD TABLE AS pgdist_old NEW TABLE AS pgdist_new FOR EACH STATEMENT EXECUTE FUNCTION pgdist.c_%s()', tab, id);
+        EXECUTE format('CREATE TRIGGER pgdist_d AFTER DELETE ON %s REFERENCING OLD TABLE AS pgdist_old FOR EACH STATEMENT EXECUTE FUNCTION pgdist.c_%s()', tab, id);
+    END IF;
+    EXECUTE format('CREATE TRIGGER pgdist_t AFTER TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION pgdist.c_%s()', tab, id);
+END $$;

@@ -1,0 +1,184 @@
+-- user_tables lists the relations whose rows are mirrored, one for a partition
+-- tree, with everything their generated functions depend on.
+CREATE FUNCTION pgdist.user_tables()
+RETURNS TABLE (oid oid, nsp name, rel name, files oid[], rels oid[], keyed boolean, byrow boolean, upsert boolean,
+               shape text, form text, missing text)
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY WITH root AS (
+        SELECT c.oid, n.nspname, c.relname, c.relkind, c.relowner, pgdist.key_index(c.oid) AS idx,
+               -- The trigger of a plain inheritance parent sees only the parent's columns.
+               (c.relkind = 'r' AND EXISTS (SELECT 1 FROM pg_inherits h WHERE h.inhparent = c.oid OR h.inhrelid = c.oid)) AS byrow
+          FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+         WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relpersistence <> 't'
+           AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgdist') AND n.nspname !~ '^pg_(toast|temp)'),
+    tree AS (
+        SELECT r.oid AS root, p.relid::oid AS rel, p.isleaf FROM root r, pg_partition_tree(r.oid) p WHERE r.relkind = 'p'
+        UNION ALL SELECT r.oid, r.oid, true FROM root r WHERE r.relkind <> 'p'),
+    att AS (
+        SELECT a.attrelid, string_agg(concat_ws(':', a.attname, pgdist.type_name(a.atttypid), a.attnotnull, a.attgenerated, a.attidentity, a.attcollation),
+                                      ',' ORDER BY a.attnum) AS cols,
+               string_agg(concat_ws(':', a.attname, pgdist.type_name(a.atttypid)), ',' ORDER BY a.attnum) AS plain,
+               md5(coalesce(string_agg(a.attname || '=' || a.attmissingval::text, ',' ORDER BY a.attnum), '')) AS missing
+          FROM pg_attribute a JOIN root r ON r.oid = a.attrelid WHERE a.attnum > 0 AND NOT a.attisdropped GROUP BY 1),
+    key AS (
+        SELECT r.oid, string_agg(concat_ws(':', k.col, pgdist.type_name(k.typ), k.eq), ',' ORDER BY k.ord) AS cols,
+               bool_and(pgdist.exact_type(k.typ, k.coll)) AS exact, array_agg(k.col) AS names
+          FROM root r, pgdist.key_columns(r.idx) k WHERE r.idx IS NOT NULL GROUP BY 1),
+    lone AS (
+        -- The key is the only thing that can be violated, and row by row.
+        SELECT r.oid, bool_and(i.indexrelid = r.idx OR EXISTS (
+                   WITH RECURSIVE up(oid) AS (SELECT i.indexrelid UNION ALL SELECT h.inhparent FROM up JOIN pg_inherits h ON h.inhrelid = up.oid)
+                   SELECT 1 FROM up WHERE up.oid = r.idx)) AS yes,
+               bool_and(i.indimmediate) AS immediate
+          FROM root r JOIN tree t ON t.root = r.oid JOIN pg_index i ON i.indrelid = t.rel
+         WHERE i.indisunique OR i.indisexclusion GROUP BY 1),
+    made AS (
+        SELECT r.*, att.cols, att.plain, coalesce(att.missing, '') AS missing, key.cols AS kcols, r.idx IS NOT NULL AS keyed,
+               (coalesce(key.exact AND lone.yes AND lone.immediate, false)
+                AND NOT EXISTS (SELECT 1 FROM pg_attribute a WHERE a.attrelid = r.oid AND a.attidentity = 'a' AND a.attname <> ALL (key.names))
+                -- ON CONFLICT is refused for a table with such rules, though they do not fire.
+                AND NOT EXISTS (SELECT 1 FROM pg_rewrite w WHERE w.ev_class = r.oid AND w.ev_type IN ('2', '3'))) AS upsert,
+               (SELECT array_agg(t.rel ORDER BY t.rel) FROM tree t WHERE t.root = r.oid AND t.isleaf) AS files,
+               (SELECT array_agg(t.rel ORDER BY t.rel) FROM tree t WHERE t.root = r.oid) AS rels,
+               (SELECT string_agg(t.rel::regclass::text, ',' ORDER BY t.rel::regclass::text) FROM tree t WHERE t.root = r.oid AND t.rel <> r.oid) AS parts
+          FROM root r LEFT JOIN att ON att.attrelid = r.oid LEFT JOIN key ON key.oid = r.oid LEFT JOIN lone ON lone.oid = r.oid)
+    SELECT m.oid, m.nspname, m.relname, coalesce(m.files, '{}'), m.rels, m.keyed, m.byrow, m.upsert,
+           md5(concat_ws('|', m.keyed, m.byrow, coalesce(m.kcols, m.plain), m.parts)),
+           md5(concat_ws('|', m.nspname, m.relname, m.relowner, m.relkind, m.keyed, m.byrow, m.upsert, m.kcols, m.cols, m.parts)),
+           m.missing
+      FROM made m;
+END $$;
+
+-- user_sequences lists the sequences whose values are shipped.
+CREATE FUNCTION pgdist.user_sequences() RETURNS TABLE (oid oid, name text)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT c.oid, format('%I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE c.relkind = 'S' AND c.relpersistence <> 't' AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgdist')
+$$;
+
+-- unfit says why a table's rows cannot be mirrored, or NULL.
+CREATE FUNCTION pgdist.unfit(rel oid) RETURNS text
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE c record; types oid[]; what text;
+BEGIN
+    SELECT r.* INTO c FROM pg_class r WHERE r.oid = rel;
+    IF c.relpersistence = 'u' THEN RETURN 'is UNLOGGED and would be empty after a crash of one server only; ALTER TABLE … SET LOGGED'; END IF;
+    IF c.relkind = 'f' THEN RETURN 'is a foreign table within a partition tree'; END IF;
+    IF c.relforcerowsecurity THEN RETURN 'has FORCE ROW LEVEL SECURITY, which hides rows from its owner; ALTER TABLE … NO FORCE ROW LEVEL SECURITY'; END IF;
+    IF c.relkind IN ('r', 'p') AND NOT (has_table_privilege(c.relowner, rel, 'SELECT') AND has_table_privilege(c.relowner, rel, 'INSERT') AND has_table_privilege(c.relowner, rel, 'UPDATE')
+            AND has_table_privilege(c.relowner, rel, 'DELETE') AND has_schema_privilege(c.relowner, c.relnamespace, 'USAGE')) THEN
+        RETURN 'belongs to a role that lacks rights on it or its schema, and rows are applied as the owner; GRANT ALL ON TABLE … TO its owner';
+    END IF;
+    SELECT CASE WHEN t.tgname LIKE 'pgdist\_%' AND t.tgenabled = 'D' THEN 'has pgdist''s own triggers disabled, so that writes would stay local; ALTER TABLE … ENABLE TRIGGER ALL'
+                WHEN t.own THEN 'has one of pgdist''s triggers changed or under another name; leave those alone'
+                ELSE 'has a trigger that is ENABLE ALWAYS or REPLICA and would fire a second time on the followers; ALTER TABLE … ENABLE TRIGGER' END INTO what
+      FROM (SELECT g.tgname, g.tgenabled, f.pronamespace = 'pgdist'::regnamespace AS own FROM pg_trigger g JOIN pg_proc f ON f.oid = g.tgfoid WHERE g.tgrelid = rel AND NOT g.tgisinternal) t
+     WHERE t.tgenabled IN ('A', 'R') OR (t.tgname LIKE 'pgdist\_%' AND t.tgenabled = 'D')
+        OR (t.own AND t.tgname NOT IN ('pgdist_i', 'pgdist_u', 'pgdist_d', 'pgdist_t')) LIMIT 1;
+    IF what IS NOT NULL THEN RETURN what; END IF;
+    IF EXISTS (SELECT 1 FROM pg_rewrite w WHERE w.ev_class = rel AND w.ev_enabled IN ('A', 'R')) THEN
+        RETURN 'has a rule that is ENABLE ALWAYS or REPLICA and would fire a second time on the followers';
+    END IF;
+    -- Its row type, its columns' types, what these are made of.
+    SELECT array_agg(v.x) || c.reltype INTO types FROM pg_attribute a JOIN pg_type y ON y.oid = a.atttypid, LATERAL (VALUES (a.atttypid), (pgdist.base_type(a.atttypid)), (y.typelem)) v(x)
+     WHERE a.attrelid = rel AND a.attnum > 0 AND NOT a.attisdropped;
+    IF EXISTS (SELECT 1 FROM pg_cast k WHERE k.castmethod = 'f' AND k.oid >= 16384
+                 AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.classid = 'pg_cast'::regclass AND d.objid = k.oid AND d.deptype = 'e')
+                 AND ((k.castsource IN ('text'::regtype, 'varchar'::regtype, 'bpchar'::regtype) AND k.casttarget = ANY (types))
+                   OR (k.castsource = ANY (types) AND k.castsource <> c.reltype AND k.castcontext = 'i'))) THEN
+        RETURN 'has a user-defined cast from text, or an implicit one, for its row type or a column''s type, which would run in place of the type''s own functions; DROP CAST';
+    END IF;
+    IF EXISTS (SELECT 1 FROM unnest(types) t WHERE t = ANY ('{regclass,regproc,regprocedure,regoper,regoperator,regconfig,regdictionary,regcollation}'::regtype[]::oid[])) THEN
+        RETURN 'has a column that holds object numbers (regclass and the like), which differ between databases; store the name as text';
+    END IF;
+    IF EXISTS (SELECT 1 FROM pg_attribute a JOIN pg_type y ON y.oid = a.atttypid WHERE a.attrelid = rel AND a.attnum > 0 AND NOT a.attisdropped AND y.typelem = 'xml'::regtype) THEN
+        RETURN 'has a column of xml[], whose text form loses the XML declarations; store text[]';
+    END IF;
+    RETURN NULL;
+END $$;
+
+-- sync brings pgdist.tables, the generated functions and the triggers up to the
+-- catalog. On the leader new tables get new ids; on a follower ids holds the
+-- leader's ({"id","nsp","rel","gen"} each). It returns the tables whose
+-- contents only a copy can be sure of. Users' event triggers are none of its
+-- business, hence replica.
+CREATE FUNCTION pgdist.sync(ids jsonb DEFAULT NULL) RETURNS SETOF int
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET session_replication_role = replica AS $sync$
+DECLARE
+    r record; why text; fn regprocedure; gone int[]; num int; g int; mirror name; dirty oid[]; def text;
+BEGIN
+    SELECT m.mirror, set_config('pgdist.busy', m.secret, true) INTO mirror, why FROM pgdist.meta m;
+    SELECT array_agg(t.id) INTO gone FROM pgdist.tables t WHERE NOT EXISTS (SELECT 1 FROM pgdist.user_tables() u WHERE u.oid = t.oid);
+    FOR r IN SELECT t.id, t.oid FROM pgdist.tables t WHERE t.id = ANY (gone) LOOP
+        -- Attached to another tree after being written to in this transaction:
+        -- the keys journaled under the old id cannot be found there.
+        IF EXISTS (SELECT 1 FROM pg_class c WHERE c.oid = r.oid) AND EXISTS (
+              SELECT 1 FROM pgdist.journal j WHERE j.tab = r.id AND j.xid = pg_current_xact_id() AND j.term = (SELECT t.last_value FROM pgdist.term t)) THEN
+            RETURN QUERY SELECT t.id FROM pgdist.tables t WHERE t.oid = pg_partition_root(r.oid);
+        END IF;
+    END LOOP;
+    -- What this transaction wrote to: its keys lie under the ids of before.
+    IF ids IS NULL AND pg_current_xact_id_if_assigned() IS NOT NULL THEN
+        SELECT array_agg(f) INTO dirty FROM pgdist.tables t, unnest(t.files) f
+         WHERE EXISTS (SELECT 1 FROM pgdist.journal j WHERE j.tab = t.id AND j.xid = pg_current_xact_id() AND j.term = (SELECT q.last_value FROM pgdist.term q));
+    END IF;
+    DELETE FROM pgdist.tables t WHERE t.id = ANY (gone);
+
+    FOR r IN SELECT u.*, t.id, t.gen, t.shape AS old_shape, t.form AS old_form, t.missing AS old_missing,
+                    (SELECT count(*) FROM pg_trigger g WHERE g.tgrelid = ANY (u.rels) AND g.tgname IN ('pgdist_i', 'pgdist_u', 'pgdist_d', 'pgdist_t')
+                        AND g.tgfoid = to_regproc('pgdist.c_' || t.id) AND g.tgenabled = 'O') AS trigs
+               FROM pgdist.user_tables() u LEFT JOIN pgdist.tables t ON t.oid = u.oid LOOP
+        SELECT w.why INTO why
+          FROM unnest(r.rels) x, LATERAL (SELECT pgdist.unfit(x) AS why) w WHERE w.why IS NOT NULL LIMIT 1;
+        IF why IS NOT NULL THEN
+            RAISE EXCEPTION 'table % cannot be mirrored', format('%I.%I', r.nsp, r.rel) USING ERRCODE = '0A000', DETAIL = 'It ' || why || '.',
+                HINT = 'Change the table as said, or keep it in a database that pgdist does not mirror.';
+        END IF;
+        IF r.id IS NOT NULL AND r.form = r.old_form AND r.missing = r.old_missing
+           AND r.trigs = cardinality(r.rels) * (CASE WHEN r.byrow THEN 2 ELSE 4 END) THEN
+            CONTINUE;
+        END IF;
+        num := r.id; g := coalesce(r.gen, 1);
+        IF ids IS NOT NULL THEN
+            SELECT (i->>'id')::int, (i->>'gen')::int INTO num, g FROM jsonb_array_elements(ids) i WHERE i->>'nsp' = r.nsp AND i->>'rel' = r.rel;
+            IF num IS NULL THEN CONTINUE; END IF; -- dropped again by a later statement of the same batch
+            DELETE FROM pgdist.tables t WHERE t.id = num AND t.oid <> r.oid;
+        ELSIF num IS NULL THEN
+            num := nextval('pgdist.table_id');
+            IF r.files && dirty THEN RETURN NEXT num; END IF; -- it left a tree with rows on their way
+        ELSIF r.shape <> r.old_shape THEN
+            g := g + 1;
+        END IF;
+        IF r.id IS NOT NULL AND r.missing <> r.old_missing AND EXISTS (
+              SELECT 1 FROM pg_attribute a JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+               WHERE a.attrelid = ANY (r.rels) AND a.atthasmissing
+                 AND pg_get_expr(d.adbin, d.adrelid) !~ $re$^(\(?-?[0-9.]+\)?|true|false|'([^']|'')*')(::[][a-z0-9_ ."(),]+)?$$re$) THEN
+            RETURN NEXT num;
+        END IF;
+        INSERT INTO pgdist.tables AS t (id, oid, nsp, rel, gen, shape, form, keyed, upsert, root, files, missing)
+        VALUES (num, r.oid, r.nsp, r.rel, g, r.shape, r.form, r.keyed, r.upsert, r.oid, r.files, r.missing)
+        ON CONFLICT (oid) DO UPDATE SET id = EXCLUDED.id, nsp = EXCLUDED.nsp, rel = EXCLUDED.rel, gen = EXCLUDED.gen, shape = EXCLUDED.shape,
+            form = EXCLUDED.form, keyed = EXCLUDED.keyed, upsert = EXCLUDED.upsert, files = EXCLUDED.files, missing = EXCLUDED.missing;
+        IF r.id IS DISTINCT FROM num OR r.form <> r.old_form OR r.gen <> g OR r.trigs <> cardinality(r.rels) * (CASE WHEN r.byrow THEN 2 ELSE 4 END) THEN
+            PERFORM pgdist.generate(r.oid, num, g, r.byrow, r.upsert);
+            PERFORM pgdist.triggers(x, num, r.byrow) FROM unnest(r.rels) x;
+            FOR def IN SELECT format('pgdist.%I(%s)', p.proname, pg_get_function_identity_arguments(p.oid)) FROM pg_proc p
+                        WHERE p.pronamespace = 'pgdist'::regnamespace AND p.proname ~ ('^[awxry]_' || num || '$') LOOP
+                EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %I', def, mirror);
+            END LOOP;
+        END IF;
+    END LOOP;
+    DELETE FROM pgdist.seqs q WHERE NOT EXISTS (SELECT 1 FROM pgdist.user_sequences() u WHERE u.oid = q.oid AND u.name = q.name);
+    INSERT INTO pgdist.seqs SELECT u.oid, u.name FROM pgdist.user_sequences() u ON CONFLICT DO NOTHING;
+    -- Functions of tables that are gone.
+    FOR fn IN SELECT p.oid::regprocedure FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+               WHERE n.nspname = 'pgdist' AND p.proname ~ '^[cawxry]_[0-9]+$'
+                 AND NOT EXISTS (SELECT 1 FROM pgdist.tables t WHERE t.id = substr(p.proname, 3)::int) LOOP
+        EXECUTE format('DROP FUNCTION %s CASCADE', fn);
+    END LOOP;
+    -- Numbers that another leader gave are not given again.
+    PERFORM setval('pgdist.table_id', greatest(q.last_value, (SELECT coalesce(max(t.id), 1) FROM pgdist.tables t))) FROM pgdist.table_id q;
+    PERFORM set_config('pgdist.busy', '', true);
+END $sync$;

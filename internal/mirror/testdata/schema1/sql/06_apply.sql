@@ -1,0 +1,177 @@
+-- apply_session makes this session one that applies: users' triggers do not
+-- fire in it, nor does capture. Once per connection, for changing it throws
+-- away every cached plan.
+CREATE FUNCTION pgdist.apply_session() RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN PERFORM set_config('session_replication_role', 'replica', false); END $$;
+
+-- enter begins an apply: it takes the fence and checks that this member is what
+-- the batch was made for.
+CREATE FUNCTION pgdist.enter(e bigint, pterm bigint, psnap pg_snapshot) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE fence bigint; found_term bigint; found_snap pg_snapshot;
+BEGIN
+    SELECT f.last_value INTO fence FROM pgdist.fence f LEFT JOIN pgdist.boot b ON true;
+    IF fence <> e * 2 THEN
+        RAISE EXCEPTION 'epoch % was asked for, this member is at epoch % as %', e, fence >> 1, CASE fence & 1 WHEN 1 THEN 'leader' ELSE 'follower' END
+            USING ERRCODE = 'PD001';
+    END IF;
+    SELECT p.term, p.snap INTO found_term, found_snap FROM pgdist.position p FOR UPDATE;
+    IF found_term <> pterm OR found_snap::text IS DISTINCT FROM psnap::text THEN
+        RAISE EXCEPTION 'the batch starts at (%, %), this member is at (%, %)', pterm, psnap, found_term, found_snap USING ERRCODE = 'PD002';
+    END IF;
+END $$;
+
+-- record takes over journal entries.
+CREATE FUNCTION pgdist.record(entries text[]) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    INSERT INTO pgdist.journal (slot, id, term, xid, tab, gen, op, conn, keys)
+    SELECT s.last_value, (x.j).id, (x.j).term, (x.j).xid, (x.j).tab, (x.j).gen, (x.j).op, (x.j).conn, (x.j).keys
+      FROM pgdist.slot s, (SELECT e::pgdist.journal AS j FROM unnest(entries) e OFFSET 0) x;
+END $$;
+
+-- sequences sets what differs.
+CREATE FUNCTION pgdist.sequences(names text[], vals text[]) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE i int; q regclass; lv bigint; c boolean; have bigint; havec boolean;
+BEGIN
+    FOR i IN 1 .. cardinality(names) LOOP
+        q := to_regclass(names[i]);
+        IF q IS NULL THEN CONTINUE; END IF; -- dropped by a statement the next batch brings
+        lv := split_part(vals[i], ',', 1)::bigint; c := split_part(vals[i], ',', 2)::boolean;
+        have := pg_sequence_last_value(q); havec := true;
+        IF have IS NULL THEN EXECUTE format('SELECT last_value, is_called FROM %s', names[i]) INTO have, havec; END IF;
+        IF have <> lv OR havec <> c THEN PERFORM setval(q, lv, c); END IF;
+    END LOOP;
+END $$;
+
+-- leave ends an apply: from here this member is the leader as snap saw it.
+CREATE FUNCTION pgdist.leave(nterm bigint, nsnap pg_snapshot) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    -- Users' functions (of an index, a CHECK) ran since the transaction began.
+    PERFORM set_config('synchronous_commit', 'on', true);
+    UPDATE pgdist.position p SET term = nterm, snap = nsnap, at = now();
+END $$;
+
+-- terms takes over the leader's chain of terms; terms of a leader that never
+-- shipped anything are not in it.
+CREATE FUNCTION pgdist.terms(rows jsonb) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    DELETE FROM pgdist.terms t WHERE NOT EXISTS (SELECT 1 FROM jsonb_array_elements(rows) r WHERE (r->>'term')::bigint = t.term);
+    INSERT INTO pgdist.terms (term, leader, prev, snap)
+    SELECT (r->>'term')::bigint, (r->>'leader')::int, (r->>'prev')::bigint, (r->>'snap')::pg_snapshot FROM jsonb_array_elements(rows) r
+    ON CONFLICT (term) DO NOTHING;
+END $$;
+
+-- empty does here what a TRUNCATE did at the leader: truly, if nobody is in the
+-- way and no foreign key forbids it, else row by row.
+CREATE FUNCTION pgdist.empty(id int, name text) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE rel regclass := to_regclass(name);
+BEGIN
+    IF rel IS NULL OR NOT EXISTS (SELECT 1 FROM pgdist.tables t WHERE t.id = empty.id) THEN RETURN; END IF;
+    BEGIN
+        EXECUTE format('LOCK TABLE ONLY %s IN ACCESS EXCLUSIVE MODE NOWAIT', rel);
+        EXECUTE format('TRUNCATE ONLY %s', rel);
+    EXCEPTION WHEN lock_not_available OR feature_not_supported OR wrong_object_type OR invalid_table_definition THEN
+        EXECUTE format('DELETE FROM ONLY %s', rel);
+    END;
+END $$;
+
+-- vacate empties a table if it is here already, before DDL that its rows as
+-- they are here would not bear.
+CREATE FUNCTION pgdist.vacate(id int) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF to_regprocedure(format('pgdist.w_%s()', id)) IS NOT NULL THEN EXECUTE format('SELECT pgdist.w_%s()', id); END IF;
+END $$;
+
+-- here tells where this member is, for whoever is about to bring it up to date.
+CREATE FUNCTION pgdist.here() RETURNS jsonb
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT jsonb_build_object('version', m.version, 'set', m.set_id, 'member', m.member, 'system', m.system,
+        'cluster', (SELECT system_identifier::text FROM pg_control_system()),
+        'epoch', f.last_value >> 1, 'leads', f.last_value & 1 = 1, 'office', t.last_value,
+        'booted', coalesce((SELECT b.term = t.last_value FROM pgdist.boot b), false),
+        'promised', r.promised, 'accepted', r.accepted, 'view', r.view,
+        'term', p.term, 'snap', p.snap, 'at', extract(epoch FROM now() - p.at), 'floor_term', l.term, 'floor_snap', l.snap,
+        'terms', (SELECT coalesce(jsonb_agg(jsonb_build_object('term', x.term, 'leader', x.leader, 'prev', x.prev, 'snap', x.snap) ORDER BY x.term), '[]') FROM pgdist.terms x),
+        'recovery', pg_is_in_recovery())
+      FROM pgdist.meta m, pgdist.fence f, pgdist.term t, pgdist.register r, pgdist.position p, pgdist.floor l
+$$;
+
+-- tail lists what this member wrote beyond (q, n), the place from which the
+-- set went on without it: op d means that only a full copy can undo it.
+CREATE FUNCTION pgdist.tail(q bigint, n pg_snapshot) RETURNS TABLE (op "char", tab int, gen int, keys text[])
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT j.op, j.tab, j.gen, array_agg(DISTINCT u.k) FROM pgdist.fresh(q, n) j, unnest(j.keys) u(k) WHERE j.op = 'k' GROUP BY 1, 2, 3
+    UNION ALL
+    SELECT j.op, j.tab, j.gen, array_agg(u.k) FROM pgdist.fresh(q, n) j, unnest(j.keys) u(k) WHERE j.op IN ('+', '-') AND pgdist.kept(j.term, j.xid) GROUP BY 1, 2, 3
+    UNION ALL
+    SELECT DISTINCT j.op, j.tab, j.gen, NULL::text[] FROM pgdist.fresh(q, n) j WHERE j.op IN ('t', 'c', 'd')
+$$;
+
+-- gate returns once everything up to lsn is on disk, whatever the clients asked
+-- of synchronous_commit.
+CREATE FUNCTION pgdist.gate(lsn pg_lsn) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET synchronous_commit = on AS $$
+BEGIN
+    IF pg_current_wal_flush_lsn() >= lsn THEN RETURN false; END IF;
+    PERFORM pg_logical_emit_message(true, 'pgdist', '');
+    RETURN true;
+END $$;
+
+-- wrote tells whether a lost connection's last transaction left anything: since
+-- is a place behind all it wrote before.
+CREATE FUNCTION pgdist.wrote(token text, sterm bigint, ssnap pg_snapshot) RETURNS boolean
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT EXISTS (SELECT 1 FROM pgdist.fresh(sterm, ssnap) j WHERE j.conn = token AND pgdist.kept(j.term, j.xid))
+$$;
+
+-- stop ends a backend, if it is still the one meant, and tells whether it is gone.
+CREATE FUNCTION pgdist.stop(backend int, started text) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM pg_terminate_backend(a.pid) FROM pg_stat_activity a
+      WHERE a.pid = backend AND to_char(a.backend_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') = started;
+    RETURN NOT FOUND;
+END $$;
+
+-- unblock ends what keeps the given backend waiting, and names it. (Step by
+-- step: in one query the planner may end everybody before it looks who blocks.)
+CREATE FUNCTION pgdist.unblock(backend int) RETURNS TABLE (pid int, usename name, query text)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    FOREACH pid IN ARRAY pg_blocking_pids(backend) LOOP
+        SELECT a.usename, a.query INTO usename, query FROM pg_stat_activity a WHERE a.pid = unblock.pid;
+        IF FOUND AND pg_terminate_backend(pid) THEN RETURN NEXT; END IF;
+    END LOOP;
+END $$;
+
+-- relax takes away the constraints that are NOT VALID, and so may be violated by
+-- rows the leader has; tighten puts them back at the end of the apply.
+CREATE FUNCTION pgdist.relax() RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE r record; list jsonb := '[]';
+BEGIN
+    FOR r IN SELECT format('%I.%I', n.nspname, c.relname) AS tab, k.conname, pg_get_constraintdef(k.oid) AS def, obj_description(k.oid, 'pg_constraint') AS note
+               FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+              WHERE k.contype IN ('c', 'n') AND NOT k.convalidated AND k.coninhcount = 0 LOOP
+        EXECUTE format('ALTER TABLE %s DROP CONSTRAINT %I', r.tab, r.conname);
+        list := list || jsonb_build_array(jsonb_build_array(r.tab, r.conname, r.def, r.note));
+    END LOOP;
+    PERFORM set_config('pgdist.relaxed', list::text, true);
+END $$;
+
+CREATE FUNCTION pgdist.tighten() RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE r jsonb;
+BEGIN
+    FOR r IN SELECT x FROM jsonb_array_elements(current_setting('pgdist.relaxed')::jsonb) x LOOP
+        EXECUTE format('ALTER TABLE %s ADD CONSTRAINT %I %s', r ->> 0, r ->> 1, r ->> 2);
+        IF r ->> 3 IS NOT NULL THEN EXECUTE format('COMMENT ON CONSTRAINT %I ON %s IS %L', r ->> 1, r ->> 0, r ->> 3); END IF;
+    END LOOP;
+END $$;

@@ -1,0 +1,114 @@
+-- A view is chosen in two steps (CASPaxos): a majority promises an epoch and
+-- tells the view it accepted last; a majority accepts the new one.
+
+-- promise raises this member's epoch. Soft: the role and the open transactions
+-- stay. Hard: nobody writes here any more when it returns.
+CREATE FUNCTION pgdist.promise(e bigint, hard boolean, wait_ms int) RETURNS jsonb
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE have bigint; fence bigint; until timestamptz := clock_timestamp() + make_interval(secs => wait_ms / 1000.0); p record;
+BEGIN
+    SELECT r.promised INTO have FROM pgdist.register r FOR UPDATE;
+    SELECT f.last_value INTO fence FROM pgdist.fence f;
+    IF e <= greatest(have, fence >> 1) THEN
+        RETURN jsonb_build_object('given', false) || pgdist.here();
+    END IF;
+    IF hard THEN
+        LOOP
+            -- Whoever writes, or wrote in a transaction still open, holds the lock.
+            PERFORM pg_terminate_backend(l.pid) FROM pg_locks l
+              WHERE l.locktype = 'relation' AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+                AND l.relation = 'pgdist.boot'::regclass AND l.granted AND l.pid <> pg_backend_pid();
+            -- A client's prepared transaction holds it without a backend.
+            IF EXISTS (SELECT 1 FROM pg_locks l WHERE l.locktype = 'relation' AND l.relation = 'pgdist.boot'::regclass AND l.granted AND l.pid IS NULL
+                          AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())) THEN
+                SELECT string_agg(x.gid, ', ') AS gids INTO p FROM pg_prepared_xacts x WHERE x.database = current_database();
+                RAISE EXCEPTION 'a prepared transaction holds the fence: one of %', p.gids USING ERRCODE = 'PD005', HINT = 'ROLLBACK PREPARED or COMMIT PREPARED it.';
+            END IF;
+            BEGIN
+                PERFORM set_config('lock_timeout', '50ms', true);
+                LOCK TABLE pgdist.boot IN ACCESS EXCLUSIVE MODE;
+                EXIT;
+            EXCEPTION WHEN lock_not_available THEN
+                IF clock_timestamp() > until THEN
+                    RAISE EXCEPTION 'open transactions on this member could not be ended' USING ERRCODE = 'PD005';
+                END IF;
+            END;
+        END LOOP;
+        PERFORM set_config('lock_timeout', '0', true);
+        -- What this leader's roles were: one that the next leader lacks is undone here.
+        IF fence & 1 = 1 THEN PERFORM pgdist.role_names(pgdist.shared_state() -> 'roles', 0); END IF;
+    END IF;
+    PERFORM setval('pgdist.fence', e * 2 + (CASE WHEN hard THEN 0 ELSE fence & 1 END));
+    UPDATE pgdist.register SET promised = e;
+    RETURN jsonb_build_object('given', true) || pgdist.here();
+END $$;
+
+-- accept takes the view proposed for an epoch that this member promised.
+CREATE FUNCTION pgdist.accept(e bigint, v jsonb) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    UPDATE pgdist.register SET accepted = e, view = v WHERE promised = e AND accepted <= e;
+    RETURN FOUND;
+END $$;
+
+-- adopt tells a member that took no part about a view chosen without it: a hard
+-- promise and its acceptance at once.
+CREATE FUNCTION pgdist.adopt(e bigint, v jsonb, wait_ms int) RETURNS jsonb
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE r jsonb := pgdist.promise(e, true, wait_ms);
+BEGIN
+    IF (r->>'given')::boolean THEN PERFORM pgdist.accept(e, v); END IF;
+    RETURN r || pgdist.here();
+END $$;
+
+-- activate gives this member the leader's role under a chosen view. It is the
+-- first act of a term.
+CREATE FUNCTION pgdist.activate(e bigint) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE r record; p record; me int;
+BEGIN
+    SELECT x.promised, x.accepted, x.view INTO r FROM pgdist.register x FOR UPDATE;
+    SELECT m.member INTO me FROM pgdist.meta m;
+    IF r.promised <> e OR r.accepted <> e OR (r.view->>'leader')::int <> me OR (r.view->>'term')::bigint <> e THEN
+        RAISE EXCEPTION 'this member is not the leader of a view of epoch %', e USING ERRCODE = 'PD001';
+    END IF;
+    LOCK TABLE pgdist.boot IN ACCESS EXCLUSIVE MODE;
+    SELECT x.term, x.snap INTO p FROM pgdist.position x FOR UPDATE;
+    INSERT INTO pgdist.terms (term, leader, prev, snap) VALUES (e, me, p.term, p.snap);
+    UPDATE pgdist.position SET term = e, snap = NULL, at = now();
+    DELETE FROM pgdist.boot;
+    INSERT INTO pgdist.boot (term) VALUES (e);
+    PERFORM setval('pgdist.term', e);
+    PERFORM setval('pgdist.fence', e * 2 + 1);
+END $$;
+
+-- prune empties the journal's oldest slot if all in it is behind place (t, s),
+-- and turns to an empty slot when the present one is full or old.
+CREATE FUNCTION pgdist.prune(t bigint, s pg_snapshot, max_bytes bigint, max_age interval, keep interval) RETURNS text
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE cur int; i int; old timestamptz; clean boolean; did text := '';
+BEGIN
+    PERFORM set_config('lock_timeout', '200ms', true);
+    SELECT x.last_value INTO cur FROM pgdist.slot x;
+    FOR i IN SELECT y.slot FROM pgdist.slots y WHERE y.slot <> cur AND pg_relation_size('pgdist.journal_' || y.slot) > 0 LOOP
+        -- The slot was left when the next one began.
+        SELECT y.since INTO old FROM pgdist.slots y WHERE y.slot = (i + 1) % 3;
+        IF old > now() - keep THEN CONTINUE; END IF;
+        EXECUTE format('SELECT NOT EXISTS (SELECT 1 FROM pgdist.journal_%s j WHERE j.term > $1)
+            AND NOT EXISTS (SELECT 1 FROM pgdist.journal_%1$s j WHERE $2 IS NOT NULL AND j.term = $1 AND (j.xid >= pg_snapshot_xmax($2) OR j.xid = ANY (ARRAY(SELECT pg_snapshot_xip($2)))))', i)
+          INTO clean USING t, s;
+        IF clean THEN
+            EXECUTE format('TRUNCATE pgdist.journal_%s', i);
+            UPDATE pgdist.floor f SET term = t, snap = s WHERE f.term < t OR (f.term = t AND (s IS NULL OR (f.snap IS NOT NULL AND pg_snapshot_xmax(f.snap) <= pg_snapshot_xmax(s))));
+            did := did || 'emptied ' || i || ' ';
+        END IF;
+    END LOOP;
+    SELECT y.since INTO old FROM pgdist.slots y WHERE y.slot = cur;
+    IF pg_relation_size('pgdist.journal_' || cur) > 0 AND pg_relation_size('pgdist.journal_' || (cur + 1) % 3) = 0
+       AND (pg_relation_size('pgdist.journal_' || cur) > max_bytes OR old < now() - max_age) THEN
+        UPDATE pgdist.slots SET since = now() WHERE slot = (cur + 1) % 3;
+        PERFORM setval('pgdist.slot', (cur + 1) % 3);
+        did := did || 'turned to ' || (cur + 1) % 3;
+    END IF;
+    RETURN did;
+END $$;

@@ -1,0 +1,229 @@
+-- busy tells that pgdist itself is at work in this transaction: the value is a
+-- secret that only its own functions can read, so that nobody else can say so.
+CREATE FUNCTION pgdist.busy() RETURNS boolean
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT EXISTS (SELECT 1 FROM pgdist.meta m WHERE m.secret = current_setting('pgdist.busy', true))
+$$;
+
+-- on_as tells on_ddl who runs the statement, which a SECURITY DEFINER function
+-- cannot know. Its name comes first; the names of all of pgdist's event triggers
+-- come before those of users', so that what these run is journaled after.
+CREATE FUNCTION pgdist.on_as() RETURNS event_trigger LANGUAGE plpgsql AS $$
+BEGIN PERFORM pg_catalog.set_config('pgdist.as', current_user::pg_catalog.text, true); END $$;
+
+-- on_ddl keeps the caller's search_path to hand it on; hence it names
+-- everything in full.
+CREATE FUNCTION pgdist.on_ddl() RETURNS event_trigger
+LANGUAGE plpgsql SECURITY DEFINER SET lc_messages = 'C' AS $$
+DECLARE around pg_catalog.text;
+BEGIN
+    GET DIAGNOSTICS around = PG_CONTEXT;
+    PERFORM pgdist.statement(TG_TAG, pg_catalog.current_setting('search_path'), around);
+END $$;
+
+-- inner_text finds the text of a statement that a function or a DO block runs in
+-- the call stack, where the server's SPI puts it in full. NULL: no function does.
+CREATE FUNCTION pgdist.inner_text(tag text, around text) RETURNS text
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE rest text := CASE WHEN strpos(around, E'\n') > 0 THEN substr(around, strpos(around, E'\n') + 1) ELSE '' END; found text;
+BEGIN
+    IF rest = '' THEN RETURN NULL; END IF;
+    found := substring(rest FROM '^SQL statement "(.*?)"(?:\n(?:PL/pgSQL function [^\n]+ line [0-9]+ at [^\n]+|PL/[A-Za-z0-9]+ (?:function|anonymous) [^\n]+)(?:\n|$)|$)');
+    IF found IS NULL THEN
+        RAISE EXCEPTION '% cannot be mirrored from within: %', tag, split_part(rest, E'\n', 1)
+            USING ERRCODE = '0A000', HINT = 'Run it as a statement of its own, or from a function in plpgsql.';
+    END IF;
+    RETURN found;
+END $$;
+
+-- table_text is a CREATE TABLE without rows or constraints: of one that a query
+-- has made. Its rows are copied; running the query again would make others.
+CREATE FUNCTION pgdist.table_text(rel oid) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT format('CREATE TABLE %I.%I (%s) USING %I', n.nspname, c.relname,
+               (SELECT string_agg(format('%I %s', a.attname, format_type(a.atttypid, a.atttypmod))
+                       || CASE WHEN a.attcollation <> y.typcollation THEN (SELECT format(' COLLATE %I.%I', k.nspname, o.collname) FROM pg_collation o JOIN pg_namespace k ON k.oid = o.collnamespace WHERE o.oid = a.attcollation) ELSE '' END,
+                       ', ' ORDER BY a.attnum)
+                  FROM pg_attribute a JOIN pg_type y ON y.oid = a.atttypid WHERE a.attrelid = c.oid AND a.attnum > 0), m.amname)
+           || coalesce((SELECT ' WITH (' || string_agg(format('%I = %L', split_part(o, '=', 1), substr(o, strpos(o, '=') + 1)), ', ') || ')' FROM unnest(c.reloptions) o), '')
+           || coalesce((SELECT format(' TABLESPACE %I', s.spcname) FROM pg_tablespace s WHERE s.oid = c.reltablespace), '')
+      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_am m ON m.oid = c.relam WHERE c.oid = rel
+$$;
+
+-- statement journals DDL with all its outcome depends on: the text that pgdist
+-- announced, or that a function runs. What is neither would stay local and is
+-- refused.
+CREATE FUNCTION pgdist.statement(tag text, path text, around text) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+DECLARE
+    body text; who text := current_setting('pgdist.as', true);
+    dropped text := current_setting('pgdist.dropped', true);
+    temp boolean; inside boolean; made oid; id int; whole int[];
+BEGIN
+    IF pgdist.busy() THEN RETURN; END IF;
+    SELECT bool_and(c.schema_name = 'pg_temp' OR c.schema_name LIKE 'pg\_temp\_%'), bool_and(c.in_extension)
+      INTO temp, inside FROM pg_event_trigger_ddl_commands() c;
+    IF tag LIKE 'DROP%' THEN
+        PERFORM set_config('pgdist.dropped', '', true);
+        temp := dropped = 'temp';
+    END IF;
+    -- The CREATE EXTENSION around it is shipped.
+    IF inside OR strpos(around, E'\nextension script file "') > 0 THEN RETURN; END IF;
+    IF temp IS NOT TRUE THEN body := pgdist.inner_text(tag, around); END IF;
+    IF tag NOT LIKE '% EXTENSION' AND coalesce(body, current_setting('pgdist.ddl', true)) ~* '\m(CREATE|ALTER)\s+EXTENSION\M' THEN RETURN; END IF;
+    IF body IS NULL THEN
+        body := nullif(current_setting('pgdist.ddl', true), '');
+        PERFORM set_config('pgdist.ddl', '', true); -- one announcement, one statement
+    END IF;
+    IF temp THEN RETURN; END IF;
+    -- DROP … IF EXISTS of what is not there, CREATE … IF NOT EXISTS of what is:
+    -- nothing was done that could stay local.
+    IF body IS NULL AND (tag LIKE 'DROP%' AND tag <> 'DROP OWNED' AND coalesce(dropped, '') = ''
+                      OR tag LIKE 'CREATE%' AND NOT EXISTS (SELECT 1 FROM pg_event_trigger_ddl_commands())) THEN RETURN; END IF;
+    IF body IS NULL THEN
+        RAISE EXCEPTION '% was not announced: it would stay local to this database', tag
+            USING ERRCODE = '0A000', HINT = 'Run it through pgdist, not over a connection to one server.';
+    END IF;
+    IF EXISTS (SELECT 1 FROM pg_event_trigger_ddl_commands() c JOIN pg_class r ON c.classid = 'pg_class'::regclass AND r.oid = c.objid WHERE r.relkind = 'm') THEN
+        RAISE EXCEPTION 'materialized views are not mirrored' USING ERRCODE = '0A000', HINT = 'Use a table, or a view.';
+    END IF;
+    whole := ARRAY(SELECT pgdist.sync());
+    IF tag IN ('CREATE TABLE AS', 'SELECT INTO') THEN
+        SELECT c.objid INTO made FROM pg_event_trigger_ddl_commands() c WHERE c.classid = 'pg_class'::regclass;
+        IF made IS NULL THEN RETURN; END IF; -- IF NOT EXISTS, and it does
+        body := pgdist.table_text(made);
+        whole := whole || ARRAY(SELECT t.id FROM pgdist.tables t WHERE t.oid = made);
+    END IF;
+    PERFORM pgdist.note(0, 'd', jsonb_build_object('tag', tag, 'text', body, 'path', path, 'role', who,
+        'roles', (SELECT coalesce(jsonb_agg(a.rolname), '[]') FROM pg_authid a WHERE a.rolname !~ '^pg_' AND (a.rolname = who OR strpos(body, a.rolname) > 0)),
+        'settings', (SELECT jsonb_object_agg(g.name, g.setting) FROM pg_settings g WHERE g.name IN (
+            'DateStyle', 'IntervalStyle', 'TimeZone', 'lc_monetary', 'lc_numeric', 'lc_time', 'bytea_output', 'extra_float_digits', 'xmloption',
+            'default_tablespace', 'default_table_access_method', 'default_toast_compression', 'check_function_bodies', 'array_nulls',
+            'standard_conforming_strings', 'default_text_search_config')),
+        'enums', (SELECT jsonb_agg(jsonb_build_array(format('%I.%I', n.nspname, y.typname), (SELECT jsonb_agg(l.enumlabel ORDER BY l.enumsortorder) FROM pg_enum l WHERE l.enumtypid = y.oid)))
+                    FROM pg_event_trigger_ddl_commands() c JOIN pg_type y ON c.classid = 'pg_type'::regclass AND y.oid = c.objid JOIN pg_namespace n ON n.oid = y.typnamespace
+                   WHERE statement.tag = 'ALTER TYPE' AND y.typtype = 'e' AND body ~* '\mADD\s+VALUE\M' AND body !~* '\mRENAME\M'),
+        'objects', (SELECT coalesce(jsonb_agg(DISTINCT t.id), '[]') FROM pg_event_trigger_ddl_commands() c LEFT JOIN pg_index i ON i.indexrelid = c.objid
+                      JOIN pgdist.tables t ON coalesce(i.indrelid, c.objid) = ANY (t.files || t.oid) WHERE c.classid = 'pg_class'::regclass),
+        'tables', (SELECT coalesce(jsonb_agg(jsonb_build_object('id', t.id, 'nsp', t.nsp, 'rel', t.rel, 'gen', t.gen)), '[]') FROM pgdist.tables t))::text);
+    FOREACH id IN ARRAY whole LOOP
+        PERFORM pgdist.note(id, 'c', NULL);
+    END LOOP;
+END $$;
+
+-- note makes one journal entry that is not about rows.
+CREATE FUNCTION pgdist.note(tab int, op "char", body text) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    INSERT INTO pgdist.journal (slot, id, term, xid, tab, gen, op, conn, keys)
+    SELECT s.last_value, nextval('pgdist.journal_id'), b.term, pg_current_xact_id(), note.tab, 0, note.op,
+           current_setting('pgdist.conn', true), CASE WHEN body IS NULL THEN NULL ELSE ARRAY[body] END
+      FROM pgdist.boot b, pgdist.fence f, pgdist.term t, pgdist.slot s
+     WHERE f.last_value & 1 = 1 AND b.term = t.last_value;
+    IF NOT FOUND THEN PERFORM pgdist.refuse(); END IF;
+END $$;
+
+-- on_drop notes for statement() whether only temporary objects went, and keeps
+-- pgdist's own from being dropped by hand.
+CREATE FUNCTION pgdist.on_drop() RETURNS event_trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE all_temp boolean; own text;
+BEGIN
+    IF pgdist.busy() THEN RETURN; END IF;
+    SELECT bool_and(d.is_temporary), min(d.object_identity) FILTER (WHERE d.original AND (d.schema_name = 'pgdist' OR d.object_identity = 'pgdist'
+                                                                OR d.object_identity LIKE 'pgdist\_% on %' OR d.object_identity LIKE '"!pgdist\_%'))
+      INTO all_temp, own FROM pg_event_trigger_dropped_objects() d
+     WHERE NOT (TG_TAG = 'DROP OWNED' AND d.object_identity ~ '^pgdist\.[arwxy]_[0-9]+\('); -- of a table that goes with them
+    IF own IS NOT NULL THEN
+        RAISE EXCEPTION '% belongs to pgdist', own USING ERRCODE = '2BP01', HINT = 'pgdist uninstall removes it from all members.';
+    END IF;
+    PERFORM set_config('pgdist.dropped', CASE WHEN all_temp THEN 'temp' ELSE 'user' END, true);
+END $$;
+
+-- on_rewrite notes tables whose rows an ALTER computes anew: only a copy is
+-- sure to bring the same bytes. (Reasons 2 and 4: a volatile default, a type.)
+CREATE FUNCTION pgdist.on_rewrite() RETURNS event_trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE id int;
+BEGIN
+    IF pg_event_trigger_table_rewrite_reason() & 6 <> 0 THEN
+        SELECT t.id INTO id FROM pgdist.tables t WHERE pg_event_trigger_table_rewrite_oid() = ANY (t.files);
+        IF id IS NOT NULL THEN PERFORM pgdist.note(id, 'c', NULL); END IF;
+    END IF;
+END $$;
+
+-- replay runs a leader's DDL here, as the role it ran under: within a function
+-- that belongs to that role, which cannot set the role back. Settings are set
+-- by value, never put into a statement: what a client makes of a search_path
+-- is any text.
+CREATE FUNCTION pgdist.replay(d jsonb) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE s record; before jsonb := '{}';
+BEGIN
+    IF pgdist.was_replayed(d) THEN RETURN; END IF;
+    PERFORM set_config('pgdist.at', d->>'at', true);
+    PERFORM pgdist.roles_of(d->'roles');
+    IF jsonb_typeof(d->'enums') = 'array' THEN
+        PERFORM pgdist.labels(d->'enums');
+        RETURN;
+    END IF;
+    PERFORM set_config('check_function_bodies', 'off', true);
+    EXECUTE 'CREATE FUNCTION pgdist.replay_as(statement text) RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS ''BEGIN EXECUTE statement; END''';
+    EXECUTE 'REVOKE ALL ON FUNCTION pgdist.replay_as(text) FROM PUBLIC';
+    EXECUTE format('ALTER FUNCTION pgdist.replay_as(text) OWNER TO %I', d->>'role');
+    FOR s IN SELECT e.key, e.value FROM jsonb_each_text(d->'settings') e JOIN pg_settings g ON g.name = e.key AND g.context = 'user' LOOP
+        before := before || jsonb_build_object(s.key, current_setting(s.key));
+        PERFORM set_config(s.key, s.value, true);
+    END LOOP;
+    PERFORM set_config('search_path', coalesce(d->>'path', ''), true);
+    PERFORM pgdist.replay_as(d->>'text');
+    PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+    FOR s IN SELECT e.key, e.value FROM jsonb_each_text(before) e LOOP
+        PERFORM set_config(s.key, s.value, true);
+    END LOOP;
+    EXECUTE 'DROP FUNCTION pgdist.replay_as(text)';
+    PERFORM pgdist.sync(d->'tables');
+END $$;
+
+-- was_replayed tells that a DDL was run ahead of its batch.
+CREATE FUNCTION pgdist.was_replayed(d jsonb) RETURNS boolean
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT EXISTS (SELECT 1 FROM pgdist.replayed r, pgdist.position p WHERE p.term = r.pos_term AND p.snap::text IS NOT DISTINCT FROM r.pos_snap
+                      AND ((d->'at'->>0)::bigint, (d->'at'->>1)::bigint) <= (r.term, r.id))
+$$;
+
+-- replayed notes that the DDL up to here stays, though the member does not move
+-- from its place yet.
+CREATE FUNCTION pgdist.replayed() RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    DELETE FROM pgdist.replayed;
+    INSERT INTO pgdist.replayed (term, id, pos_term, pos_snap)
+    SELECT (x.at->>0)::bigint, (x.at->>1)::bigint, p.term, p.snap::text FROM pgdist.position p, (SELECT current_setting('pgdist.at')::jsonb AS at) x;
+END $$;
+
+-- labels adds what an enum lacks, each before the one that follows it. What it has
+-- is left alone: even IF NOT EXISTS locks the type until the transaction ends, and
+-- the next call, on a connection of its own, would wait for that.
+CREATE FUNCTION pgdist.labels(enums jsonb) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '1s' AS $$
+DECLARE e jsonb; l record;
+BEGIN
+    PERFORM set_config('pgdist.busy', m.secret, true) FROM pgdist.meta m;
+    FOR e IN SELECT x FROM jsonb_array_elements(enums) x WHERE to_regtype(x ->> 0) IS NOT NULL LOOP
+        FOR l IN SELECT y.label, lead(y.label) OVER (ORDER BY y.ord) AS next FROM jsonb_array_elements_text(e -> 1) WITH ORDINALITY y(label, ord) ORDER BY y.ord DESC LOOP
+            CONTINUE WHEN EXISTS (SELECT 1 FROM pg_enum n WHERE n.enumtypid = to_regtype(e ->> 0) AND n.enumlabel = l.label);
+            EXECUTE format('ALTER TYPE %s ADD VALUE IF NOT EXISTS %L', e ->> 0, l.label) || CASE WHEN l.next IS NULL THEN '' ELSE format(' BEFORE %L', l.next) END;
+        END LOOP;
+    END LOOP;
+    PERFORM set_config('pgdist.busy', '', true);
+END $$;
+
+-- labels_ahead is labels for whoever applies, in a transaction of its own before
+-- the rows: a label cannot be used in the transaction that adds it (PostgreSQL
+-- docs, "ALTER TYPE").
+CREATE FUNCTION pgdist.labels_ahead(d jsonb) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF NOT pgdist.was_replayed(d) THEN PERFORM pgdist.labels(d->'enums'); END IF;
+END $$;

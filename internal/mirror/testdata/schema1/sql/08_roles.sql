@@ -1,0 +1,209 @@
+-- Roles, memberships, the settings of roles and of this database, its privileges
+-- and those on parameters, event triggers: no event trigger fires for any of
+-- these, and functions change them, too. So they are shipped as state: what the
+-- leader has (shared_state) is made so on the followers (shared_begin, before
+-- the DDL of a batch, and shared_end, which drops, after its rows).
+
+-- privileges explodes an access control list; NULL means the built-in default.
+CREATE FUNCTION pgdist.privileges(acl aclitem[], kind "char", owner oid) RETURNS jsonb
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT coalesce(jsonb_agg(jsonb_build_array(CASE WHEN x.grantee = 0 THEN '' ELSE pg_get_userbyid(x.grantee) END, x.privilege_type, x.is_grantable)
+                              ORDER BY pg_get_userbyid(x.grantee), x.privilege_type, x.is_grantable), '[]')
+      FROM aclexplode(coalesce(acl, acldefault(kind, owner))) x
+$$;
+
+CREATE FUNCTION pgdist.shared_state() RETURNS jsonb
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET TimeZone = UTC SET DateStyle = 'ISO, YMD' AS $$
+DECLARE db oid; parameters jsonb := '{}';
+BEGIN
+    SELECT d.oid INTO db FROM pg_database d WHERE d.datname = current_database();
+    IF to_regclass('pg_catalog.pg_parameter_acl') IS NOT NULL THEN -- PostgreSQL 15
+        EXECUTE 'SELECT coalesce(jsonb_object_agg(p.parname, pgdist.privileges(p.paracl, ''p'', 10)), ''{}'') FROM pg_parameter_acl p' INTO parameters;
+    END IF;
+    RETURN jsonb_build_object(
+        'term', (SELECT t.last_value FROM pgdist.term t),
+        'roles', (SELECT jsonb_object_agg(r.rolname, jsonb_build_object('oid', r.oid::bigint,
+            'options', concat_ws(' ', CASE WHEN r.rolsuper THEN 'SUPERUSER' ELSE 'NOSUPERUSER' END, CASE WHEN r.rolinherit THEN 'INHERIT' ELSE 'NOINHERIT' END,
+                CASE WHEN r.rolcreaterole THEN 'CREATEROLE' ELSE 'NOCREATEROLE' END, CASE WHEN r.rolcreatedb THEN 'CREATEDB' ELSE 'NOCREATEDB' END,
+                CASE WHEN r.rolcanlogin THEN 'LOGIN' ELSE 'NOLOGIN' END, CASE WHEN r.rolreplication THEN 'REPLICATION' ELSE 'NOREPLICATION' END,
+                CASE WHEN r.rolbypassrls THEN 'BYPASSRLS' ELSE 'NOBYPASSRLS' END, 'CONNECTION LIMIT ' || r.rolconnlimit),
+            'password', r.rolpassword, 'until', r.rolvaliduntil::text, 'comment', shobj_description(r.oid, 'pg_authid'))) FROM pg_authid r WHERE r.rolname !~ '^pg_'),
+        'members', (SELECT coalesce(jsonb_agg(m.x ORDER BY m.x::text), '[]') FROM (
+            SELECT jsonb_build_array(r.rolname, u.rolname, g.rolname, a.admin_option, to_jsonb(a) -> 'inherit_option', to_jsonb(a) -> 'set_option') AS x
+              FROM pg_auth_members a JOIN pg_authid r ON r.oid = a.roleid JOIN pg_authid u ON u.oid = a.member LEFT JOIN pg_authid g ON g.oid = a.grantor
+             WHERE u.rolname !~ '^pg_') m),
+        'settings', (SELECT coalesce(jsonb_agg(jsonb_build_array(coalesce(r.rolname, ''), s.setdatabase <> 0, v.ord, v.kv) ORDER BY r.rolname, s.setdatabase, v.ord), '[]')
+              FROM pg_db_role_setting s LEFT JOIN pg_authid r ON r.oid = s.setrole, unnest(s.setconfig) WITH ORDINALITY v(kv, ord)
+             WHERE s.setdatabase IN (0, db) AND (s.setrole = 0 OR r.rolname IS NOT NULL)),
+        'database', (SELECT jsonb_build_object('owner', pg_get_userbyid(d.datdba), 'limit', d.datconnlimit, 'comment', shobj_description(d.oid, 'pg_database'),
+            'privileges', pgdist.privileges(d.datacl, 'd', d.datdba)) FROM pg_database d WHERE d.oid = db),
+        'parameters', parameters,
+        'triggers', (SELECT coalesce(jsonb_object_agg(e.evtname, jsonb_build_object('event', e.evtevent, 'function', e.evtfoid::regproc::text, 'owner', pg_get_userbyid(e.evtowner),
+            'enabled', e.evtenabled, 'tags', to_jsonb(e.evttags), 'comment', obj_description(e.oid, 'pg_event_trigger'))), '{}') FROM pg_event_trigger e WHERE e.evtname !~ '^!pgdist_'));
+END $$;
+
+-- shared_marker changes with nearly everything that shared_state tells, at a
+-- fraction of the cost: how many rows there are, and who wrote them.
+CREATE FUNCTION pgdist.shared_marker() RETURNS text
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE m text; p text := '';
+BEGIN
+    IF to_regclass('pg_catalog.pg_parameter_acl') IS NOT NULL THEN
+        EXECUTE 'SELECT count(*) || '','' || coalesce(sum(xmin::text::bigint), 0) FROM pg_parameter_acl' INTO p;
+    END IF;
+    SELECT string_agg(concat_ws(',', x.n, x.s), ' ') INTO m FROM (
+        SELECT count(*) AS n, sum(xmin::text::bigint) AS s FROM pg_authid
+        UNION ALL SELECT count(*), sum(xmin::text::bigint) FROM pg_auth_members
+        UNION ALL SELECT count(*), sum(xmin::text::bigint) FROM pg_db_role_setting
+        UNION ALL SELECT count(*), sum(xmin::text::bigint) FROM pg_event_trigger
+        UNION ALL SELECT count(*), sum(xmin::text::bigint) FROM pg_shdescription
+        UNION ALL SELECT count(*), sum(xmin::text::bigint) FROM pg_description WHERE classoid = 'pg_event_trigger'::regclass
+        UNION ALL SELECT count(*), sum(xmin::text::bigint) FROM pg_database) x;
+    RETURN m || ' ' || p;
+END $$;
+
+-- setting_text is the value of a stored setting as ALTER ROLE … SET takes it:
+-- lists of names are stored as such, all else is one value (as in pg_dump).
+CREATE FUNCTION pgdist.setting_text(name text, value text) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT CASE WHEN lower(name) IN ('local_preload_libraries', 'search_path', 'session_preload_libraries', 'shared_preload_libraries', 'temp_tablespaces', 'unix_socket_directories')
+        THEN (SELECT coalesce(string_agg(quote_literal(coalesce(replace(m[1], '""', '"'), m[2])), ', '), '''''') FROM regexp_matches(value, '"((?:[^"]|"")*)"|([^,\s"]+)', 'g') m)
+        ELSE quote_literal(value) END
+$$;
+
+-- grants makes privileges on a shared object what they are at the leader. what
+-- is "DATABASE name" or "PARAMETER name".
+CREATE FUNCTION pgdist.grants(what text, have jsonb, want jsonb) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE x jsonb;
+BEGIN
+    FOR x IN SELECT DISTINCT e -> 0 FROM jsonb_array_elements(have) e LOOP
+        EXECUTE format('REVOKE ALL ON %s FROM %s CASCADE', what, CASE WHEN x #>> '{}' = '' THEN 'PUBLIC' ELSE quote_ident(x #>> '{}') END);
+    END LOOP;
+    FOR x IN SELECT e FROM jsonb_array_elements(want) e LOOP
+        EXECUTE format('GRANT %s ON %s TO %s%s', x ->> 1, what, CASE WHEN x ->> 0 = '' THEN 'PUBLIC' ELSE quote_ident(x ->> 0) END,
+            CASE WHEN (x ->> 2)::boolean THEN ' WITH GRANT OPTION' ELSE '' END);
+    END LOOP;
+END $$;
+
+-- role_names notes which roles are the leader's, so that one it drops is dropped
+-- here, while roles of this server alone stay.
+CREATE FUNCTION pgdist.role_names(names jsonb, at bigint) RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    INSERT INTO pgdist.roles AS k (name, term, was) SELECT r.key, at, (r.value ->> 'oid')::bigint FROM jsonb_each(names) r
+    ON CONFLICT (name) DO UPDATE SET term = EXCLUDED.term, was = EXCLUDED.was WHERE (k.term, k.was) IS DISTINCT FROM (EXCLUDED.term, EXCLUDED.was)
+$$;
+
+CREATE FUNCTION pgdist.shared_begin(w jsonb) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET TimeZone = UTC SET DateStyle = 'ISO, YMD' AS $$
+DECLARE h jsonb; r record; x jsonb; db text := 'DATABASE ' || quote_ident(current_database()); modern boolean := current_setting('server_version_num')::int >= 160000;
+BEGIN
+    -- Renamed at the leader: the same number under another name. By way of
+    -- names that nobody has, for two may have changed places.
+    FOR r IN SELECT k.name, e.key AS to_name FROM pgdist.roles k JOIN jsonb_each(w -> 'roles') e ON (e.value ->> 'oid')::bigint = k.was AND e.key <> k.name
+              WHERE k.term = (w ->> 'term')::bigint AND EXISTS (SELECT 1 FROM pg_authid a WHERE a.rolname = k.name) LOOP
+        EXECUTE format('ALTER ROLE %I RENAME TO %I', r.name, 'pgdist ' || md5(r.to_name));
+        DELETE FROM pgdist.roles k WHERE k.name = r.name;
+    END LOOP;
+    FOR r IN SELECT e.key FROM jsonb_each(w -> 'roles') e JOIN pg_authid a ON a.rolname = 'pgdist ' || md5(e.key) LOOP
+        EXECUTE format('ALTER ROLE %I RENAME TO %I', 'pgdist ' || md5(r.key), r.key);
+    END LOOP;
+    h := pgdist.shared_state();
+    FOR r IN SELECT e.key AS name, e.value AS want, h -> 'roles' -> e.key AS have FROM jsonb_each(w -> 'roles') e LOOP
+        IF r.have IS NULL THEN EXECUTE format('CREATE ROLE %I', r.name); END IF;
+        IF r.have - 'oid' IS DISTINCT FROM r.want - 'oid' THEN
+            -- A password's verifier is taken as it is.
+            EXECUTE format('ALTER ROLE %I %s PASSWORD %s', r.name, r.want ->> 'options', coalesce(quote_literal(r.want ->> 'password'), 'NULL'))
+                || CASE WHEN coalesce(r.want ->> 'until', r.have ->> 'until') IS NULL THEN '' ELSE format(' VALID UNTIL %L', coalesce(r.want ->> 'until', 'infinity')) END;
+            IF r.have ->> 'comment' IS DISTINCT FROM r.want ->> 'comment' THEN EXECUTE format('COMMENT ON ROLE %I IS %L', r.name, r.want ->> 'comment'); END IF;
+        END IF;
+    END LOOP;
+    PERFORM pgdist.role_names(w -> 'roles', (w ->> 'term')::bigint);
+    -- Event triggers go now, that their functions may, and come in shared_end.
+    FOR r IN SELECT a.key AS name FROM jsonb_each(h -> 'triggers') a WHERE a.value IS DISTINCT FROM w -> 'triggers' -> a.key LOOP
+        EXECUTE format('DROP EVENT TRIGGER %I', r.name);
+    END LOOP;
+    -- Memberships. A grantor needs ADMIN OPTION first: in rounds, until none is left.
+    IF h -> 'members' IS DISTINCT FROM w -> 'members' THEN
+        FOR x IN SELECT e FROM jsonb_array_elements(h -> 'members') e WHERE NOT w -> 'members' @> jsonb_build_array(e) AND w -> 'roles' ? (e ->> 1) LOOP
+            IF EXISTS (SELECT 1 FROM pg_auth_members a WHERE a.roleid = to_regrole(quote_ident(x ->> 0)) AND a.member = to_regrole(quote_ident(x ->> 1))) THEN
+                EXECUTE format('REVOKE %I FROM %I', x ->> 0, x ->> 1) || CASE WHEN modern AND x ->> 2 IS NOT NULL THEN format(' GRANTED BY %I', x ->> 2) ELSE '' END || ' CASCADE';
+            END IF;
+        END LOOP;
+        FOR round IN 1 .. 20 LOOP
+            h := h || jsonb_build_object('members', pgdist.shared_state() -> 'members');
+            EXIT WHEN NOT EXISTS (SELECT 1 FROM jsonb_array_elements(w -> 'members') e WHERE NOT h -> 'members' @> jsonb_build_array(e));
+            FOR x IN SELECT e FROM jsonb_array_elements(w -> 'members') e WHERE NOT h -> 'members' @> jsonb_build_array(e) LOOP
+                BEGIN
+                    EXECUTE format('GRANT %I TO %I', x ->> 0, x ->> 1)
+                        || CASE WHEN modern THEN format(' WITH ADMIN %s, INHERIT %s, SET %s', x ->> 3, x ->> 4, x ->> 5) WHEN (x ->> 3)::boolean THEN ' WITH ADMIN OPTION' ELSE '' END
+                        || CASE WHEN x ->> 2 IS NOT NULL THEN format(' GRANTED BY %I', x ->> 2) ELSE '' END;
+                EXCEPTION WHEN insufficient_privilege OR invalid_grant_operation THEN
+                    IF round = 20 THEN RAISE; END IF;
+                END;
+            END LOOP;
+        END LOOP;
+    END IF;
+    -- Settings: those of a role, or the database, that differ are made anew.
+    FOR r IN SELECT n.name, n.here, (SELECT jsonb_agg(e ORDER BY e -> 2) FROM jsonb_array_elements(w -> 'settings') e WHERE e ->> 0 = n.name AND (e ->> 1)::boolean = n.here) AS want,
+                    (SELECT jsonb_agg(e ORDER BY e -> 2) FROM jsonb_array_elements(h -> 'settings') e WHERE e ->> 0 = n.name AND (e ->> 1)::boolean = n.here) AS have
+               FROM (SELECT DISTINCT e ->> 0 AS name, (e ->> 1)::boolean AS here FROM jsonb_array_elements((w -> 'settings') || (h -> 'settings')) e) n
+              WHERE n.name = '' OR w -> 'roles' ? n.name LOOP
+        IF r.want IS DISTINCT FROM r.have THEN
+            DECLARE target text := CASE WHEN r.name = '' AND r.here THEN db WHEN r.name = '' THEN 'ROLE ALL' ELSE 'ROLE ' || quote_ident(r.name) || CASE WHEN r.here THEN ' IN ' || db ELSE '' END END;
+            BEGIN
+                EXECUTE format('ALTER %s RESET ALL', target);
+                FOR x IN SELECT e FROM jsonb_array_elements(coalesce(r.want, '[]')) e LOOP
+                    EXECUTE format('ALTER %s SET %I TO %s', target, split_part(x ->> 3, '=', 1),
+                        pgdist.setting_text(split_part(x ->> 3, '=', 1), substr(x ->> 3, strpos(x ->> 3, '=') + 1)));
+                END LOOP;
+            END;
+        END IF;
+    END LOOP;
+    -- The database itself.
+    IF h -> 'database' ->> 'owner' <> w -> 'database' ->> 'owner' THEN EXECUTE format('ALTER %s OWNER TO %I', db, w -> 'database' ->> 'owner'); END IF;
+    IF h -> 'database' -> 'limit' <> w -> 'database' -> 'limit' THEN EXECUTE format('ALTER %s CONNECTION LIMIT %s', db, w -> 'database' ->> 'limit'); END IF;
+    IF h -> 'database' ->> 'comment' IS DISTINCT FROM w -> 'database' ->> 'comment' THEN EXECUTE format('COMMENT ON %s IS %L', db, w -> 'database' ->> 'comment'); END IF;
+    SELECT pgdist.privileges(d.datacl, 'd', d.datdba) INTO x FROM pg_database d WHERE d.datname = current_database();
+    IF x <> w -> 'database' -> 'privileges' THEN PERFORM pgdist.grants(db, x, w -> 'database' -> 'privileges'); END IF;
+    FOR r IN SELECT coalesce(a.key, b.key) AS name, coalesce(a.value, '[]') AS have, coalesce(b.value, '[]') AS want
+               FROM jsonb_each(h -> 'parameters') a FULL JOIN jsonb_each(w -> 'parameters') b ON a.key = b.key WHERE a.value IS DISTINCT FROM b.value LOOP
+        PERFORM pgdist.grants('PARAMETER ' || quote_ident(r.name), r.have, r.want);
+    END LOOP;
+END $$;
+
+-- shared_end drops roles that the leader has no more, and puts event triggers in
+-- place: their functions are there now.
+CREATE FUNCTION pgdist.shared_end(w jsonb) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE r record; h jsonb := pgdist.shared_state() -> 'triggers';
+BEGIN
+    FOR r IN SELECT coalesce(a.key, b.key) AS name, a.value AS have, b.value AS want FROM jsonb_each(h) a FULL JOIN jsonb_each(w -> 'triggers') b ON a.key = b.key
+              WHERE a.value IS DISTINCT FROM b.value LOOP
+        IF r.want IS NOT NULL THEN
+            EXECUTE format('CREATE EVENT TRIGGER %I ON %I', r.name, r.want ->> 'event')
+                || coalesce(' WHEN TAG IN (' || (SELECT string_agg(quote_literal(t), ', ') FROM jsonb_array_elements_text(nullif(r.want -> 'tags', 'null')) t) || ')', '')
+                || format(' EXECUTE FUNCTION %s()', r.want ->> 'function');
+            EXECUTE format('ALTER EVENT TRIGGER %I OWNER TO %I', r.name, r.want ->> 'owner');
+            EXECUTE format('ALTER EVENT TRIGGER %I %s', r.name, CASE r.want ->> 'enabled' WHEN 'D' THEN 'DISABLE' WHEN 'R' THEN 'ENABLE REPLICA' WHEN 'A' THEN 'ENABLE ALWAYS' ELSE 'ENABLE' END);
+            EXECUTE format('COMMENT ON EVENT TRIGGER %I IS %L', r.name, r.want ->> 'comment');
+        END IF;
+    END LOOP;
+    FOR r IN SELECT k.name FROM pgdist.roles k WHERE NOT w -> 'roles' ? k.name LOOP
+        EXECUTE format('DROP ROLE IF EXISTS %I', r.name);
+        DELETE FROM pgdist.roles k WHERE k.name = r.name;
+    END LOOP;
+END $$;
+
+-- roles_of gives DDL the roles its text names, on a member that missed their
+-- making: they may be gone again at the leader. What is left over is dropped at
+-- the batch's end.
+CREATE FUNCTION pgdist.roles_of(names jsonb) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE n text;
+BEGIN
+    FOR n IN SELECT x FROM jsonb_array_elements_text(coalesce(names, '[]')) x WHERE to_regrole(quote_ident(x)) IS NULL LOOP
+        EXECUTE format('CREATE ROLE %I', n);
+        INSERT INTO pgdist.roles (name, term, was) VALUES (n, 0, 0) ON CONFLICT DO NOTHING;
+    END LOOP;
+END $$;
