@@ -41,7 +41,7 @@ $$;
 CREATE FUNCTION pgdist.width(rel oid, alias text) RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT string_agg(CASE WHEN pgdist.base_type(a.atttypid) = 'bytea'::regtype
-            THEN format('coalesce(pg_catalog.octet_length(%s.%I), 0)::pg_catalog.int8 OPERATOR(pg_catalog.*) 2', alias, a.attname)
+            THEN format('(coalesce(pg_catalog.octet_length(%s.%I), 0)::pg_catalog.int8 OPERATOR(pg_catalog.*) 2)', alias, a.attname) -- OPERATOR() knows no precedence
             ELSE replace($f$CASE WHEN pg_catalog.octet_length(@) OPERATOR(pg_catalog.>) 250000000
                 THEN pg_catalog.octet_length(pg_catalog.replace(pg_catalog.replace(@, E'\\', E'\\\\\\\\'), '"', '""""'))
                 ELSE coalesce(pg_catalog.octet_length(@), 0) END::pg_catalog.int8$f$, '@', format('%s.%I::pg_catalog.text', alias, a.attname)) END,
