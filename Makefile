@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help deps build vet test mutants torture demo bench clean
+.PHONY: help deps build vet test mutants torture demo bench hardcases clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,10 @@ demo: deps ## three servers, a mixed load, servers killed: about a minute
 bench: deps ## measure against plain pgx and pgpool-II: ten minutes; BENCH="--only reads --json FILE" says more
 	@scripts/bench-deps.sh
 	go run ./internal/bench $(BENCH)
+
+hardcases: deps ## what such systems get wrong, against pgpool-II and pgdist: ten minutes; prints internal/mirror/HARD-CASES.md
+	@scripts/bench-deps.sh
+	@go run ./internal/bench/hardcases
 
 clean: ## remove what was built
 	rm -rf bin

@@ -19,7 +19,7 @@ var (
 	refuseOwnSchema = &Refusal{
 		Feature: "changing schema pgdist",
 		Message: "schema \"pgdist\" cannot be changed: mirroring depends on it",
-		Hint:    "Use the command pgdist uninstall to remove it.",
+		Hint:    "Use another schema; the command pgdist uninstall removes this one.",
 	}
 	refuseSubscriptions = &Refusal{
 		Feature: "subscriptions",
@@ -85,6 +85,7 @@ func (j *judge) refusedDefinition(n *pg.Node) {
 		j.refuseOwn(x.AlterOwnerStmt.ObjectType, x.AlterOwnerStmt.Object)
 	case *pg.Node_AlterObjectSchemaStmt:
 		j.refuseOwn(x.AlterObjectSchemaStmt.ObjectType, x.AlterObjectSchemaStmt.Object)
+		j.refuseOwnName(x.AlterObjectSchemaStmt.Newschema) // what lies there is not mirrored
 	case *pg.Node_DropStmt:
 		j.refuseDrop(x.DropStmt)
 	case *pg.Node_CreateSchemaStmt:
@@ -94,6 +95,9 @@ func (j *judge) refusedDefinition(n *pg.Node) {
 	case *pg.Node_AlterEventTrigStmt:
 		if strings.HasPrefix(x.AlterEventTrigStmt.Trigname, ownEvents) {
 			j.refuse(refuseCapture)
+		}
+		if t := x.AlterEventTrigStmt.Tgenabled; t == "A" || t == "R" {
+			j.refuse(refuseAlways)
 		}
 	case *pg.Node_AlterTableStmt:
 		for _, c := range x.AlterTableStmt.Cmds {

@@ -154,38 +154,17 @@ func TestMirroredFailover(t *testing.T) {
 			time.Sleep(time.Millisecond)
 		}
 	}
-	inSync := func(n int) {
-		t.Helper()
-		deadline := time.Now().Add(20 * time.Second)
-		for {
-			stats, err := Stats(context.Background(), db)
-			have := 0
-			for _, m := range stats {
-				if m.InSync {
-					have++
-				}
-			}
-			if err == nil && have == n {
-				return
-			}
-			if time.Now().After(deadline) {
-				t.Errorf("%d members in sync, not %d: %+v %v", have, n, stats, err)
-				return
-			}
-			time.Sleep(time.Millisecond)
-		}
-	}
 	advance()
 	for _, i := range []int{2, 0} {
 		if err := servers[i].Kill(); err != nil {
 			t.Fatal(err)
 		}
-		inSync(2)
+		waitInSync(t, db, 2)
 		advance()
 		if err := servers[i].StartAgain(); err != nil {
 			t.Fatal(err)
 		}
-		inSync(3)
+		waitInSync(t, db, 3)
 		advance()
 	}
 	cancel()
@@ -193,6 +172,29 @@ func TestMirroredFailover(t *testing.T) {
 	equal(t, servers, "SELECT count(*), sum(id), max(id) FROM a", 5*time.Second)
 	if got := askCtx[int64](t, WithRoute(context.Background(), RouteLeader), db, "SELECT count(*) FROM a"); got != next.Load() {
 		t.Errorf("%d rows of %d acknowledged", got, next.Load())
+	}
+}
+
+// waitInSync waits until n members are in sync.
+func waitInSync(t *testing.T, db *sql.DB, n int) {
+	t.Helper()
+	deadline := time.Now().Add(20 * time.Second)
+	for {
+		stats, err := Stats(context.Background(), db)
+		have := 0
+		for _, m := range stats {
+			if m.InSync {
+				have++
+			}
+		}
+		if err == nil && have == n {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Errorf("%d members in sync, not %d: %+v %v", have, n, stats, err)
+			return
+		}
+		time.Sleep(time.Millisecond)
 	}
 }
 

@@ -45,7 +45,7 @@ func TestInit(t *testing.T) {
 		pgdist(t, "init", set).wantErrors(t, 1, "the databases are set", "already", "pgdist uninstall")
 	})
 	t.Run("with one that is new among them", func(t *testing.T) {
-		on(t, three[2], "postgres", `DROP EVENT TRIGGER "!pgdist_ddl"; DROP EVENT TRIGGER "!pgdist_as"; DROP EVENT TRIGGER "!pgdist_drop"; DROP EVENT TRIGGER "!pgdist_rewrite"; DROP SCHEMA pgdist CASCADE`)
+		on(t, three[2], "postgres", `DROP EVENT TRIGGER "!pgdist_start"; DROP EVENT TRIGGER "!pgdist_ddl"; DROP EVENT TRIGGER "!pgdist_as"; DROP EVENT TRIGGER "!pgdist_drop"; DROP EVENT TRIGGER "!pgdist_rewrite"; DROP SCHEMA pgdist CASCADE`)
 		pgdist(t, "init", set).wantErrors(t, 2, three[0].Addr(), three[1].Addr(), "belongs to set", "pgdist uninstall")
 	})
 	t.Run("an even number of members", func(t *testing.T) {

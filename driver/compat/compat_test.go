@@ -52,6 +52,13 @@ type note func(format string, args ...any)
 // what it notes and then the bytes of the mirrored servers.
 func both(t *testing.T, body func(t *testing.T, db *sql.DB, note note)) {
 	t.Helper()
+	bothWith(t, false, body)
+}
+
+// bothWith is both, perhaps with one of the mirrored servers away meanwhile; it
+// finds everything at once when it comes back.
+func bothWith(t *testing.T, away bool, body func(t *testing.T, db *sql.DB, note note)) {
+	t.Helper()
 	common.once.Do(func() {
 		common.servers, common.err = pgtest.LaunchSet(members+1, pgtest.Options{})
 	})
@@ -69,6 +76,14 @@ func both(t *testing.T, body func(t *testing.T, db *sql.DB, note note)) {
 		func() *sql.DB { return openMirrored(t, set, name) },
 	} {
 		db := open()
+		if err := db.Ping(); err != nil {
+			t.Fatal(err)
+		}
+		if away && i == 1 {
+			if err := set[2].Kill(); err != nil {
+				t.Fatal(err)
+			}
+		}
 		body(t, db, func(format string, args ...any) {
 			notes[i] = append(notes[i], fmt.Sprintf(format, args...))
 		})
@@ -76,6 +91,12 @@ func both(t *testing.T, body func(t *testing.T, db *sql.DB, note note)) {
 		// moves any takes that along.
 		if _, err := db.Exec("CREATE SEQUENCE settled; SELECT nextval('settled')"); err != nil {
 			t.Error(err)
+		}
+		if away && i == 1 {
+			if err := set[2].StartAgain(); err != nil {
+				t.Fatal(err)
+			}
+			afterReturn(t, dsnsOf(set, name))
 		}
 		if err := db.Close(); err != nil {
 			t.Error(err)
@@ -87,11 +108,14 @@ func both(t *testing.T, body func(t *testing.T, db *sql.DB, note note)) {
 	if len(notes[0]) == 0 {
 		t.Error("nothing was compared")
 	}
-	var dsns []string
-	for _, s := range set {
+	pgtest.Digest(t, dsnsOf(set, name)...)
+}
+
+func dsnsOf(servers []*pgtest.Server, name string) (dsns []string) {
+	for _, s := range servers {
 		dsns = append(dsns, s.DSN(name))
 	}
-	pgtest.Digest(t, dsns...)
+	return dsns
 }
 
 func openPlain(t *testing.T, dsn string) *sql.DB {

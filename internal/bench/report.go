@@ -4,7 +4,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -53,14 +52,6 @@ func describeMachine() (machine, error) {
 	load, err := os.ReadFile("/proc/loadavg")
 	m.Load = strings.Join(strings.Fields(string(load))[:min(3, len(strings.Fields(string(load))))], " ")
 	return m, err
-}
-
-func (p *pgpool) version(ctx context.Context) (string, error) {
-	program, err := pgpoolProgram()
-	if err != nil {
-		return "", err
-	}
-	return pgpoolVersion(ctx, program)
 }
 
 func (b *bench) verdict(v verdict) { b.report.Verdicts = append(b.report.Verdicts, v) }

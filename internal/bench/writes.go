@@ -11,6 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/pgdist/pgdist/internal/bench/pgpool"
 	"github.com/pgdist/pgdist/internal/pgtest"
 )
 
@@ -57,16 +58,16 @@ func (b *bench) writes(ctx context.Context) (err error) {
 
 // judgeWrites compares with the better of pgpool's two protocols.
 func (b *bench) judgeWrites(what string, clients int, figures []*figure) {
-	plain, ours, pgpool := figures[0], figures[1], figures[2]
-	if figures[3].Median > pgpool.Median {
-		pgpool = figures[3]
+	plain, ours, theirs := figures[0], figures[1], figures[2]
+	if figures[3].Median > theirs.Median {
+		theirs = figures[3]
 	}
 	target := 0.0
 	if what == bookedTransaction {
 		target = map[bool]float64{true: oneRatio, false: manyRatio}[clients == 1]
 	}
 	title := fmt.Sprintf("%s, %s: pgdist to %%s", what, many(clients))
-	b.verdict(compare(fmt.Sprintf(title, pgpool.Contender), ours, pgpool, target))
+	b.verdict(compare(fmt.Sprintf(title, theirs.Contender), ours, theirs, target))
 	b.note("%s, %s: pgdist reaches %.2f of plain pgx on one server", what, many(clients), ours.Median/max(plain.Median, 1e-9))
 }
 
@@ -75,7 +76,7 @@ type arena struct {
 	plain, pooled []*pgtest.Server
 	set           *mirrored
 	began         *cast
-	pool          *pgpool
+	pool          *pgpool.Pool
 	dbs           []*sql.DB // plain, pgdist, pgpool with either protocol
 	ours, theirs  booked
 }
@@ -103,23 +104,23 @@ func (f *fleet) arena(ctx context.Context, b *bench) (w *arena, err error) {
 	if w.began, err = w.set.cast(ctx); err != nil {
 		return nil, err
 	}
-	if w.pool, err = startPgpool(ctx, w.pooled); err != nil {
+	if w.pool, err = pgpool.Start(ctx, w.pooled, pgpool.Options{Database: database, Children: poolSize * 2}); err != nil {
 		return nil, err
 	}
-	f.onClose(w.pool.stop)
-	if b.report.Machine.Pgpool, err = w.pool.version(ctx); err != nil {
+	f.onClose(w.pool.Stop)
+	if b.report.Machine.Pgpool, err = pgpool.Version(ctx); err != nil {
 		return nil, err
 	}
 	plain, err1 := f.open("pgx", w.plain[0].DSN())
-	extended, err2 := f.open("pgx", w.pool.dsn())
-	simple, err3 := f.open("pgx", w.pool.dsn()+"&default_query_exec_mode=simple_protocol")
+	extended, err2 := f.open("pgx", w.pool.DSN())
+	simple, err3 := f.open("pgx", w.pool.DSN()+"&default_query_exec_mode=simple_protocol")
 	w.dbs = []*sql.DB{plain, w.set.db, extended, simple}
 	return w, errors.Join(err1, err2, err3)
 }
 
 func (w *arena) contenders() []*contender {
 	ours := []consumer{ofBench(), ofServers("leader", w.began.leader), ofServers("followers", w.began.followers...)}
-	theirs := []consumer{ofBench(), {"pgpool", []int{w.pool.pid}}, ofServers("servers", w.pooled...)}
+	theirs := []consumer{ofBench(), {"pgpool", []int{w.pool.PID()}}, ofServers("servers", w.pooled...)}
 	return []*contender{
 		{name: "pgx, one server", dbs: w.dbs[0:1], consumers: []consumer{ofBench(), ofServers("server", w.plain...)}},
 		{name: "pgdist, three servers", dbs: w.dbs[1:2], consumers: ours},

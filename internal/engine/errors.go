@@ -170,6 +170,13 @@ func noReader(err error) error {
 
 func errRefused(message, hint string) error { return pgError(codeNotSupported, message, hint) }
 
+// isOurs tells what pgdist itself says about a statement from what a server says.
+func isOurs(err error) bool {
+	var pe *pgconn.PgError
+	var mine *Error
+	return errors.As(err, &pe) && pe.Routine == "pgdist" || errors.As(err, &mine)
+}
+
 // causedError is a server-like error that errors.Is also finds the cause of.
 type causedError struct {
 	*pgconn.PgError

@@ -40,7 +40,7 @@ func (s *Session) Exec(ctx context.Context, call Call) (tag string, err error) {
 		return "", err
 	}
 	if call.Verdict.Class == classify.Refused {
-		return "", refusal(call.Verdict)
+		return "", s.refused(ctx, refusal(call.Verdict))
 	}
 	for range maxLost + 1 {
 		s.try = attempts{}

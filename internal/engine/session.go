@@ -134,7 +134,7 @@ func (s *Session) Acquire(ctx context.Context, call Call) (*Lease, error) {
 	l := &s.lease
 	*l = Lease{s: s, call: call}
 	if err := l.judge(); err != nil {
-		return nil, err
+		return nil, s.refused(ctx, err)
 	}
 	if err := l.acquire(ctx); err != nil {
 		return nil, err

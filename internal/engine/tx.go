@@ -329,10 +329,40 @@ func (l *Lease) doneInTx(ctx context.Context, f failure, cause error) (bool, err
 		return false, cause
 	case l.c.IsClosed():
 		s.failTx()
+	case isOurs(cause):
+		return false, s.refused(ctx, cause)
 	case moving && l.c.inTransaction():
 		s.tx.state, s.tx.movable = txOpen, false // failed: it stays until ROLLBACK
 	}
 	return false, l.explain(f, cause)
+}
+
+// abortSQL makes the server abort the transaction that it has open: there is no
+// such savepoint.
+const abortSQL = `ROLLBACK TO SAVEPOINT "pgdist: a statement was refused"`
+
+// refused gives a refusal of our own the effect that any error has on the
+// transaction that is open: nothing but ROLLBACK, perhaps to a savepoint, goes
+// on from there. A program that ignores the error would else commit a part.
+func (s *Session) refused(ctx context.Context, err error) error {
+	switch s.tx.state {
+	case txPending:
+		s.tx.state, s.settings = txFailed, s.tx.saved
+	case txOpen, txReading:
+		if s.tx.implicit {
+			return err // it ends with the statement
+		}
+		c := s.held.c
+		c.waiting.Store(nanotime())
+		_, _ = c.exec(ctx, abortSQL)
+		c.waiting.Store(0)
+		if c.IsClosed() {
+			s.failTx()
+			return err
+		}
+		s.tx.state, s.tx.movable = txOpen, false
+	}
+	return err
 }
 
 // restartReader moves a reading transaction after an error of its member.

@@ -14,7 +14,7 @@ import (
 func (s *Session) execUtility(ctx context.Context, st *classify.Statement, text string) (string, error) {
 	switch {
 	case st.Tag == "ALTER TABLE": // it leaves a CHECK behind which the plain form does not
-		return "", errRefused("DETACH PARTITION CONCURRENTLY is not supported", "Use DETACH PARTITION.")
+		return "", s.refused(ctx, errRefused("DETACH PARTITION CONCURRENTLY is not supported", "Use DETACH PARTITION."))
 	case s.tx.state == txNone && (st.Tag == "CREATE INDEX" || st.Tag == "DROP INDEX"):
 		return s.execConcurrently(ctx, st, text)
 	}

@@ -434,7 +434,7 @@ func Uninstall(ctx context.Context, cfg Config, report func(format string, args 
 			continue
 		}
 		err = c.exec(ctx, `SET lock_timeout = '10s'; SET client_min_messages = warning; BEGIN;
-			DROP EVENT TRIGGER IF EXISTS "!pgdist_ddl"; DROP EVENT TRIGGER IF EXISTS "!pgdist_as";
+			DROP EVENT TRIGGER IF EXISTS "!pgdist_start"; DROP EVENT TRIGGER IF EXISTS "!pgdist_ddl"; DROP EVENT TRIGGER IF EXISTS "!pgdist_as";
 			DROP EVENT TRIGGER IF EXISTS "!pgdist_drop"; DROP EVENT TRIGGER IF EXISTS "!pgdist_rewrite";
 			DROP SCHEMA IF EXISTS pgdist CASCADE; COMMIT`)
 		c.close()

@@ -153,7 +153,7 @@ func (r *runner) abandon(ctx context.Context) {
 // bear the DDL of a batch that rows of the same transaction made possible (class
 // 23: constraints; 22: data; 42: what an earlier statement would have made), or
 // because a row does not meet a CHECK that the leader's need not: one that is
-// NOT VALID.
+// NOT VALID, or that was met when the leader looked at the clock.
 func refusesDDL(b *batch, err error) bool {
 	if b == nil || err == nil {
 		return false

@@ -83,6 +83,9 @@ INSERT INTO pgdist.floor DEFAULT VALUES;
 --   op k: keys; + and -: images of rows of a table without a key;
 --      t: TRUNCATE; c: the table is to be copied whole; d: DDL, its description
 --      in keys[1].
+-- id is where the leader's WAL stood: order among entries of one table matters
+-- around TRUNCATE, and entries of transactions that wait for each other, or of one,
+-- never have the same. Not a sequence: the client's lastval() would be its value.
 CREATE TABLE pgdist.journal (
     slot  smallint NOT NULL,
     id    bigint   NOT NULL,
@@ -98,8 +101,6 @@ CREATE TABLE pgdist.journal_0 PARTITION OF pgdist.journal FOR VALUES IN (0);
 CREATE TABLE pgdist.journal_1 PARTITION OF pgdist.journal FOR VALUES IN (1);
 CREATE TABLE pgdist.journal_2 PARTITION OF pgdist.journal FOR VALUES IN (2);
 CREATE INDEX ON pgdist.journal (term, xid);
--- CACHE 1: order among entries of one table matters around TRUNCATE.
-CREATE SEQUENCE pgdist.journal_id CACHE 1;
 CREATE SEQUENCE pgdist.slot MINVALUE 0 MAXVALUE 2 START 0;
 -- When each slot began to be filled, and when it was left for another; NULL: it
 -- is the present one, or was never filled.

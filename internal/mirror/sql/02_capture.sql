@@ -103,13 +103,22 @@ BEGIN
      ORDER BY k.ord;
 END $$;
 
+-- key_column is the expression for a key's column. What is made for all enums, ranges
+-- or composite types (enum_out, anyenum = anyenum) takes no domain over one; no cast
+-- of a user's applies to a domain.
+CREATE FUNCTION pgdist.key_column(idx oid, alias text, col name, base oid) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT alias || '.' || quote_ident(col) || CASE WHEN a.atttypid = base THEN '' ELSE '::' || pgdist.type_name(base) END
+      FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attname = col WHERE i.indexrelid = idx
+$$;
+
 -- key_text is the expression for a key's text: a single column as it is, several
 -- as a JSON array of their texts.
 CREATE FUNCTION pgdist.key_text(idx oid, alias text) RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     WITH c AS (
         SELECT k.ord, 'pg_catalog.textin(' || quote_ident(n.nspname) || '.' || quote_ident(p.proname) || '(' ||
-               alias || '.' || quote_ident(k.col) || '))' AS txt
+               pgdist.key_column(idx, alias, k.col, k.typ) || '))' AS txt
           FROM pgdist.key_columns(idx) k JOIN pg_type t ON t.oid = k.typ
           JOIN pg_proc p ON p.oid = t.typoutput JOIN pg_namespace n ON n.oid = p.pronamespace)
     SELECT CASE WHEN count(*) = 1 THEN min(txt)
@@ -121,7 +130,7 @@ $$;
 CREATE FUNCTION pgdist.key_match(idx oid, alias text, val text) RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     WITH c AS (SELECT *, count(*) OVER () AS n FROM pgdist.key_columns(idx))
-    SELECT string_agg(alias || '.' || quote_ident(col) || ' ' || eq || ' ' ||
+    SELECT string_agg(pgdist.key_column(idx, alias, col, typ) || ' ' || eq || ' ' ||
              CASE WHEN n = 1 THEN '(' || val || ')' ELSE '(' || val || '::pg_catalog.jsonb ->> ' || (ord - 1) || ')' END ||
              '::' || pgdist.type_name(typ), ' AND ' ORDER BY ord)
       FROM c

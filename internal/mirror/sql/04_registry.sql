@@ -58,28 +58,29 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
      WHERE c.relkind = 'S' AND c.relpersistence <> 't' AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgdist')
 $$;
 
--- unfit says why a table's rows cannot be mirrored, or NULL.
+-- unfit says why a table's rows cannot be mirrored and, after "; ", what to do
+-- about it; or NULL.
 CREATE FUNCTION pgdist.unfit(rel oid) RETURNS text
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE c record; types oid[]; what text;
 BEGIN
     SELECT r.* INTO c FROM pg_class r WHERE r.oid = rel;
     IF c.relpersistence = 'u' THEN RETURN 'is UNLOGGED and would be empty after a crash of one server only; ALTER TABLE … SET LOGGED'; END IF;
-    IF c.relkind = 'f' THEN RETURN 'is a foreign table within a partition tree'; END IF;
+    IF c.relkind = 'f' THEN RETURN 'is a foreign table within a partition tree; detach it'; END IF;
     IF c.relforcerowsecurity THEN RETURN 'has FORCE ROW LEVEL SECURITY, which hides rows from its owner; ALTER TABLE … NO FORCE ROW LEVEL SECURITY'; END IF;
     IF c.relkind IN ('r', 'p') AND NOT (has_table_privilege(c.relowner, rel, 'SELECT') AND has_table_privilege(c.relowner, rel, 'INSERT') AND has_table_privilege(c.relowner, rel, 'UPDATE')
             AND has_table_privilege(c.relowner, rel, 'DELETE') AND has_schema_privilege(c.relowner, c.relnamespace, 'USAGE')) THEN
         RETURN 'belongs to a role that lacks rights on it or its schema, and rows are applied as the owner; GRANT ALL ON TABLE … TO its owner';
     END IF;
     SELECT CASE WHEN t.tgname LIKE 'pgdist\_%' AND t.tgenabled = 'D' THEN 'has pgdist''s own triggers disabled, so that writes would stay local; ALTER TABLE … ENABLE TRIGGER ALL'
-                WHEN t.own THEN 'has one of pgdist''s triggers changed or under another name; leave those alone'
+                WHEN t.own THEN 'has one of pgdist''s triggers changed or under another name; let it be as it was'
                 ELSE 'has a trigger that is ENABLE ALWAYS or REPLICA and would fire a second time on the followers; ALTER TABLE … ENABLE TRIGGER' END INTO what
       FROM (SELECT g.tgname, g.tgenabled, f.pronamespace = 'pgdist'::regnamespace AS own FROM pg_trigger g JOIN pg_proc f ON f.oid = g.tgfoid WHERE g.tgrelid = rel AND NOT g.tgisinternal) t
      WHERE t.tgenabled IN ('A', 'R') OR (t.tgname LIKE 'pgdist\_%' AND t.tgenabled = 'D')
         OR (t.own AND t.tgname NOT IN ('pgdist_i', 'pgdist_u', 'pgdist_d', 'pgdist_t')) LIMIT 1;
     IF what IS NOT NULL THEN RETURN what; END IF;
     IF EXISTS (SELECT 1 FROM pg_rewrite w WHERE w.ev_class = rel AND w.ev_enabled IN ('A', 'R')) THEN
-        RETURN 'has a rule that is ENABLE ALWAYS or REPLICA and would fire a second time on the followers';
+        RETURN 'has a rule that is ENABLE ALWAYS or REPLICA and would fire a second time on the followers; ALTER TABLE … ENABLE RULE';
     END IF;
     -- Its row type, its columns' types, what these are made of.
     SELECT array_agg(v.x) || c.reltype INTO types FROM pg_attribute a JOIN pg_type y ON y.oid = a.atttypid, LATERAL (VALUES (a.atttypid), (pgdist.base_type(a.atttypid)), (y.typelem)) v(x)
@@ -133,8 +134,8 @@ BEGIN
         SELECT w.why INTO why
           FROM unnest(r.rels) x, LATERAL (SELECT pgdist.unfit(x) AS why) w WHERE w.why IS NOT NULL LIMIT 1;
         IF why IS NOT NULL THEN
-            RAISE EXCEPTION 'table % cannot be mirrored', format('%I.%I', r.nsp, r.rel) USING ERRCODE = '0A000', DETAIL = 'It ' || why || '.',
-                HINT = 'Change the table as said, or keep it in a database that pgdist does not mirror.';
+            RAISE EXCEPTION 'table % cannot be mirrored', format('%I.%I', r.nsp, r.rel) USING ERRCODE = '0A000', DETAIL = 'It ' || split_part(why, '; ', 1) || '.',
+                HINT = upper(substr(split_part(why, '; ', 2), 1, 1)) || substr(split_part(why, '; ', 2), 2) || ', or keep the table in a database that pgdist does not mirror.';
         END IF;
         IF r.id IS NOT NULL AND r.form = r.old_form AND r.missing = r.old_missing
            AND r.trigs = cardinality(r.rels) * (CASE WHEN r.byrow THEN 2 ELSE 4 END) THEN

@@ -186,27 +186,36 @@ BEGIN
     PERFORM pgdist.evict(backend, pg_blocking_pids(backend), true);
 END $$;
 
--- relax takes away the constraints that are NOT VALID, and so may be violated by
--- rows the leader has; tighten puts them back at the end of the apply.
+-- relax takes away the constraints that rows the leader has may violate: those that
+-- are NOT VALID, and those whose outcome depends on more than the row, such as
+-- CHECK (expires > now()). tighten puts them back at the end of the apply, as
+-- valid as they were.
 CREATE FUNCTION pgdist.relax() RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE r record; list jsonb := '[]';
 BEGIN
-    FOR r IN SELECT format('%I.%I', n.nspname, c.relname) AS tab, k.conname, pg_get_constraintdef(k.oid) AS def, obj_description(k.oid, 'pg_constraint') AS note
+    FOR r IN SELECT format('%I.%I', n.nspname, c.relname) AS tab, k.conrelid AS rel, k.conname, pg_get_constraintdef(k.oid) AS def, obj_description(k.oid, 'pg_constraint') AS note, k.convalidated AS valid
                FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-              WHERE k.contype IN ('c', 'n') AND NOT k.convalidated AND k.coninhcount = 0 LOOP
+              WHERE k.contype IN ('c', 'n') AND k.coninhcount = 0 AND (NOT k.convalidated OR k.conbin::text ~ '[{]SQLVALUEFUNCTION '
+                     OR EXISTS (SELECT 1 FROM regexp_matches(k.conbin::text, ':(?:op)?funcid (\d+)', 'g') f(id) JOIN pg_proc p ON p.oid = f.id[1]::oid WHERE p.provolatile <> 'i')) LOOP
         EXECUTE format('ALTER TABLE %s DROP CONSTRAINT %I', r.tab, r.conname);
-        list := list || jsonb_build_array(jsonb_build_array(r.tab, r.conname, r.def, r.note));
+        list := list || jsonb_build_array(jsonb_build_array(r.rel::bigint, r.conname, r.def, r.note, r.valid));
     END LOOP;
     PERFORM set_config('pgdist.relaxed', list::text, true);
 END $$;
 
 CREATE FUNCTION pgdist.tighten() RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE r jsonb;
+DECLARE r jsonb; tab text;
 BEGIN
     FOR r IN SELECT x FROM jsonb_array_elements(current_setting('pgdist.relaxed')::jsonb) x LOOP
-        EXECUTE format('ALTER TABLE %s ADD CONSTRAINT %I %s', r ->> 0, r ->> 1, r ->> 2);
-        IF r ->> 3 IS NOT NULL THEN EXECUTE format('COMMENT ON CONSTRAINT %I ON %s IS %L', r ->> 1, r ->> 0, r ->> 3); END IF;
+        SELECT format('%I.%I', n.nspname, c.relname) INTO tab FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = (r ->> 0)::oid;
+        CONTINUE WHEN tab IS NULL; -- the batch dropped it
+        EXECUTE format('ALTER TABLE %s ADD CONSTRAINT %I %s', tab, r ->> 1, r ->> 2) || CASE WHEN (r ->> 4)::boolean THEN ' NOT VALID' ELSE '' END;
+        IF (r ->> 4)::boolean THEN -- it was checked at the leader, at its time
+            WITH RECURSIVE tree(rel) AS (SELECT (r ->> 0)::oid UNION SELECT h.inhrelid FROM tree JOIN pg_inherits h ON h.inhparent = tree.rel)
+            UPDATE pg_constraint k SET convalidated = true FROM tree WHERE k.conrelid = tree.rel AND k.conname = r ->> 1;
+        END IF;
+        IF r ->> 3 IS NOT NULL THEN EXECUTE format('COMMENT ON CONSTRAINT %I ON %s IS %L', r ->> 1, tab, r ->> 3); END IF;
     END LOOP;
 END $$;

@@ -69,6 +69,13 @@ BEGIN
     END IF;
     -- The CREATE EXTENSION around it is shipped.
     IF inside OR strpos(around, E'\nextension script file "') > 0 THEN RETURN; END IF;
+    -- What a function does; of what a client sends itself pgdist knows beforehand.
+    IF tag LIKE '% SUBSCRIPTION' THEN
+        RAISE EXCEPTION 'subscriptions are not supported: what they apply is not seen by mirroring' USING ERRCODE = '0A000', HINT = 'Let a client write the rows through pgdist.';
+    END IF;
+    IF EXISTS (SELECT 1 FROM pg_event_trigger_ddl_commands() c WHERE c.classid = 'pg_class'::regclass AND c.schema_name = 'pgdist') THEN
+        RAISE EXCEPTION 'schema pgdist belongs to pgdist' USING ERRCODE = '2BP01', HINT = 'Use another schema; the command pgdist uninstall removes this one.';
+    END IF;
     IF temp IS NOT TRUE THEN body := pgdist.inner_text(tag, around); END IF;
     IF tag NOT LIKE '% EXTENSION' AND coalesce(body, current_setting('pgdist.ddl', true)) ~* '\m(CREATE|ALTER)\s+EXTENSION\M' THEN RETURN; END IF;
     IF body IS NULL THEN
@@ -116,7 +123,7 @@ CREATE FUNCTION pgdist.note(tab int, op "char", body text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     INSERT INTO pgdist.journal (slot, id, term, xid, tab, gen, op, conn, keys)
-    SELECT s.last_value, nextval('pgdist.journal_id'), b.term, pg_current_xact_id(), note.tab, 0, note.op,
+    SELECT s.last_value, pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint, b.term, pg_current_xact_id(), note.tab, 0, note.op,
            current_setting('pgdist.conn', true), CASE WHEN body IS NULL THEN NULL ELSE ARRAY[body] END
       FROM pgdist.boot b, pgdist.fence f, pgdist.term t, pgdist.slot s
      WHERE f.last_value & 1 = 1 AND b.term = t.last_value;
@@ -138,6 +145,24 @@ BEGIN
         RAISE EXCEPTION '% belongs to pgdist', own USING ERRCODE = '2BP01', HINT = 'pgdist uninstall removes it from all members.';
     END IF;
     PERFORM set_config('pgdist.dropped', CASE WHEN all_temp THEN 'temp' ELSE 'user' END, true);
+END $$;
+
+-- on_start keeps the whole schema from being dropped, which takes the event
+-- triggers with it before they could say anything: what a function does that
+-- empties a database for a test.
+CREATE FUNCTION pgdist.on_start() RETURNS event_trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lc_messages = 'C' AS $$
+DECLARE around text; body text; owner name; caller name := coalesce(nullif(current_setting('role'), 'none'), session_user);
+BEGIN
+    IF pgdist.busy() THEN RETURN; END IF;
+    GET DIAGNOSTICS around = PG_CONTEXT;
+    body := coalesce(pgdist.inner_text(TG_TAG, around), nullif(current_setting('pgdist.ddl', true), ''), current_query());
+    -- What the first superuser owns PostgreSQL itself keeps from DROP OWNED.
+    SELECT pg_get_userbyid(n.nspowner) INTO owner FROM pg_namespace n WHERE n.nspname = 'pgdist' AND n.nspowner <> 10;
+    IF TG_TAG = 'DROP SCHEMA' AND body ~* '\mpgdist\M'
+       OR TG_TAG = 'DROP OWNED' AND (body ~* ('[\s",]' || regexp_replace(owner, '(\W)', '\\\1', 'g') || '([\s",;]|$)') OR caller = owner AND body ~* '\m(current_user|current_role|session_user)\M') THEN
+        RAISE EXCEPTION 'schema pgdist belongs to pgdist' USING ERRCODE = '2BP01', HINT = 'pgdist uninstall removes it from all members.';
+    END IF;
 END $$;
 
 -- on_rewrite notes tables whose rows an ALTER computes anew: only a copy is

