@@ -23,7 +23,10 @@ type Engine struct {
 	catalog *catalog
 	members map[health.MemberID]*member
 	turn    atomic.Uint64
-	routes  atomic.Pointer[routes]
+	// hollowUntil is until when read-only transactions begin at the leader, on
+	// nanotime's clock.
+	hollowUntil atomic.Int64
+	routes      atomic.Pointer[routes]
 
 	mu     sync.Mutex // guards changes of routes and the members' states, and closed
 	closed bool

@@ -43,7 +43,7 @@ func (l *Lease) judge() error {
 	s, v := l.s, l.call.Verdict
 	l.sit = situation{
 		class: v.Class, route: l.call.Route, hint: v.Hint, level: s.e.config.Consistency,
-		tx: s.tx.state, readOnly: s.tx.readOnly, movable: s.tx.movable, pins: s.pins, forced: s.try.forced,
+		tx: s.tx.state, readOnly: s.tx.readOnly, movable: s.tx.movable, pins: s.pins, forced: s.try.forced, hollow: s.try.hollow,
 	}
 	if s.tx.leaderOnly {
 		l.sit.level = LeaderLevel
@@ -62,6 +62,9 @@ func (l *Lease) judge() error {
 			return err
 		}
 		l.sit.traits(&v.Statements[i], len(v.Statements))
+	}
+	if l.sit.class == classify.Read {
+		l.sit.hollow = l.sit.hollow || s.e.catalog.hollow(l.call.SQL)
 	}
 	if l.sit.movable && (l.sit.tx == txPending || l.sit.tx == txReading) {
 		l.sit.clock = mentionsClock(l.call.SQL)

@@ -35,6 +35,7 @@ func Open(ctx context.Context, config Config) (*Engine, error) {
 		set.Close()
 		return nil, err
 	}
+	e.catalog.first(ctx)
 	return e, nil
 }
 

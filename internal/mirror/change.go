@@ -222,6 +222,7 @@ func (s *Set) install(ctx context.Context, next *health.View, answers []answer) 
 		if _, err := leader.one(ctx, `SELECT pgdist.activate($1::bigint)`, strconv.AppendInt(nil, next.Epoch, 10)); err != nil {
 			return s.members[next.Leader].fail("take office", err)
 		}
+		s.fill(ctx, leader, next)
 	}
 	return s.enterView(ctx, next)
 }

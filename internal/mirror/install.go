@@ -19,7 +19,7 @@ import (
 )
 
 // Version is the version of schema pgdist that this program installs and needs.
-const Version = 1
+const Version = 2
 
 // MinServer is the oldest PostgreSQL that works, as server_version_num has it:
 // 13 brought xid8 and pg_current_snapshot().
@@ -84,7 +84,6 @@ type facts struct {
 	FPW        string   `json:"fpw"`
 	Subs       int      `json:"subs"`
 	Large      int      `json:"large"`
-	Matviews   int      `json:"matviews"`
 	Set        string   `json:"set"`
 	Schema     int      `json:"schema"`
 	Role       bool     `json:"role"`
@@ -100,7 +99,6 @@ const factsSQL = `SELECT json_build_object(
 	'extensions', (SELECT coalesce(json_agg(extname || ' ' || extversion ORDER BY extname), '[]') FROM pg_extension),
 	'fsync', current_setting('fsync'), 'fpw', current_setting('full_page_writes'),
 	'subs', (SELECT count(*) FROM pg_stat_subscription), 'large', (SELECT count(*) FROM pg_largeobject_metadata),
-	'matviews', (SELECT count(*) FROM pg_class WHERE relkind = 'm'),
 	'role', EXISTS (SELECT 1 FROM pg_roles WHERE rolname = $1))
 	FROM pg_database d WHERE d.datname = current_database()`
 
@@ -285,9 +283,6 @@ func compatible(all []*candidate, lead *candidate, mirror string) error {
 		if f.Large > 0 {
 			bad(k, "large objects are not mirrored; store bytea", "it holds %d large objects", f.Large)
 		}
-		if f.Matviews > 0 {
-			bad(k, "materialized views are not mirrored; use tables or views", "it holds %d materialized views", f.Matviews)
-		}
 		if f.Encoding != l.Encoding || f.Collate != l.Collate || f.Ctype != l.Ctype {
 			bad(k, "create the database with equal settings: equal bytes must sort equally", "encoding and locale %s %s %s differ from the leader's %s %s %s",
 				f.Encoding, f.Collate, f.Ctype, l.Encoding, l.Collate, l.Ctype)
@@ -432,7 +427,7 @@ func Uninstall(ctx context.Context, cfg Config, report func(format string, args 
 		}
 		err = c.exec(ctx, `SET lock_timeout = '10s'; SET client_min_messages = warning; BEGIN;
 			DROP EVENT TRIGGER IF EXISTS "!pgdist_ddl"; DROP EVENT TRIGGER IF EXISTS "!pgdist_as";
-			DROP EVENT TRIGGER IF EXISTS "!pgdist_drop"; DROP EVENT TRIGGER IF EXISTS "!pgdist_rewrite";
+			DROP EVENT TRIGGER IF EXISTS "!pgdist_drop"; DROP EVENT TRIGGER IF EXISTS "!pgdist_rewrite";`+refillSQL+`
 			DROP SCHEMA IF EXISTS pgdist CASCADE; COMMIT`)
 		c.close()
 		if err != nil {

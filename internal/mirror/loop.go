@@ -41,6 +41,7 @@ func (s *Set) loop(ctx context.Context) {
 		if idle {
 			s.inviteBack(ctx)
 			s.prune(ctx)
+			s.fillAgain(ctx)
 		}
 		if !idle {
 			s.gather(ctx)
@@ -179,6 +180,9 @@ func (s *Set) flushInSync(ctx context.Context, how depth) (map[health.MemberID]e
 	defer done()
 	if err := s.connectLeader(ctx); err != nil {
 		return nil, err
+	}
+	if s.terms != nil {
+		how = thorough // a follower may have led until now, and hold what only a leader does
 	}
 	failed, err := s.flush(ctx, s.cur.Epoch, s.followers(), how)
 	var dead *memberError

@@ -73,6 +73,7 @@ type here struct {
 	FloorSnap string       `json:"floor_snap"`
 	Terms     []termRow    `json:"terms"`
 	Recovery  bool         `json:"recovery"`
+	Unfilled  string       `json:"unfilled"` // materialized views that this leader could not fill, and why
 }
 
 // termRow is one row of pgdist.terms.

@@ -34,11 +34,15 @@ func Open(ctx context.Context, cfg Config) (*Set, error) {
 		aligns:  make(chan *alignment),
 	}
 	s.acked.Store(&Place{})
+	s.life, s.stop = context.WithCancel(context.Background())
 	found, err := s.meetMembers(ctx)
 	if err != nil {
+		s.stop()
 		return nil, err
 	}
 	if err := s.firstView(ctx, found); err != nil {
+		s.stop()
+		s.done.Wait()
 		s.closeConns()
 		return nil, err
 	}
@@ -137,6 +141,7 @@ func (s *Set) firstView(ctx context.Context, found []answerOf) error {
 			return err
 		}
 	}
+	s.fillAgain(ctx)
 	return s.round(ctx, thorough)
 }
 
@@ -238,8 +243,7 @@ func (s *Set) leaderFit(found []answerOf, v *health.View) bool {
 
 // start sets the probes and the loop going.
 func (s *Set) start() error {
-	ctx, stop := context.WithCancel(context.Background())
-	s.stop = stop
+	ctx := s.life
 	broken := func() {
 		s.suspect.Store(true)
 		s.poke()

@@ -38,6 +38,7 @@ type Set struct {
 	joins  chan *joiner
 	aligns chan *alignment
 
+	life    context.Context // ends with Close
 	stop    context.CancelFunc
 	done    sync.WaitGroup
 	closing sync.Once
@@ -53,6 +54,8 @@ type Set struct {
 	strikes int           // repetitions of the same work in a row
 	group   int           // how many commits are hoped to share the next flush
 	took    time.Duration // by the last flush
+
+	refill atomic.Int64 // when materialized views are to be looked after (unix nanoseconds); 0: they are filled
 
 	lastErr atomic.Pointer[error] // why writes are not acknowledged, if they are not
 }

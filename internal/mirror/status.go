@@ -112,6 +112,9 @@ func describe(ctx context.Context, s *Set, v *health.View, found []answerOf, con
 			}
 			ms.Epoch, ms.Place = a.here.Epoch, a.here.place().String()
 			ms.lag(ctx, lead, a.here, v)
+			if a.here.Unfilled != "" && ms.Error == "" {
+				ms.Error = "materialized views without data: " + a.here.Unfilled
+			}
 		}
 		out.Members = append(out.Members, ms)
 	}

@@ -79,7 +79,7 @@ INSERT INTO pgdist.floor DEFAULT VALUES;
 -- lies, never what it means.
 --   op k: keys; + and -: images of rows of a table without a key;
 --      t: TRUNCATE; c: the table is to be copied whole; d: DDL, its description
---      in keys[1].
+--      in keys[1]; m: a materialized view was filled or emptied.
 CREATE TABLE pgdist.journal (
     slot  smallint NOT NULL,
     id    bigint   NOT NULL,
@@ -132,4 +132,11 @@ CREATE SEQUENCE pgdist.table_id AS int;
 CREATE TABLE pgdist.seqs (
     oid   oid  PRIMARY KEY,
     name  text NOT NULL
+);
+
+-- The materialized views that hold data at the leader, on a follower, which holds
+-- none of it. On a leader those that it has yet to fill, and why it could not.
+CREATE TABLE pgdist.matviews (
+    oid    oid PRIMARY KEY,
+    error  text
 );

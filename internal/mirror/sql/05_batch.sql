@@ -57,7 +57,7 @@ BEGIN
           INTO lv, n, tabs, ops, top FROM pgdist.fresh(pterm, psnap) j;
         big := true;
     ELSIF ents IS NOT NULL THEN
-        SELECT count(*), sum(cardinality(j.keys)), array_agg(DISTINCT j.tab), string_agg(DISTINCT j.op::text, '')
+        SELECT count(*), coalesce(sum(cardinality(j.keys)), 0), array_agg(DISTINCT j.tab), string_agg(DISTINCT j.op::text, '')
           INTO lv, n, tabs, ops FROM unnest(ents) j;
         SELECT j.xid INTO top FROM unnest(ents) j WHERE j.term = (SELECT t.last_value FROM pgdist.term t) ORDER BY j.xid DESC LIMIT 1;
         big := n > lim;
@@ -69,7 +69,7 @@ BEGIN
             'entries', coalesce(lv, 0), 'keys', coalesce(n, 0), 'big', big, 'ddl', coalesce(ops LIKE '%d%', false),
             'insert', pg_current_wal_insert_lsn(), 'flushed', pg_current_wal_flush_lsn(), 'own', pg_current_xact_id_if_assigned())::text;
     RETURN NEXT;
-    IF depth > 1 OR ops LIKE '%d%' THEN
+    IF depth > 1 OR ops ~ '[dm]' THEN
         a := pgdist.shared_marker();
         IF depth > 2 OR a IS DISTINCT FROM known THEN
             op := 'g'; k := ARRAY[a]; a := pgdist.shared_state()::text;
@@ -240,6 +240,6 @@ $$;
 -- those with rows on their way, and those the DDL names.
 CREATE FUNCTION pgdist.concerned(pterm bigint, psnap pg_snapshot) RETURNS TABLE (id int)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT j.tab FROM pgdist.fresh(pterm, psnap) j WHERE j.op <> 'd'
+    SELECT j.tab FROM pgdist.fresh(pterm, psnap) j WHERE j.op NOT IN ('d', 'm')
     UNION SELECT o.id::int FROM pgdist.fresh(pterm, psnap) j, jsonb_array_elements_text(j.keys[1]::jsonb -> 'objects') o(id) WHERE j.op = 'd'
 $$;

@@ -99,7 +99,8 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
         'promised', r.promised, 'accepted', r.accepted, 'view', r.view,
         'term', p.term, 'snap', p.snap, 'at', extract(epoch FROM now() - p.at), 'floor_term', l.term, 'floor_snap', l.snap,
         'terms', (SELECT coalesce(jsonb_agg(jsonb_build_object('term', x.term, 'leader', x.leader, 'prev', x.prev, 'snap', x.snap) ORDER BY x.term), '[]') FROM pgdist.terms x),
-        'recovery', pg_is_in_recovery())
+        'recovery', pg_is_in_recovery(),
+        'unfilled', CASE WHEN f.last_value & 1 = 1 THEN (SELECT string_agg(u.name || ': ' || u.error, '; ') FROM pgdist.unfilled() u WHERE u.error IS NOT NULL) END)
       FROM pgdist.meta m, pgdist.fence f, pgdist.term t, pgdist.register r, pgdist.position p, pgdist.floor l
 $$;
 
