@@ -128,6 +128,18 @@ var definitions = map[string][]string{
 		`CREATE ROLE heir; REASSIGN OWNED BY owns TO heir; DROP MATERIALIZED VIEW writing`, `REFRESH MATERIALIZED VIEW m`, `ALTER TABLE b ADD COLUMN later int DEFAULT 5; ALTER TABLE b RENAME v TO w`, `REFRESH MATERIALIZED VIEW m`,
 		`fails 2BP01: DROP MATERIALIZED VIEW "Odd ""s"."M ""2"`, `DROP MATERIALIZED VIEW "Odd ""s"."M ""2" CASCADE`, `SELECT sum(rr) FROM m`,
 	},
+	"unlogged": {
+		`CREATE UNLOGGED TABLE u (k serial PRIMARY KEY, v text DEFAULT random(), i int GENERATED ALWAYS AS IDENTITY); INSERT INTO u (v) VALUES ('a'), (DEFAULT)`,
+		`CREATE UNLOGGED TABLE kl (a int, t timestamptz DEFAULT clock_timestamp()); INSERT INTO kl SELECT g % 3 FROM generate_series(1, 9) g; DELETE FROM kl WHERE a = 1`,
+		`CREATE UNLOGGED TABLE made AS SELECT random() AS r FROM u`, `SELECT 1 AS a INTO UNLOGGED into_u`, `DO $$ BEGIN CREATE UNLOGGED TABLE within AS SELECT random() AS r; INSERT INTO within VALUES (1); END $$`,
+		`BEGIN; UPDATE u SET v = 'before'; ALTER TABLE u SET LOGGED; INSERT INTO u (v) VALUES ('after'); ALTER TABLE u SET UNLOGGED; DELETE FROM u WHERE k = 1; COMMIT`,
+		`ALTER TABLE u ADD COLUMN r float8 DEFAULT random()`, `ALTER TABLE kl SET LOGGED, ADD COLUMN c text DEFAULT clock_timestamp()::text`, `ALTER TABLE before SET UNLOGGED`, `INSERT INTO before VALUES (1)`,
+		`fails 42P16: CREATE TABLE lrefs (k int REFERENCES u)`, `CREATE UNLOGGED TABLE urefs (k int REFERENCES u ON DELETE CASCADE); INSERT INTO urefs VALUES (2)`, `DELETE FROM u WHERE k = 2`,
+		`CREATE TABLE tree (k int, v text) PARTITION BY LIST (k); CREATE UNLOGGED TABLE one PARTITION OF tree FOR VALUES IN (1); CREATE TABLE two PARTITION OF tree FOR VALUES IN (2); INSERT INTO tree VALUES (1, 'a'), (2, 'b')`,
+		`UPDATE tree SET k = 3 - k; ALTER TABLE one SET LOGGED; ALTER TABLE two SET UNLOGGED`, `TRUNCATE u CASCADE; INSERT INTO u (v) VALUES ('t')`,
+		`CREATE UNLOGGED SEQUENCE us START 5; SELECT nextval('us')`, `SELECT nextval('us')`, `ALTER SEQUENCE us SET LOGGED; ALTER SEQUENCE us SET UNLOGGED`, `SELECT setval('us', 70)`,
+		`CREATE UNLOGGED TABLE par (k int); CREATE UNLOGGED TABLE child (x text) INHERITS (par); INSERT INTO child VALUES (1, 'x'); UPDATE par SET k = 2`, `CREATE INDEX ON u (v)`, `CREATE INDEX CONCURRENTLY ON kl (a)`, `CLUSTER u USING u_pkey`,
+	},
 	"all kinds": {
 		`CREATE EXTENSION hstore; CREATE EXTENSION citext; CREATE TABLE ext (k citext PRIMARY KEY, h hstore); INSERT INTO ext VALUES ('A', 'a=>1')`,
 		`UPDATE ext SET k = 'a'`, `CREATE DOMAIN positive AS int CHECK (VALUE > 0); CREATE TYPE pair AS (a positive, b text)`,

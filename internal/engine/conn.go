@@ -107,7 +107,11 @@ func dialFor(ctx context.Context, dial DialFunc, m *member, p purpose) (*conn, e
 		return nil, &Error{Op: "connect", Member: m.id, Host: m.host, Err: err}
 	}
 	c.ServerConn = sc
-	if err := c.readStart(ctx); err != nil {
+	err = c.readStart(ctx)
+	if err == nil {
+		err = m.vouch(ctx)
+	}
+	if err != nil {
 		return nil, &Error{Op: "connect", Member: m.id, Host: m.host, Err: errors.Join(err, sc.Close())}
 	}
 	return c, nil

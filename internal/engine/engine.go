@@ -61,7 +61,7 @@ func New(config Config, m Mirror, byID map[health.MemberID]int, closer func() er
 	}
 	e.ctx, e.stop = context.WithCancel(context.Background())
 	for id, i := range byID {
-		mem, err := newMember(id, config.Members[i], config)
+		mem, err := newMember(id, config.Members[i], config, func(ctx context.Context) error { return m.Vouch(ctx, id) })
 		if err != nil {
 			return nil, err
 		}
@@ -74,8 +74,8 @@ func New(config Config, m Mirror, byID map[health.MemberID]int, closer func() er
 	return e, nil
 }
 
-func newMember(id health.MemberID, mc MemberConfig, config Config) (*member, error) {
-	m := &member{id: id, host: hostPort(mc.Conn), config: mc.Conn, weight: mc.effectiveWeight()}
+func newMember(id health.MemberID, mc MemberConfig, config Config, vouch func(context.Context) error) (*member, error) {
+	m := &member{vouch: vouch, id: id, host: hostPort(mc.Conn), config: mc.Conn, weight: mc.effectiveWeight()}
 	for p := range purposes {
 		var err error
 		if m.pools[p], err = newPool(m, p, config.Pool, config.Dial); err != nil {

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"sync/atomic"
 	"time"
 
@@ -22,6 +23,7 @@ type member struct {
 	config *pgx.ConnConfig
 	weight int
 	pools  [purposes]*pool
+	vouch  func(context.Context) error // see Mirror.Vouch
 	state  atomic.Int32
 
 	outstanding atomic.Int64

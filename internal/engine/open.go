@@ -84,6 +84,8 @@ func (m mirrorSet) View() *health.View { return m.set.View() }
 
 func (m mirrorSet) Usable(id health.MemberID) bool { return m.set.Usable(id) }
 
+func (m mirrorSet) Vouch(ctx context.Context, id health.MemberID) error { return m.set.Vouch(ctx, id) }
+
 func (m mirrorSet) Ack(ctx context.Context, term int64, c Change) error {
 	return outward(m.set.Ack(ctx, term, mirror.Change(c)))
 }

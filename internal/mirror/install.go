@@ -344,7 +344,7 @@ func installAll(ctx context.Context, all []*candidate, lead int, view *health.Vi
 		return err
 	}
 	for _, k := range all {
-		if err := k.c.exec(ctx, after+"\nSELECT setval('pgdist.fence', 2); COMMIT"); err != nil {
+		if err := k.c.exec(ctx, after+"\nINSERT INTO pgdist.boot (term) VALUES (-1); SELECT setval('pgdist.fence', 2); COMMIT"); err != nil {
 			return &Error{Op: "install", Host: k.cfg.Host(), Err: err, Hint: "run pgdist uninstall DSN, then init again"}
 		}
 	}

@@ -259,7 +259,7 @@ func (s *Set) followerFailed(ctx context.Context, m *member, err error) (again b
 	switch {
 	case errors.As(err, &dead) && dead.id != m.id:
 		return true // its apply was called off because of another member
-	case errors.As(err, &dead), errors.Is(err, errSilent), errors.Is(err, health.ErrTimeout):
+	case errors.As(err, &dead), errors.Is(err, errSilent), errors.Is(err, health.ErrTimeout), state == codeCrashed:
 		return false
 	case state == codeFence:
 		// Somebody else changed the view; ours is to be chosen anew.
@@ -337,8 +337,11 @@ func (s *Set) heal(ctx context.Context) error {
 	for _, id := range s.cur.InSync {
 		if err, dead := s.down[id]; dead {
 			failed[id] = &memberError{id, err}
+		} else if err, dead := s.crashed[id]; dead {
+			failed[id] = &memberError{id, err}
 		}
 	}
+	clear(s.crashed)
 	s.mu.Unlock()
 	if len(failed) == 0 {
 		return nil

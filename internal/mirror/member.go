@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -27,6 +28,9 @@ type member struct {
 	// sequences and shared objects it is known to hold; nil, "": not known.
 	sequences *sequenceState
 	shared    string
+
+	vouching sync.Mutex // guards witness
+	witness  *conn      // opened while the member was sound
 
 	// Owned by the prober, which never probes a member twice at once.
 	probe *conn
@@ -73,6 +77,7 @@ type here struct {
 	FloorSnap string       `json:"floor_snap"`
 	Terms     []termRow    `json:"terms"`
 	Recovery  bool         `json:"recovery"`
+	Crashed   bool         `json:"crashed"`  // its UNLOGGED tables are empty, or were made anew since
 	Unfilled  string       `json:"unfilled"` // materialized views that this leader could not fill, and why
 }
 

@@ -29,6 +29,7 @@ func Open(ctx context.Context, cfg Config) (*Set, error) {
 		waiting: []*waiter{},
 		news:    make(chan struct{}),
 		down:    map[health.MemberID]error{},
+		crashed: map[health.MemberID]error{},
 		wake:    make(chan struct{}, 1),
 		joins:   make(chan *joiner),
 		aligns:  make(chan *alignment),
@@ -57,6 +58,7 @@ func (s *Set) closeConns() {
 	for _, m := range s.members {
 		m.apply.close()
 		m.probe.close()
+		m.witness.close()
 	}
 	s.leaderC.close()
 	s.gateC.close()
@@ -248,7 +250,12 @@ func (s *Set) start() error {
 		s.suspect.Store(true)
 		s.poke()
 	}
-	bc := health.BoardConfig{Logger: s.log, Probe: func(ctx context.Context, id health.MemberID) error { return s.members[id].check(ctx, broken) }}
+	bc := health.BoardConfig{Logger: s.log, Probe: func(ctx context.Context, id health.MemberID) error {
+		return s.members[id].check(ctx, func() {
+			broken()
+			_ = s.Vouch(ctx, id) // the loop hears of it
+		})
+	}}
 	for _, id := range s.sortedIDs() {
 		m := s.members[id]
 		bc.Members = append(bc.Members, health.MemberConfig{ID: id, Host: m.host, Config: m.health})

@@ -31,6 +31,7 @@ type Set struct {
 	waiting []*waiter
 	news    chan struct{}             // closed and replaced when a view is published
 	down    map[health.MemberID]error // breakers that are open
+	crashed map[health.MemberID]error // found to have crashed, and to lack something by it
 	cancel  context.CancelCauseFunc   // ends the flush in progress
 	engaged map[health.MemberID]bool  // members that flush talks to
 

@@ -20,6 +20,7 @@ type extras struct {
 	minus map[int][]byte // images to take away (the member's tail added them)
 	whole map[int]bool   // tables to copy whole
 	first bool           // whole tables are emptied before DDL, too
+	mend  bool           // whole has all that a crash has emptied
 	gens  map[int]int    // the generation of each table that these were journaled under
 }
 

@@ -31,7 +31,8 @@ CREATE SEQUENCE pgdist.fence MINVALUE 0 START 0;
 CREATE SEQUENCE pgdist.term MINVALUE 0 START 0;
 
 -- The fence's lock and the sentinel of a crash: every writer holds ACCESS SHARE
--- on it to the end of its transaction, and crash recovery empties it.
+-- on it to the end of its transaction, and crash recovery empties it, together
+-- with the users' own UNLOGGED tables. On a member that never led the term is -1.
 CREATE UNLOGGED TABLE pgdist.boot (
     one   boolean PRIMARY KEY DEFAULT true CHECK (one),
     term  bigint NOT NULL

@@ -40,7 +40,7 @@ END $$;
 -- has made. Its rows are copied; running the query again would make others.
 CREATE FUNCTION pgdist.table_text(rel oid) RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT format('CREATE TABLE %I.%I (%s)', n.nspname, c.relname,
+    SELECT format('CREATE %sTABLE %I.%I (%s)', CASE c.relpersistence WHEN 'u' THEN 'UNLOGGED ' END, n.nspname, c.relname,
                (SELECT string_agg(format('%I %s', a.attname, format_type(a.atttypid, a.atttypmod))
                        || CASE WHEN a.attcollation <> y.typcollation THEN (SELECT format(' COLLATE %I.%I', k.nspname, o.collname) FROM pg_collation o JOIN pg_namespace k ON k.oid = o.collnamespace WHERE o.oid = a.attcollation) ELSE '' END,
                        ', ' ORDER BY a.attnum)
