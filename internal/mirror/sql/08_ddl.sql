@@ -57,7 +57,7 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit 
 DECLARE
     body text; who text := current_setting('pgdist.as', true);
     dropped text := current_setting('pgdist.dropped', true);
-    temp boolean; inside boolean; made oid; id int; whole int[];
+    temp boolean; inside boolean; made oid; id int; whole int[]; ids int[]; files oid[];
 BEGIN
     IF pgdist.busy() THEN RETURN; END IF;
     IF tag = 'REFRESH MATERIALIZED VIEW' THEN
@@ -90,6 +90,7 @@ BEGIN
         RAISE EXCEPTION '% was not announced: it would stay local to this database', tag
             USING ERRCODE = '0A000', HINT = 'Run it through pgdist, not over a connection to one server.';
     END IF;
+    SELECT array_agg(t.id), array_agg(f) INTO ids, files FROM pgdist.tables t, unnest(t.files) f;
     whole := ARRAY(SELECT pgdist.sync());
     IF tag IN ('CREATE TABLE AS', 'SELECT INTO', 'CREATE MATERIALIZED VIEW') THEN
         SELECT c.objid INTO made FROM pg_event_trigger_ddl_commands() c WHERE c.classid = 'pg_class'::regclass;
@@ -112,6 +113,8 @@ BEGIN
                    WHERE statement.tag = 'ALTER TYPE' AND y.typtype = 'e' AND body ~* '\mADD\s+VALUE\M' AND body !~* '\mRENAME\M'),
         'objects', (SELECT coalesce(jsonb_agg(DISTINCT t.id), '[]') FROM pg_event_trigger_ddl_commands() c LEFT JOIN pg_index i ON i.indexrelid = c.objid
                       JOIN pgdist.tables t ON coalesce(i.indrelid, c.objid) = ANY (t.files || t.oid) WHERE c.classid = 'pg_class'::regclass),
+        -- Rows that were journaled under one number and now belong to another.
+        'moved', (SELECT jsonb_agg(DISTINCT jsonb_build_array(o.id, t.id)) FROM unnest(ids, files) o(id, f) JOIN (SELECT t.id, f FROM pgdist.tables t, unnest(t.files) f) t ON t.f = o.f AND t.id <> o.id),
         'tables', (SELECT coalesce(jsonb_agg(jsonb_build_object('id', t.id, 'nsp', t.nsp, 'rel', t.rel, 'gen', t.gen)), '[]') FROM pgdist.tables t))::text);
     FOREACH id IN ARRAY whole LOOP
         PERFORM pgdist.note(id, 'c', NULL);
