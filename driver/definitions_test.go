@@ -136,6 +136,16 @@ var definitions = map[string][]string{
 		`ALTER TABLE kl DETACH PARTITION kl2`, `UPDATE kl2 SET v = 'd' WHERE v = 'b'`, `CREATE TABLE kl3 (k int, v text); INSERT INTO kl3 VALUES (3, 'x'), (3, 'x')`, `ALTER TABLE kl ATTACH PARTITION kl3 FOR VALUES IN (3)`, `DELETE FROM kl WHERE ctid = '(0,1)'`,
 		`CREATE TABLE sub PARTITION OF tree FOR VALUES FROM (50) TO (60) PARTITION BY RANGE (k); CREATE TABLE subsub PARTITION OF sub DEFAULT; INSERT INTO tree VALUES (55, 's')`, `ALTER TABLE tree DETACH PARTITION sub`, `ALTER TABLE sub DETACH PARTITION subsub`, `INSERT INTO subsub VALUES (56, 't')`,
 	},
+	"large objects and foreign tables": {
+		`fails 0A000: SELECT lo_create(0)`, `fails 0A000: SELECT lo_from_bytea(0, 'x')`, `fails 0A000: SELECT lowrite(1, 'x')`, `fails 0A000: SELECT lo_import('/etc/hosts')`, `fails 0A000: SELECT lo_unlink(1)`,
+		`fails 0A000: DO $$ BEGIN PERFORM lo_create(0); END $$`, `fails 0A000: CREATE FUNCTION makes() RETURNS oid LANGUAGE plpgsql AS $$ BEGIN RETURN pg_catalog.lo_create(0); END $$`,
+		`fails 0A000: CREATE FUNCTION makes() RETURNS oid LANGUAGE sql AS 'SELECT lo_from_bytea(0, ''x'')'`, `fails 0A000: CREATE PROCEDURE makes() LANGUAGE sql BEGIN ATOMIC SELECT lo_put(1, 0, 'x'); END`,
+		`CREATE FUNCTION loose() RETURNS int LANGUAGE sql AS 'SELECT 1'`, `fails 0A000: CREATE OR REPLACE FUNCTION loose() RETURNS int LANGUAGE sql AS 'SELECT lo_unlink(1)'`,
+		`fails 0A000: CREATE TABLE lo_t (k int PRIMARY KEY, o oid DEFAULT lo_create(0))`, `fails 0A000: COMMENT ON LARGE OBJECT 1 IS 'x'`, `fails 0A000: GRANT SELECT ON LARGE OBJECT 1 TO PUBLIC`, `fails 0A000: ALTER LARGE OBJECT 1 OWNER TO postgres`,
+		`fails 0A000: INSERT INTO pg_largeobject VALUES (1, 0, 'x')`, `fails 0A000: COPY pg_largeobject_metadata FROM '/dev/null'`,
+		`CREATE FOREIGN DATA WRAPPER nothing; CREATE SERVER nowhere FOREIGN DATA WRAPPER nothing; CREATE FOREIGN TABLE far (a int) SERVER nowhere`, `fails 55000: INSERT INTO far VALUES (1)`, `fails 55000: SELECT * FROM far`,
+		`CREATE TABLE tree (k int PRIMARY KEY) PARTITION BY RANGE (k)`, `fails 42809: CREATE FOREIGN TABLE leaf PARTITION OF tree DEFAULT SERVER nowhere`, `CREATE TABLE free (k int) PARTITION BY RANGE (k)`, `fails 0A000: CREATE FOREIGN TABLE leaf PARTITION OF free DEFAULT SERVER nowhere`,
+	},
 	"unlogged": {
 		`CREATE UNLOGGED TABLE u (k serial PRIMARY KEY, v text DEFAULT random(), i int GENERATED ALWAYS AS IDENTITY); INSERT INTO u (v) VALUES ('a'), (DEFAULT)`,
 		`CREATE UNLOGGED TABLE kl (a int, t timestamptz DEFAULT clock_timestamp()); INSERT INTO kl SELECT g % 3 FROM generate_series(1, 9) g; DELETE FROM kl WHERE a = 1`,

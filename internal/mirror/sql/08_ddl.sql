@@ -90,6 +90,10 @@ BEGIN
         RAISE EXCEPTION '% was not announced: it would stay local to this database', tag
             USING ERRCODE = '0A000', HINT = 'Run it through pgdist, not over a connection to one server.';
     END IF;
+    IF EXISTS (SELECT 1 FROM pg_event_trigger_ddl_commands() c JOIN pg_proc p ON c.classid = 'pg_proc'::regclass AND p.oid = c.objid AND p.prokind <> 'a'
+                WHERE pg_get_functiondef(p.oid) ~* '\m(lo_(creat|create|from_bytea|import|open|put|truncate|truncate64|unlink)|lowrite)"?\s*\(') THEN
+        RAISE EXCEPTION 'large objects are not supported: they cannot be mirrored, and the function uses some' USING ERRCODE = '0A000', HINT = 'Store the data in a column of type bytea.';
+    END IF;
     SELECT array_agg(t.id), array_agg(f) INTO ids, files FROM pgdist.tables t, unnest(t.files) f;
     whole := ARRAY(SELECT pgdist.sync());
     IF tag IN ('CREATE TABLE AS', 'SELECT INTO', 'CREATE MATERIALIZED VIEW') THEN
