@@ -63,7 +63,7 @@ func (l *Lease) judge() error {
 		}
 		l.sit.traits(&v.Statements[i], len(v.Statements))
 	}
-	if l.sit.class == classify.Read {
+	if l.sit.class == classify.Read || l.sit.class == classify.Write { // a write may be tried as a read, or be in a READ ONLY transaction
 		l.sit.hollow = l.sit.hollow || s.e.catalog.hollow(l.call.SQL)
 	}
 	if l.sit.movable && (l.sit.tx == txPending || l.sit.tx == txReading) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -29,8 +28,8 @@ type member struct {
 	sequences *sequenceState
 	shared    string
 
-	vouching sync.Mutex // guards witness
-	witness  *conn      // opened while the member was sound
+	vouching chan struct{} // has room for whoever uses witness
+	witness  *conn         // opened while the member was sound
 
 	// Owned by the prober, which never probes a member twice at once.
 	probe *conn

@@ -174,7 +174,7 @@ func (s *Set) assign(found []answerOf, v *health.View) error {
 			return &Error{Op: "open the set", Member: id, Host: a.cfg.Host(), Err: fmt.Errorf("two of the addresses lead to member %d", id), Hint: "name each database once"}
 		}
 		taken[id] = true
-		s.members[id] = &member{id: id, host: a.cfg.Host(), cfg: a.cfg.Conn, health: a.cfg.Health.Over(s.cfg.Health)}
+		s.members[id] = &member{id: id, host: a.cfg.Host(), cfg: a.cfg.Conn, health: a.cfg.Health.Over(s.cfg.Health), vouching: make(chan struct{}, 1)}
 		return nil
 	}
 	var silent []answerOf

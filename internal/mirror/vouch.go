@@ -15,8 +15,15 @@ import (
 // lost, too.
 func (s *Set) Vouch(ctx context.Context, id health.MemberID) error {
 	m := s.members[id]
-	m.vouching.Lock()
-	defer m.vouching.Unlock()
+	// A server that is stopped answers nobody, and others wait here.
+	ctx, cancel := context.WithTimeoutCause(ctx, 2*m.health.ProbeTimeout, health.ErrTimeout)
+	defer cancel()
+	select {
+	case m.vouching <- struct{}{}:
+		defer func() { <-m.vouching }()
+	case <-ctx.Done():
+		return m.fail("ask whether it crashed", context.Cause(ctx))
+	}
 	if m.witness != nil && !m.witness.IsClosed() {
 		if _, err := m.witness.one(ctx, "SELECT 1"); err == nil {
 			return nil
