@@ -1,6 +1,7 @@
 package classify
 
 import (
+	"regexp"
 	"strings"
 	"sync"
 )
@@ -102,6 +103,13 @@ var (
 		Hint:    "Name the collations with CREATE COLLATION.",
 	}
 )
+
+// largeObjects finds calls of functions that make or change large objects. No
+// trigger fires for these, so code that has any is refused by its text; that of
+// functions is looked at when they are created, by pgdist.statement().
+var largeObjects = regexp.MustCompile(`(?i)\b(lo_(creat|create|from_bytea|import|open|put|truncate|truncate64|unlink)|lowrite)"?\s*\(`)
+
+func usesLargeObjects(code string) bool { return largeObjects.MatchString(code) }
 
 // effects are the built-in functions that pg_proc's volatility does not judge.
 var effects = map[string]effect{

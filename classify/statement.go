@@ -42,6 +42,11 @@ func (j *judge) statement(n *pg.Node) {
 	case *pg.Node_DoStmt:
 		j.tag("DO")
 		j.runs("runs a code block")
+		for _, a := range n.GetDoStmt().Args {
+			if usesLargeObjects(a.GetDefElem().GetArg().GetString_().GetSval()) {
+				j.refuse(refuseLargeObjects)
+			}
+		}
 	case *pg.Node_CheckPointStmt:
 		j.tag("CHECKPOINT")
 		j.raise(LeaderRead, "acts on one server")

@@ -85,7 +85,7 @@ func TestInitRefuses(t *testing.T) {
 		{name: "norole", flags: []string{"--mirror-user", "only_here"}, lines: 1, want: []string{b, "role only_here does not exist", "CREATE ROLE"}},
 		{name: "noleader", flags: []string{"--leader", "elsewhere:1"}, lines: 1, want: []string{"elsewhere:1 is none of the hosts named", "host:port"}},
 		{name: "large", both: "SELECT lo_from_bytea(0, 'x')", lines: 2, want: []string{a, b, "1 large objects", "bytea"}},
-		{name: "unlogged", both: "CREATE UNLOGGED TABLE u (id int PRIMARY KEY)", lines: 1, want: []string{"public.u", "UNLOGGED", "SET LOGGED"}},
+		{name: "force", both: "CREATE TABLE u (id int PRIMARY KEY); ALTER TABLE u FORCE ROW LEVEL SECURITY", lines: 1, want: []string{"public.u", "FORCE ROW LEVEL SECURITY", "NO FORCE"}},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {

@@ -13,15 +13,18 @@ import (
 type catalog struct {
 	e      *Engine
 	known  atomic.Pointer[functions]
-	mu     sync.Mutex // guards loading
-	active bool       // a load is running
-	again  bool       // what it reads may be out of date already
+	looked atomic.Bool // it was read at least once
+	views  atomic.Bool // materialized views were there then, or DDL may have made some
+	mu     sync.Mutex  // guards loading
+	active bool        // a load is running
+	again  bool        // what it reads may be out of date already
 }
 
 // functions is one reading of pg_proc; true is volatile in its worst overload.
 type functions struct {
 	qualified map[[2]string]bool
 	bare      map[string]bool // over all schemas: the search path is not asked
+	hollow    []string        // names of what reads a materialized view, in lower case
 	at        time.Time
 }
 
@@ -57,8 +60,27 @@ func (c *catalog) Volatile(schema, name string) (volatile, known bool) {
 
 // forget is called after DDL, which may have changed any function.
 func (c *catalog) forget() {
+	if !c.looked.Load() {
+		c.views.Store(true)
+	}
 	c.known.Store(nil)
 	c.load(true)
+}
+
+func (c *catalog) store(f *functions) {
+	c.looked.Store(true)
+	c.views.Store(len(f.hollow) > 0)
+	c.known.Store(f)
+}
+
+// first reads it before anybody asks. What goes wrong now goes wrong again, and
+// is told, when there is a statement to run.
+func (c *catalog) first(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, catalogTimeout)
+	defer cancel()
+	if f, err := c.read(ctx); err == nil {
+		c.store(f)
+	}
 }
 
 // load reads pg_proc in the background, once at a time; changed tells that what
@@ -81,7 +103,7 @@ func (c *catalog) run() {
 		cancel()
 		c.mu.Lock()
 		if err == nil && !c.again {
-			c.known.Store(f)
+			c.store(f)
 		}
 		if err != nil || !c.again {
 			c.active = false
@@ -110,5 +132,6 @@ func (c *catalog) read(ctx context.Context) (*functions, error) {
 		f.qualified[[2]string{schema, name}] = volatile
 		f.bare[name] = f.bare[name] || volatile
 	}
-	return f, nil
+	f.hollow, err = h.c.hollow(ctx)
+	return f, err
 }

@@ -159,7 +159,11 @@ func dialFor(ctx context.Context, dial DialFunc, m *member, config *pgx.ConnConf
 	}
 	c.ServerConn = sc
 	c.owned, _ = sc.(Owned)
-	if err := c.readStart(ctx); err != nil {
+	err = c.readStart(ctx)
+	if err == nil {
+		err = m.vouch(ctx)
+	}
+	if err != nil {
 		return nil, &Error{Op: "connect", Member: m.id, Host: m.host, Err: errors.Join(err, sc.Close())}
 	}
 	return c, nil

@@ -23,7 +23,10 @@ type Engine struct {
 	oids    oidTables
 	members map[health.MemberID]*member
 	turn    atomic.Uint64
-	routes  atomic.Pointer[routes]
+	// hollowUntil is until when read-only transactions begin at the leader, on
+	// nanotime's clock.
+	hollowUntil atomic.Int64
+	routes      atomic.Pointer[routes]
 
 	mu     sync.Mutex // guards changes of routes and the members' states, and closed
 	closed bool
@@ -58,7 +61,7 @@ func New(config Config, m Mirror, byID map[health.MemberID]int, closer func() er
 	}
 	e.ctx, e.stop = context.WithCancel(context.Background())
 	for id, i := range byID {
-		mem, err := newMember(id, config.Members[i], config)
+		mem, err := newMember(id, config.Members[i], config, func(ctx context.Context) error { return m.Vouch(ctx, id) })
 		if err != nil {
 			return nil, err
 		}
@@ -71,8 +74,8 @@ func New(config Config, m Mirror, byID map[health.MemberID]int, closer func() er
 	return e, nil
 }
 
-func newMember(id health.MemberID, mc MemberConfig, config Config) (*member, error) {
-	m := &member{id: id, host: hostPort(mc.Conn), config: mc.Conn, weight: mc.effectiveWeight()}
+func newMember(id health.MemberID, mc MemberConfig, config Config, vouch func(context.Context) error) (*member, error) {
+	m := &member{vouch: vouch, id: id, host: hostPort(mc.Conn), config: mc.Conn, weight: mc.effectiveWeight()}
 	own, err := newPools(m, mc.Conn, config.Pool, config.Dial)
 	if err != nil {
 		return nil, err

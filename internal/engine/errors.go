@@ -72,6 +72,7 @@ const (
 	codeUnavailable    = "57P03"
 	codeNotSupported   = "0A000"
 	codeReadOnly       = "25006"
+	codeNotReady       = "55000"
 	codeStalePlan      = "0A000"
 	codeCancelled      = "57014"
 	codeFailedTx       = "25P02"
@@ -104,6 +105,13 @@ func errMemberLost() error {
 func errEvicted() error {
 	return pgError(codeSerialization, "cancelled because its locks held up a change to the database it read from for longer than ddl_conflict_timeout",
 		"The connection is usable: run it again. Long reads beside schema changes need a longer ddl_conflict_timeout, or the leader (route them there).")
+}
+
+// errHollow is given to a client whose snapshot is a follower's, and who then read
+// what only the leader can show.
+func errHollow() error {
+	return pgError(codeSerialization, "transaction rolled back because it read a materialized view after it had begun on a database that holds no data in it",
+		"The connection is usable: run the transaction again. It will run on the leader.")
 }
 
 // errUnknownOutcome is given for a COMMIT whose outcome nothing reachable could tell.
@@ -192,6 +200,7 @@ const (
 	failNone      failure = iota
 	failStatement         // the server's own answer; the connection goes on
 	failReadOnly          // 25006: the transaction is read-only
+	failHollow            // a materialized view holds no data here; the leader's may
 	failFenced            // capture refused: no leader, or none since its crash, or an old snapshot
 	failStale             // a cached plan no longer fits; run it again
 	failEvicted           // cancelled, though the client did not ask for it
@@ -236,6 +245,8 @@ func classifyServerError(ctx context.Context, pe *pgconn.PgError) failure {
 		return failFenced
 	case pe.Code == codeReadOnly:
 		return failReadOnly
+	case pe.Code == codeNotReady && pe.Routine == "ExecOpenScanRelation":
+		return failHollow
 	case pe.Code == codeStalePlan && strings.Contains(pe.Message, "cached plan must not change"):
 		return failStale
 	case pe.Code == codeCancelled && ctx.Err() == nil && pe.Routine == "ProcessInterrupts" && strings.Contains(pe.Message, "user request"):

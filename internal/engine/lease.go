@@ -53,7 +53,7 @@ func (l *Lease) judge() error {
 	s, v := l.s, l.call.Verdict
 	l.sit = situation{
 		class: v.Class, route: l.call.Route, hint: v.Hint, level: s.e.config.Consistency,
-		tx: s.tx.state, readOnly: s.tx.readOnly, movable: s.tx.movable, pins: s.pins, forced: s.try.forced,
+		tx: s.tx.state, readOnly: s.tx.readOnly, movable: s.tx.movable, pins: s.pins, forced: s.try.forced, hollow: s.try.hollow,
 	}
 	if s.tx.leaderOnly {
 		l.sit.level = LeaderLevel
@@ -74,6 +74,9 @@ func (l *Lease) judge() error {
 		l.sit.traits(&v.Statements[i], len(v.Statements))
 	}
 	l.sit.cursor = l.sit.cursor || l.call.Portal
+	if l.sit.class == classify.Read || l.sit.class == classify.Write { // a write may be tried as a read, or be in a READ ONLY transaction
+		l.sit.hollow = l.sit.hollow || s.e.catalog.hollow(l.call.SQL)
+	}
 	if l.sit.movable && (l.sit.tx == txPending || l.sit.tx == txReading) {
 		l.sit.clock = mentionsClock(l.call.SQL)
 	}

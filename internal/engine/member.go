@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"sync/atomic"
 	"time"
 
@@ -21,8 +22,9 @@ type member struct {
 	host   string
 	config *pgx.ConnConfig
 	weight int
-	pools  *pools                   // the Config's user's
-	all    atomic.Pointer[[]*pools] // and every tenant's
+	pools  *pools                      // the Config's user's
+	all    atomic.Pointer[[]*pools]    // and every tenant's
+	vouch  func(context.Context) error // see Mirror.Vouch
 	state  atomic.Int32
 
 	outstanding atomic.Int64

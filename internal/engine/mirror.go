@@ -25,6 +25,10 @@ type Mirror interface {
 	// locks held up a change.
 	Evicted(id health.MemberID, pid uint32) bool
 
+	// Vouch tells whether a member has lost nothing by a crash since it was last
+	// as the others. Asked after connecting, for each new connection.
+	Vouch(ctx context.Context, id health.MemberID) error
+
 	// Ack waits until every in-sync follower holds what was committed on the
 	// leader of term before the call. It returns ErrTermOver when the term of
 	// the commit ended meanwhile: the outcome is then unknown until Resolve

@@ -35,6 +35,7 @@ func Open(ctx context.Context, config Config) (*Engine, error) {
 		set.Close()
 		return nil, err
 	}
+	e.catalog.first(ctx)
 	return e, nil
 }
 
@@ -84,6 +85,8 @@ func (m mirrorSet) View() *health.View { return m.set.View() }
 func (m mirrorSet) Usable(id health.MemberID) bool { return m.set.Usable(id) }
 
 func (m mirrorSet) Evicted(id health.MemberID, pid uint32) bool { return m.set.Evicted(id, pid) }
+
+func (m mirrorSet) Vouch(ctx context.Context, id health.MemberID) error { return m.set.Vouch(ctx, id) }
 
 func (m mirrorSet) Ack(ctx context.Context, term int64, c Change) error {
 	return outward(m.set.Ack(ctx, term, mirror.Change(c)))

@@ -78,6 +78,7 @@ type situation struct {
 	movable  bool // READ COMMITTED with default options: may read elsewhere first
 	pins     classify.Pin
 	forced   bool // a server said that it writes after all
+	hollow   bool // it reads a materialized view, which only the leader can show
 }
 
 // stayPins are those on which plain reads depend, too.
@@ -128,7 +129,7 @@ func routeSingle(s situation) place {
 			return anywhere
 		}
 	case classify.Write:
-		if any && !s.bare {
+		if any && !s.bare && !s.hollow {
 			return anywhere
 		}
 	}
@@ -156,6 +157,9 @@ func routeTransaction(s situation) place {
 func (s situation) isRead() bool { return s.class == classify.Read && !s.forced && !s.rwShow }
 
 func (s situation) readPlace(any bool) place {
+	if s.hollow {
+		return leaderRead
+	}
 	if any {
 		return anywhere
 	}

@@ -59,6 +59,7 @@ type attempts struct {
 	stale  int
 	fenced int
 	forced bool
+	hollow bool // a member held no data in a materialized view
 }
 
 // Repetitions of one call. A statement that takes servers down with it must

@@ -92,7 +92,7 @@ func (s *Session) newTransaction(o TxOptions) transaction {
 	defaults := !s.settings.transactionDefaults()
 	t.readOnly = o.ReadOnly != nil && *o.ReadOnly
 	serializable := o.Isolation == "serializable" || o.Isolation == "" && !defaults
-	t.leaderOnly = t.readOnly && serializable
+	t.leaderOnly = t.readOnly && (serializable || s.e.recentlyHollow())
 	weak := o.Isolation == "" || o.Isolation == "read committed" || o.Isolation == "read uncommitted"
 	t.movable = !t.readOnly && weak && defaults && s.pins == 0
 	return t
@@ -322,6 +322,8 @@ func (l *Lease) doneInTx(ctx context.Context, f failure, cause error) (bool, err
 		s.tx.note(l.call.Verdict, l.sit.class)
 		l.noteSession()
 		return false, l.noteConfig(ctx)
+	case f == failHollow && l.c.purpose == readOnly && !l.delivered && !l.atLeader():
+		return s.hollowTx(moving)
 	case moving && (f == failReadOnly || f == failFenced || f.connectionGone() || f == failEvicted) && !l.delivered:
 		return s.restartReader(f), nil
 	case f == failFenced && l.c.purpose == readWrite, f.connectionGone():

@@ -19,6 +19,8 @@ func (l *Lease) doneRead(ctx context.Context, f failure, cause error) (bool, err
 		}
 	case failReadOnly, failFenced:
 		again, t.forced = !t.forced, true
+	case failHollow:
+		again = l.hollow()
 	case failStale:
 		t.stale++
 		again = t.stale <= maxStale
@@ -69,7 +71,7 @@ func (l *Lease) doneWrite(ctx context.Context, f failure, cause error) (bool, er
 	case failStale:
 		t.stale++
 		again = t.stale <= maxStale
-	case failStatement:
+	case failStatement, failHollow:
 		s.spent(&l.write)
 	case failUnsent:
 		again = true

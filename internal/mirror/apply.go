@@ -26,6 +26,7 @@ const (
 	sharedEndSQL = `SELECT pgdist.shared_end($1::jsonb)`
 	relaxSQL     = `SELECT pgdist.relax()`
 	tightenSQL   = `SELECT pgdist.tighten()`
+	mendSQL      = `SELECT pgdist.mend($1::bool)`
 	labelsSQL    = `SELECT pgdist.labels_ahead($1::jsonb)`
 )
 
@@ -81,6 +82,11 @@ func (o op) step(ddl bool) (step, error) {
 // enterStep begins an apply under the fence of epoch.
 func enterStep(epoch int64, from Place) step {
 	return step{sql: enterSQL, params: [][]byte{strconv.AppendInt(nil, epoch, 10), strconv.AppendInt(nil, from.Term, 10), nullable(from.Snapshot)}}
+}
+
+// mendStep comes before enterStep on a member that crashed.
+func mendStep(done bool) step {
+	return step{sql: mendSQL, params: [][]byte{strconv.AppendBool(nil, done)}}
 }
 
 func leaveStep(to Place) step {
@@ -287,10 +293,16 @@ func (w *stepwise) exec(ctx context.Context, s step) error {
 	return causeOf(ctx, res.Err)
 }
 
-// begin opens the transaction and takes the fence.
-func (w *stepwise) begin(ctx context.Context, epoch int64, from Place) error {
+// begin opens the transaction and takes the fence. mend: it brings back what a
+// crash has taken.
+func (w *stepwise) begin(ctx context.Context, epoch int64, from Place, mend bool) error {
 	if err := w.c.exec(ctx, "BEGIN"); err != nil {
 		return err
+	}
+	if mend {
+		if err := w.exec(ctx, mendStep(true)); err != nil {
+			return err
+		}
 	}
 	return w.exec(ctx, enterStep(epoch, from))
 }

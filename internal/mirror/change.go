@@ -89,7 +89,8 @@ func (s *Set) propose(ctx context.Context, epoch int64, in health.Intent, with f
 }
 
 // next is health.Next, and what only positions can tell at an election: the most
-// advanced takes office (snapshots of one leader lie on a chain), and whoever
+// advanced takes office (snapshots of one leader lie on a chain; of equals, one
+// whose UNLOGGED tables no crash has emptied), and whoever
 // has what the new leader lacks, the old leader with its tail first of all, is
 // not in sync until that is undone.
 func (s *Set) next(epoch int64, given []health.Promise, answers []answer, in health.Intent) (*health.View, error) {
@@ -97,10 +98,10 @@ func (s *Set) next(epoch int64, given []health.Promise, answers []answer, in hea
 	if err != nil || next.Term != epoch {
 		return next, err
 	}
-	places := map[health.MemberID]Place{}
+	places, crashed := map[health.MemberID]Place{}, map[health.MemberID]bool{}
 	for _, a := range answers {
 		if a.err == nil && a.p.Given {
-			places[a.m.id] = a.p.place()
+			places[a.m.id], crashed[a.m.id] = a.p.place(), a.p.Crashed
 		}
 	}
 	best := next.Leader
@@ -110,7 +111,7 @@ func (s *Set) next(epoch int64, given []health.Promise, answers []answer, in hea
 		}
 		if ahead, err := places[best].within(places[id]); err != nil {
 			return nil, err
-		} else if ahead && places[best] != places[id] {
+		} else if ahead && (places[best] != places[id] || crashed[best] && !crashed[id]) {
 			best = id
 		}
 	}
@@ -222,6 +223,7 @@ func (s *Set) install(ctx context.Context, next *health.View, answers []answer) 
 		if _, err := leader.one(ctx, `SELECT pgdist.activate($1::bigint)`, strconv.AppendInt(nil, next.Epoch, 10)); err != nil {
 			return s.members[next.Leader].fail("take office", err)
 		}
+		s.fill(ctx, leader, next)
 	}
 	return s.enterView(ctx, next)
 }

@@ -58,7 +58,27 @@ func dial(ctx context.Context, cfg *pgconn.Config, extra map[string]string) (*co
 	maps.Copy(params, extra)
 	c.RuntimeParams = params
 	c.Fallbacks = cfg.Fallbacks
-	pg, err := pgconn.ConnectConfig(ctx, c)
+	return open(ctx, c)
+}
+
+// ownSettings are the pinned settings on which no user's code may depend; the others
+// are as the database has them where that code is to give what it gives to users.
+var ownSettings = []string{"application_name", "client_encoding", "synchronous_commit", "default_transaction_isolation", "default_transaction_deferrable",
+	"default_transaction_read_only", "statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"}
+
+// dialPlain connects as a user might.
+func dialPlain(ctx context.Context, cfg *pgconn.Config) (*conn, error) {
+	c := cfg.Copy()
+	c.RuntimeParams = map[string]string{}
+	for _, name := range ownSettings {
+		c.RuntimeParams[name] = pinned[name]
+	}
+	c.Fallbacks = cfg.Fallbacks
+	return open(ctx, c)
+}
+
+func open(ctx context.Context, cfg *pgconn.Config) (*conn, error) {
+	pg, err := pgconn.ConnectConfig(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}

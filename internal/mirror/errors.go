@@ -22,6 +22,8 @@ var (
 	ErrPlaceLost = errors.New("the member lost its place and must be copied afresh")
 	// ErrNoMajority: not enough members answer to change the view.
 	ErrNoMajority = errors.New("no majority of the set's members can be reached")
+	// ErrCrashed: a member's UNLOGGED tables were emptied by a crash.
+	ErrCrashed = errors.New("the database crashed, and its UNLOGGED tables are empty until they have been copied")
 	// ErrClosed: the set was closed.
 	ErrClosed = errors.New("the set is closed")
 )
@@ -34,6 +36,7 @@ const (
 	codeRewritten = "PD003" // a table was rewritten after the batch's snapshot
 	codeDiverged  = "PD004" // a row that must be there is not
 	codeFenced    = "PD005" // the fence could not be taken in time
+	codeCrashed   = "PD006" // UNLOGGED tables were emptied by a crash
 )
 
 // Error says what went wrong with which member, and what to do about it.

@@ -87,7 +87,6 @@ type facts struct {
 	FPW        string   `json:"fpw"`
 	Subs       int      `json:"subs"`
 	Large      int      `json:"large"`
-	Matviews   int      `json:"matviews"`
 	Set        string   `json:"set"`
 	Schema     int      `json:"schema"`
 	Role       bool     `json:"role"`
@@ -103,7 +102,6 @@ const factsSQL = `SELECT json_build_object(
 	'extensions', (SELECT coalesce(json_agg(extname || ' ' || extversion ORDER BY extname), '[]') FROM pg_extension),
 	'fsync', current_setting('fsync'), 'fpw', current_setting('full_page_writes'),
 	'subs', (SELECT count(*) FROM pg_stat_subscription), 'large', (SELECT count(*) FROM pg_largeobject_metadata),
-	'matviews', (SELECT count(*) FROM pg_class WHERE relkind = 'm'),
 	'role', EXISTS (SELECT 1 FROM pg_roles WHERE rolname = $1))
 	FROM pg_database d WHERE d.datname = current_database()`
 
@@ -288,9 +286,6 @@ func compatible(all []*candidate, lead *candidate, mirror string) error {
 		if f.Large > 0 {
 			bad(k, "large objects are not mirrored; store bytea", "it holds %d large objects", f.Large)
 		}
-		if f.Matviews > 0 {
-			bad(k, "materialized views are not mirrored; use tables or views", "it holds %d materialized views", f.Matviews)
-		}
 		if f.Encoding != l.Encoding || f.Collate != l.Collate || f.Ctype != l.Ctype {
 			bad(k, "create the database with equal settings: equal bytes must sort equally", "encoding and locale %s %s %s differ from the leader's %s %s %s",
 				f.Encoding, f.Collate, f.Ctype, l.Encoding, l.Collate, l.Ctype)
@@ -352,7 +347,7 @@ func installAll(ctx context.Context, all []*candidate, lead int, view *health.Vi
 		return err
 	}
 	for _, k := range all {
-		if err := k.c.exec(ctx, after+"\nSELECT setval('pgdist.fence', 2); COMMIT"); err != nil {
+		if err := k.c.exec(ctx, after+"\nINSERT INTO pgdist.boot (term) VALUES (-1); SELECT setval('pgdist.fence', 2); COMMIT"); err != nil {
 			return &Error{Op: "install", Host: k.cfg.Host(), Err: err, Hint: "run pgdist uninstall DSN, then init again"}
 		}
 	}
@@ -435,7 +430,7 @@ func Uninstall(ctx context.Context, cfg Config, report func(format string, args 
 		}
 		err = c.exec(ctx, `SET lock_timeout = '10s'; SET client_min_messages = warning; BEGIN;
 			DROP EVENT TRIGGER IF EXISTS "!pgdist_start"; DROP EVENT TRIGGER IF EXISTS "!pgdist_ddl"; DROP EVENT TRIGGER IF EXISTS "!pgdist_as";
-			DROP EVENT TRIGGER IF EXISTS "!pgdist_drop"; DROP EVENT TRIGGER IF EXISTS "!pgdist_rewrite";
+			DROP EVENT TRIGGER IF EXISTS "!pgdist_drop"; DROP EVENT TRIGGER IF EXISTS "!pgdist_rewrite";`+refillSQL+`
 			DROP SCHEMA IF EXISTS pgdist CASCADE; COMMIT`)
 		c.close()
 		if err != nil {

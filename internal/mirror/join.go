@@ -138,6 +138,9 @@ func (c *catchUp) round(ctx context.Context) (int64, error) {
 		return 0, err
 	}
 	from, x, err := c.route(ctx, h, lead)
+	if err == nil && h.Crashed {
+		x, err = c.mend(ctx, x)
+	}
 	if err != nil {
 		return 0, err
 	}
@@ -265,7 +268,7 @@ func (c *catchUp) define(ctx context.Context, at, from Place, x *extras) (*extra
 			ops = append(ops, o)
 		}
 	}
-	steps := []step{enterStep(c.epoch, at)}
+	steps := []step{mendStep(false), enterStep(c.epoch, at)}
 	for _, o := range ops {
 		s, err := o.step(true)
 		if err != nil {

@@ -65,6 +65,29 @@ func (c *catchUp) route(ctx context.Context, h, lead *here) (Place, *extras, err
 	return met.mine, x, err
 }
 
+// mend adds the tables that the member's crash has emptied, and those that a crash
+// would empty at the leader: they are copied whole.
+func (c *catchUp) mend(ctx context.Context, x *extras) (*extras, error) {
+	if x == nil {
+		x = &extras{}
+	}
+	if x.whole == nil {
+		x.whole = map[int]bool{}
+	}
+	x.mend = true
+	for _, at := range []*conn{c.mine, c.leader} {
+		rows, err := at.call(ctx, `SELECT l FROM pgdist.lost() l`)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range rows {
+			x.whole[number(r[0])] = true
+		}
+	}
+	c.s.log.Info("a member crashed: copying what is not logged", "member", c.m.host, "tables", len(x.whole))
+	return x, nil
+}
+
 // complete tells whether a journal still holds everything after a place.
 func complete(whose string, floor, from Place) error {
 	ok, err := floor.within(from)

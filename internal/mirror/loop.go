@@ -40,6 +40,7 @@ func (s *Set) loop(ctx context.Context) {
 		if idle {
 			s.inviteBack(ctx)
 			s.prune(ctx)
+			s.fillAgain(ctx)
 		}
 		if !idle {
 			s.gather(ctx)
@@ -179,6 +180,9 @@ func (s *Set) flushInSync(ctx context.Context, how depth) (map[health.MemberID]e
 	if err := s.connectLeader(ctx); err != nil {
 		return nil, err
 	}
+	if s.terms != nil {
+		how = thorough // a follower may have led until now, and hold what only a leader does
+	}
 	failed, err := s.flush(ctx, s.cur.Epoch, s.followers(), how)
 	var dead *memberError
 	if errors.As(context.Cause(ctx), &dead) {
@@ -257,7 +261,7 @@ func (s *Set) followerFailed(ctx context.Context, m *member, err error) (again b
 		return true // its apply was called off because of another member
 	case errors.As(err, &held):
 		return false
-	case errors.As(err, &dead), errors.Is(err, errSilent), errors.Is(err, health.ErrTimeout):
+	case errors.As(err, &dead), errors.Is(err, errSilent), errors.Is(err, health.ErrTimeout), state == codeCrashed:
 		return false
 	case state == codeFence:
 		// Somebody else changed the view; ours is to be chosen anew.
@@ -336,8 +340,11 @@ func (s *Set) heal(ctx context.Context) error {
 	for _, id := range s.cur.InSync {
 		if err, dead := s.down[id]; dead {
 			failed[id] = &memberError{id, err}
+		} else if err, dead := s.crashed[id]; dead {
+			failed[id] = &memberError{id, err}
 		}
 	}
+	clear(s.crashed)
 	s.mu.Unlock()
 	if len(failed) == 0 {
 		return nil

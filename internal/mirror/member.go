@@ -29,6 +29,9 @@ type member struct {
 	sequences *sequenceState
 	shared    string
 
+	vouching chan struct{} // has room for whoever uses witness
+	witness  *conn         // opened while the member was sound
+
 	// Owned by the prober, which never probes a member twice at once.
 	probe *conn
 
@@ -74,6 +77,8 @@ type here struct {
 	FloorSnap string       `json:"floor_snap"`
 	Terms     []termRow    `json:"terms"`
 	Recovery  bool         `json:"recovery"`
+	Crashed   bool         `json:"crashed"`  // its UNLOGGED tables are empty, or were made anew since
+	Unfilled  string       `json:"unfilled"` // materialized views that this leader could not fill, and why
 }
 
 // termRow is one row of pgdist.terms.

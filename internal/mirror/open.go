@@ -29,16 +29,21 @@ func Open(ctx context.Context, cfg Config) (*Set, error) {
 		waiting: []*waiter{},
 		news:    make(chan struct{}),
 		down:    map[health.MemberID]error{},
+		crashed: map[health.MemberID]error{},
 		wake:    make(chan struct{}, 1),
 		joins:   make(chan *joiner),
 		aligns:  make(chan *alignment),
 	}
 	s.acked.Store(&Place{})
+	s.life, s.stop = context.WithCancel(context.Background())
 	found, err := s.meetMembers(ctx)
 	if err != nil {
+		s.stop()
 		return nil, err
 	}
 	if err := s.firstView(ctx, found); err != nil {
+		s.stop()
+		s.done.Wait()
 		s.closeConns()
 		return nil, err
 	}
@@ -53,6 +58,7 @@ func (s *Set) closeConns() {
 	for _, m := range s.members {
 		m.apply.close()
 		m.probe.close()
+		m.witness.close()
 	}
 	s.leaderC.close()
 	s.gateC.close()
@@ -136,6 +142,7 @@ func (s *Set) firstView(ctx context.Context, found []answerOf) error {
 			return err
 		}
 	}
+	s.fillAgain(ctx)
 	return s.round(ctx, thorough)
 }
 
@@ -166,7 +173,7 @@ func (s *Set) assign(found []answerOf, v *health.View) error {
 			return &Error{Op: "open the set", Member: id, Host: a.cfg.Host(), Err: fmt.Errorf("two of the addresses lead to member %d", id), Hint: "name each database once"}
 		}
 		taken[id] = true
-		s.members[id] = &member{id: id, host: a.cfg.Host(), cfg: a.cfg.Conn, health: a.cfg.Health.Over(s.cfg.Health)}
+		s.members[id] = &member{id: id, host: a.cfg.Host(), cfg: a.cfg.Conn, health: a.cfg.Health.Over(s.cfg.Health), vouching: make(chan struct{}, 1)}
 		return nil
 	}
 	var silent []answerOf
@@ -237,13 +244,17 @@ func (s *Set) leaderFit(found []answerOf, v *health.View) bool {
 
 // start sets the probes and the loop going.
 func (s *Set) start() error {
-	ctx, stop := context.WithCancel(context.Background())
-	s.stop = stop
+	ctx := s.life
 	broken := func() {
 		s.suspect.Store(true)
 		s.poke()
 	}
-	bc := health.BoardConfig{Logger: s.log, Probe: func(ctx context.Context, id health.MemberID) error { return s.members[id].check(ctx, broken) }}
+	bc := health.BoardConfig{Logger: s.log, Probe: func(ctx context.Context, id health.MemberID) error {
+		return s.members[id].check(ctx, func() {
+			broken()
+			_ = s.Vouch(ctx, id) // the loop hears of it
+		})
+	}}
 	for _, id := range s.sortedIDs() {
 		m := s.members[id]
 		bc.Members = append(bc.Members, health.MemberConfig{ID: id, Host: m.host, Config: m.health})

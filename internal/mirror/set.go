@@ -31,6 +31,7 @@ type Set struct {
 	waiting []*waiter
 	news    chan struct{}             // closed and replaced when a view is published
 	down    map[health.MemberID]error // breakers that are open
+	crashed map[health.MemberID]error // found to have crashed, and to lack something by it
 	cancel  context.CancelCauseFunc   // ends the flush in progress
 	engaged map[health.MemberID]bool  // members that flush talks to
 
@@ -38,6 +39,7 @@ type Set struct {
 	joins  chan *joiner
 	aligns chan *alignment
 
+	life    context.Context // ends with Close
 	stop    context.CancelFunc
 	done    sync.WaitGroup
 	closing sync.Once
@@ -57,6 +59,7 @@ type Set struct {
 
 	journal atomic.Pointer[JournalStatus] // nil: not known yet
 	evicted evictions                     // whose locks were in the way
+	refill  atomic.Int64                  // when materialized views are to be looked after (unix nanoseconds); 0: they are filled
 
 	lastErr atomic.Pointer[error] // why writes are not acknowledged, if they are not
 }

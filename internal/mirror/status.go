@@ -117,6 +117,9 @@ func describe(ctx context.Context, s *Set, v *health.View, found []answerOf, con
 				ms.Error = err.Error()
 			}
 			ms.lag(ctx, lead, a.here, v)
+			if a.here.Unfilled != "" && ms.Error == "" {
+				ms.Error = "materialized views without data: " + a.here.Unfilled
+			}
 		}
 		out.Members = append(out.Members, ms)
 	}

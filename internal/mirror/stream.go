@@ -20,6 +20,7 @@ type extras struct {
 	minus map[int][]byte // images to take away (the member's tail added them)
 	whole map[int]bool   // tables to copy whole
 	first bool           // whole tables are emptied before DDL, too
+	mend  bool           // whole has all that a crash has emptied
 	gens  map[int]int    // the generation of each table that these were journaled under
 }
 
@@ -169,6 +170,14 @@ func (s *streamer) pieces(ctx context.Context, floor uint64, how depth) (*batch,
 		return nil, err
 	}
 	if s.extra != nil {
+		moved, err := s.c.call(ctx, `SELECT unnest(pgdist.moved($1::bigint, $2::pg_snapshot, $3::int[]))`,
+			strconv.AppendInt(nil, s.from.Term, 10), nullable(s.from.Snapshot), s.extra.tabs().literal())
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range moved {
+			whole[number(r[0])] = true
+		}
 		for tab, gen := range s.extra.gens {
 			if t, ok := tables[tab]; ok && t.gen != gen {
 				whole[tab] = true // keys of a shape that the table has no more

@@ -31,7 +31,8 @@ CREATE SEQUENCE pgdist.fence MINVALUE 0 START 0;
 CREATE SEQUENCE pgdist.term MINVALUE 0 START 0;
 
 -- The fence's lock and the sentinel of a crash: every writer holds ACCESS SHARE
--- on it to the end of its transaction, and crash recovery empties it.
+-- on it to the end of its transaction, and crash recovery empties it, together
+-- with the users' own UNLOGGED tables. On a member that never led the term is -1.
 CREATE UNLOGGED TABLE pgdist.boot (
     one   boolean PRIMARY KEY DEFAULT true CHECK (one),
     term  bigint NOT NULL
@@ -82,7 +83,7 @@ INSERT INTO pgdist.floor DEFAULT VALUES;
 -- lies, never what it means.
 --   op k: keys; + and -: images of rows of a table without a key;
 --      t: TRUNCATE; c: the table is to be copied whole; d: DDL, its description
---      in keys[1].
+--      in keys[1]; m: a materialized view was filled or emptied.
 -- id is where the leader's WAL stood: order among entries of one table matters
 -- around TRUNCATE, and entries of transactions that wait for each other, or of one,
 -- never have the same. Not a sequence: the client's lastval() would be its value.
@@ -137,4 +138,11 @@ CREATE SEQUENCE pgdist.table_id AS int;
 CREATE TABLE pgdist.seqs (
     oid   oid  PRIMARY KEY,
     name  text NOT NULL
+);
+
+-- The materialized views that hold data at the leader, on a follower, which holds
+-- none of it. On a leader those that it has yet to fill, and why it could not.
+CREATE TABLE pgdist.matviews (
+    oid    oid PRIMARY KEY,
+    error  text
 );

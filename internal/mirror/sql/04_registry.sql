@@ -58,6 +58,23 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
      WHERE c.relkind = 'S' AND c.relpersistence <> 't' AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgdist')
 $$;
 
+-- lost lists the tables that a crash empties here: UNLOGGED ones, or with a
+-- partition that is. Where DDL was run ahead of its rows it may have made one
+-- LOGGED since, so then all.
+CREATE FUNCTION pgdist.lost() RETURNS SETOF int
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT t.id FROM pgdist.tables t
+     WHERE EXISTS (SELECT 1 FROM pg_class c WHERE c.oid = ANY (t.files) AND c.relpersistence = 'u')
+        OR EXISTS (SELECT 1 FROM pgdist.replayed r JOIN pgdist.position p ON p.term = r.pos_term AND p.snap::text IS NOT DISTINCT FROM r.pos_snap)
+$$;
+
+-- perishable tells whether a crash loses anything here: rows, or where an UNLOGGED
+-- sequence was.
+CREATE FUNCTION pgdist.perishable() RETURNS boolean
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT EXISTS (SELECT 1 FROM pgdist.lost()) OR EXISTS (SELECT 1 FROM pgdist.seqs q JOIN pg_class c ON c.oid = q.oid WHERE c.relpersistence = 'u')
+$$;
+
 -- unfit says why a table's rows cannot be mirrored and, after "; ", what to do
 -- about it; or NULL.
 CREATE FUNCTION pgdist.unfit(rel oid) RETURNS text
@@ -65,7 +82,6 @@ LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp A
 DECLARE c record; types oid[]; what text;
 BEGIN
     SELECT r.* INTO c FROM pg_class r WHERE r.oid = rel;
-    IF c.relpersistence = 'u' THEN RETURN 'is UNLOGGED and would be empty after a crash of one server only; ALTER TABLE … SET LOGGED'; END IF;
     IF c.relkind = 'f' THEN RETURN 'is a foreign table within a partition tree; detach it'; END IF;
     IF c.relforcerowsecurity THEN RETURN 'has FORCE ROW LEVEL SECURITY, which hides rows from its owner; ALTER TABLE … NO FORCE ROW LEVEL SECURITY'; END IF;
     IF c.relkind IN ('r', 'p') AND NOT (has_table_privilege(c.relowner, rel, 'SELECT') AND has_table_privilege(c.relowner, rel, 'INSERT') AND has_table_privilege(c.relowner, rel, 'UPDATE')

@@ -32,7 +32,7 @@ RETURNS TABLE (op "char", tab int, a text, k text[], v text[])
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     snap pg_snapshot := pg_current_snapshot();
-    fence bigint; cur bigint; booted bigint; n bigint; top xid8; big boolean := false; ops text; tabs int[]; whole int[];
+    fence bigint; cur bigint; booted bigint; n bigint; top xid8; big boolean := false; ops text; tabs int[]; whole int[]; moved int[];
     ents pgdist.journal[]; r record; files oid[] := '{}'; lv bigint;
 BEGIN
     -- Everything newer than the place, once; above the limit only counted.
@@ -57,7 +57,7 @@ BEGIN
           INTO lv, n, tabs, ops, top FROM pgdist.fresh(pterm, psnap) j;
         big := true;
     ELSIF ents IS NOT NULL THEN
-        SELECT count(*), sum(cardinality(j.keys)), array_agg(DISTINCT j.tab), string_agg(DISTINCT j.op::text, '')
+        SELECT count(*), coalesce(sum(cardinality(j.keys)), 0), array_agg(DISTINCT j.tab), string_agg(DISTINCT j.op::text, '')
           INTO lv, n, tabs, ops FROM unnest(ents) j;
         SELECT j.xid INTO top FROM unnest(ents) j WHERE j.term = (SELECT t.last_value FROM pgdist.term t) ORDER BY j.xid DESC LIMIT 1;
         big := n > lim;
@@ -69,7 +69,7 @@ BEGIN
             'entries', coalesce(lv, 0), 'keys', coalesce(n, 0), 'big', big, 'ddl', coalesce(ops LIKE '%d%', false),
             'insert', pg_current_wal_insert_lsn(), 'flushed', pg_current_wal_flush_lsn(), 'own', pg_current_xact_id_if_assigned())::text;
     RETURN NEXT;
-    IF depth > 1 OR ops LIKE '%d%' THEN
+    IF depth > 1 OR ops ~ '[dm]' THEN
         a := pgdist.shared_marker();
         IF depth > 2 OR a IS DISTINCT FROM known THEN
             op := 'g'; k := ARRAY[a]; a := pgdist.shared_state()::text;
@@ -98,6 +98,10 @@ BEGIN
             SELECT array_agg(DISTINCT j.tab) INTO whole FROM unnest(ents) j JOIN pgdist.tables t ON t.id = j.tab WHERE j.op <> 'd' AND (j.op = 'c' OR j.gen <> t.gen);
         ELSE
             SELECT array_agg(DISTINCT j.tab) INTO whole FROM pgdist.fresh(pterm, psnap) j JOIN pgdist.tables t ON t.id = j.tab WHERE j.op <> 'd' AND (j.op = 'c' OR j.gen <> t.gen);
+        END IF;
+        IF ops LIKE '%d%' THEN
+            moved := pgdist.moved(pterm, psnap, tabs);
+            whole := whole || moved; tabs := tabs || moved;
         END IF;
         FOR r IN SELECT t.id, t.keyed, t.files, u.keys
                    FROM pgdist.tables t LEFT JOIN (SELECT j.tab, array_agg(DISTINCT x.k) AS keys FROM unnest(ents) j, unnest(j.keys) x(k) WHERE j.op = 'k' GROUP BY j.tab) u ON u.tab = t.id
@@ -178,6 +182,19 @@ BEGIN
     RETURN QUERY SELECT * FROM pgdist.journal j WHERE j.term > pterm;
 END $$;
 
+-- moved lists the tables that rows journaled under the given numbers have gone to
+-- since, when partitions were detached or attached: no entry of theirs tells.
+CREATE FUNCTION pgdist.moved(pterm bigint, psnap pg_snapshot, touched int[]) RETURNS int[]
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE r record; found int[];
+BEGIN
+    FOR r IN SELECT (m.x ->> 0)::int AS source, (m.x ->> 1)::int AS target FROM pgdist.fresh(pterm, psnap) j, jsonb_array_elements(nullif(j.keys[1]::jsonb -> 'moved', 'null')) m(x)
+              WHERE j.op = 'd' ORDER BY j.term, j.id LOOP
+        IF r.source = ANY (touched) THEN touched := touched || r.target; found := found || r.target; END IF;
+    END LOOP;
+    RETURN found;
+END $$;
+
 -- kept tells whether an entry is part of the set's history: its term must be in
 -- the chain, and one of an earlier term counts only as far as the next term's
 -- leader had it; the rest was undone. Keys need no such care (a row shipped
@@ -240,6 +257,6 @@ $$;
 -- those with rows on their way, and those the DDL names.
 CREATE FUNCTION pgdist.concerned(pterm bigint, psnap pg_snapshot) RETURNS TABLE (id int)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT j.tab FROM pgdist.fresh(pterm, psnap) j WHERE j.op <> 'd'
+    SELECT j.tab FROM pgdist.fresh(pterm, psnap) j WHERE j.op NOT IN ('d', 'm')
     UNION SELECT o.id::int FROM pgdist.fresh(pterm, psnap) j, jsonb_array_elements_text(j.keys[1]::jsonb -> 'objects') o(id) WHERE j.op = 'd'
 $$;

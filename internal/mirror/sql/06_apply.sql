@@ -5,13 +5,28 @@ CREATE FUNCTION pgdist.apply_session() RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN PERFORM set_config('session_replication_role', 'replica', false); END $$;
 
+-- mend announces, before enter, the apply that brings back what a crash has taken
+-- (done), or one after which that is still missing.
+CREATE FUNCTION pgdist.mend(done boolean) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM set_config('pgdist.mending', 'on', true);
+    IF done THEN INSERT INTO pgdist.boot (term) VALUES (-1) ON CONFLICT DO NOTHING; END IF;
+END $$;
+
+-- sound tells whether this member lacks nothing by a crash.
+CREATE FUNCTION pgdist.sound() RETURNS boolean
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT EXISTS (SELECT 1 FROM pgdist.boot) OR NOT pgdist.perishable()
+$$;
+
 -- enter begins an apply: it takes the fence and checks that this member is what
--- the batch was made for.
+-- the batch was made for, and has not crashed since it was.
 CREATE FUNCTION pgdist.enter(e bigint, pterm bigint, psnap pg_snapshot) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE fence bigint; found_term bigint; found_snap pg_snapshot;
+DECLARE fence bigint; booted bigint; found_term bigint; found_snap pg_snapshot;
 BEGIN
-    SELECT f.last_value INTO fence FROM pgdist.fence f LEFT JOIN pgdist.boot b ON true;
+    SELECT f.last_value, b.term INTO fence, booted FROM pgdist.fence f LEFT JOIN pgdist.boot b ON true;
     IF fence <> e * 2 THEN
         RAISE EXCEPTION 'epoch % was asked for, this member is at epoch % as %', e, fence >> 1, CASE fence & 1 WHEN 1 THEN 'leader' ELSE 'follower' END
             USING ERRCODE = 'PD001';
@@ -19,6 +34,12 @@ BEGIN
     SELECT p.term, p.snap INTO found_term, found_snap FROM pgdist.position p ORDER BY p.one DESC LIMIT 1 FOR UPDATE;
     IF found_term <> pterm OR found_snap::text IS DISTINCT FROM psnap::text THEN
         RAISE EXCEPTION 'the batch starts at (%, %), this member is at (%, %)', pterm, psnap, found_term, found_snap USING ERRCODE = 'PD002';
+    END IF;
+    IF booted IS NULL AND coalesce(current_setting('pgdist.mending', true), '') <> 'on' THEN
+        IF pgdist.perishable() THEN
+            RAISE EXCEPTION 'this member crashed, and its UNLOGGED tables are empty' USING ERRCODE = 'PD006';
+        END IF;
+        INSERT INTO pgdist.boot (term) VALUES (-1);
     END IF;
 END $$;
 
@@ -100,7 +121,8 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
         'promised', r.promised, 'accepted', r.accepted, 'view', r.view,
         'term', p.term, 'snap', p.snap, 'at', extract(epoch FROM now() - p.at), 'floor_term', l.term, 'floor_snap', l.snap,
         'terms', (SELECT coalesce(jsonb_agg(jsonb_build_object('term', x.term, 'leader', x.leader, 'prev', x.prev, 'snap', x.snap) ORDER BY x.term), '[]') FROM pgdist.terms x),
-        'recovery', pg_is_in_recovery())
+        'recovery', pg_is_in_recovery(), 'crashed', NOT EXISTS (SELECT 1 FROM pgdist.boot) AND pgdist.perishable(),
+        'unfilled', CASE WHEN f.last_value & 1 = 1 THEN (SELECT string_agg(u.name || ': ' || u.error, '; ') FROM pgdist.unfilled() u WHERE u.error IS NOT NULL) END)
       FROM pgdist.meta m, pgdist.fence f, pgdist.term t, pgdist.register r, (SELECT * FROM pgdist.position q ORDER BY q.one DESC LIMIT 1) p, pgdist.floor l
 $$;
 

@@ -65,7 +65,7 @@ END $$;
 -- first act of a term.
 CREATE FUNCTION pgdist.activate(e bigint) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE r record; p record; me int;
+DECLARE r record; p record; me int; crashed boolean;
 BEGIN
     SELECT x.promised, x.accepted, x.view INTO r FROM pgdist.register x FOR UPDATE;
     SELECT m.member INTO me FROM pgdist.meta m;
@@ -76,10 +76,13 @@ BEGIN
     SELECT x.term, x.snap INTO p FROM pgdist.position x ORDER BY x.one DESC LIMIT 1 FOR UPDATE;
     INSERT INTO pgdist.terms (term, leader, prev, snap) VALUES (e, me, p.term, p.snap);
     UPDATE pgdist.position SET term = e, snap = NULL, at = now();
+    crashed := NOT EXISTS (SELECT 1 FROM pgdist.boot);
     DELETE FROM pgdist.boot;
     INSERT INTO pgdist.boot (term) VALUES (e);
     PERFORM setval('pgdist.term', e);
     PERFORM setval('pgdist.fence', e * 2 + 1);
+    -- What a crash has emptied here is emptied everywhere.
+    IF crashed THEN PERFORM pgdist.note(l, 'c', NULL) FROM pgdist.lost() l; END IF;
 END $$;
 
 -- behind tells whether all that a slot of the journal holds lies behind place

@@ -40,14 +40,13 @@ END $$;
 -- has made. Its rows are copied; running the query again would make others.
 CREATE FUNCTION pgdist.table_text(rel oid) RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT format('CREATE TABLE %I.%I (%s) USING %I', n.nspname, c.relname,
+    SELECT format('CREATE %sTABLE %I.%I (%s)', CASE c.relpersistence WHEN 'u' THEN 'UNLOGGED ' END, n.nspname, c.relname,
                (SELECT string_agg(format('%I %s', a.attname, format_type(a.atttypid, a.atttypmod))
                        || CASE WHEN a.attcollation <> y.typcollation THEN (SELECT format(' COLLATE %I.%I', k.nspname, o.collname) FROM pg_collation o JOIN pg_namespace k ON k.oid = o.collnamespace WHERE o.oid = a.attcollation) ELSE '' END,
                        ', ' ORDER BY a.attnum)
-                  FROM pg_attribute a JOIN pg_type y ON y.oid = a.atttypid WHERE a.attrelid = c.oid AND a.attnum > 0), m.amname)
-           || coalesce((SELECT ' WITH (' || string_agg(format('%I = %L', split_part(o, '=', 1), substr(o, strpos(o, '=') + 1)), ', ') || ')' FROM unnest(c.reloptions) o), '')
-           || coalesce((SELECT format(' TABLESPACE %I', s.spcname) FROM pg_tablespace s WHERE s.oid = c.reltablespace), '')
-      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_am m ON m.oid = c.relam WHERE c.oid = rel
+                  FROM pg_attribute a JOIN pg_type y ON y.oid = a.atttypid WHERE a.attrelid = c.oid AND a.attnum > 0))
+           || pgdist.storage_text(c.oid)
+      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = rel
 $$;
 
 -- statement journals DDL with all its outcome depends on: the text that pgdist
@@ -58,9 +57,13 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit 
 DECLARE
     body text; who text := current_setting('pgdist.as', true);
     dropped text := current_setting('pgdist.dropped', true);
-    temp boolean; inside boolean; made oid; id int; whole int[];
+    temp boolean; inside boolean; made oid; id int; whole int[]; ids int[]; files oid[];
 BEGIN
     IF pgdist.busy() THEN RETURN; END IF;
+    IF tag = 'REFRESH MATERIALIZED VIEW' THEN
+        PERFORM pgdist.refreshed(strpos(around, E'\n') = 0);
+        RETURN;
+    END IF;
     SELECT bool_and(c.schema_name = 'pg_temp' OR c.schema_name LIKE 'pg\_temp\_%'), bool_and(c.in_extension)
       INTO temp, inside FROM pg_event_trigger_ddl_commands() c;
     IF tag LIKE 'DROP%' THEN
@@ -76,6 +79,9 @@ BEGIN
     IF EXISTS (SELECT 1 FROM pg_event_trigger_ddl_commands() c WHERE c.classid = 'pg_class'::regclass AND c.schema_name = 'pgdist') THEN
         RAISE EXCEPTION 'schema pgdist belongs to pgdist' USING ERRCODE = '2BP01', HINT = 'Use another schema; the command pgdist uninstall removes this one.';
     END IF;
+    -- REFRESH … CONCURRENTLY makes itself a temporary table, of which it lets no
+    -- event trigger see more than the text.
+    IF temp IS NULL AND around ~ '^[^\n]*\nSQL statement "(CREATE TEMP|ALTER) TABLE pg_temp_[0-9]+\.pg_temp_[0-9]+(_2)? [^;\n]*"(\n|$)' THEN RETURN; END IF;
     IF temp IS NOT TRUE THEN body := pgdist.inner_text(tag, around); END IF;
     IF tag NOT LIKE '% EXTENSION' AND coalesce(body, current_setting('pgdist.ddl', true)) ~* '\m(CREATE|ALTER)\s+EXTENSION\M' THEN RETURN; END IF;
     IF body IS NULL THEN
@@ -91,15 +97,21 @@ BEGIN
         RAISE EXCEPTION '% was not announced: it would stay local to this database', tag
             USING ERRCODE = '0A000', HINT = 'Run it through pgdist, not over a connection to one server.';
     END IF;
-    IF EXISTS (SELECT 1 FROM pg_event_trigger_ddl_commands() c JOIN pg_class r ON c.classid = 'pg_class'::regclass AND r.oid = c.objid WHERE r.relkind = 'm') THEN
-        RAISE EXCEPTION 'materialized views are not mirrored' USING ERRCODE = '0A000', HINT = 'Use a table, or a view.';
+    IF EXISTS (SELECT 1 FROM pg_event_trigger_ddl_commands() c JOIN pg_proc p ON c.classid = 'pg_proc'::regclass AND p.oid = c.objid AND p.prokind <> 'a'
+                WHERE pg_get_functiondef(p.oid) ~* '\m(lo_(creat|create|from_bytea|import|open|put|truncate|truncate64|unlink)|lowrite)"?\s*\(') THEN
+        RAISE EXCEPTION 'large objects are not supported: they cannot be mirrored, and the function uses some' USING ERRCODE = '0A000', HINT = 'Store the data in a column of type bytea.';
     END IF;
+    SELECT array_agg(t.id), array_agg(f) INTO ids, files FROM pgdist.tables t, unnest(t.files) f;
     whole := ARRAY(SELECT pgdist.sync());
-    IF tag IN ('CREATE TABLE AS', 'SELECT INTO') THEN
+    IF tag IN ('CREATE TABLE AS', 'SELECT INTO', 'CREATE MATERIALIZED VIEW') THEN
         SELECT c.objid INTO made FROM pg_event_trigger_ddl_commands() c WHERE c.classid = 'pg_class'::regclass;
         IF made IS NULL THEN RETURN; END IF; -- IF NOT EXISTS, and it does
-        body := pgdist.table_text(made);
-        whole := whole || ARRAY(SELECT t.id FROM pgdist.tables t WHERE t.oid = made);
+        IF tag = 'CREATE MATERIALIZED VIEW' THEN
+            body := pgdist.matview_text(made); path := '';
+        ELSE
+            body := pgdist.table_text(made);
+            whole := whole || ARRAY(SELECT t.id FROM pgdist.tables t WHERE t.oid = made);
+        END IF;
     END IF;
     PERFORM pgdist.note(0, 'd', jsonb_build_object('tag', tag, 'text', body, 'path', path, 'role', who,
         'roles', (SELECT coalesce(jsonb_agg(a.rolname), '[]') FROM pg_authid a WHERE a.rolname !~ '^pg_' AND (a.rolname = who OR strpos(body, a.rolname) > 0)),
@@ -112,10 +124,23 @@ BEGIN
                    WHERE statement.tag = 'ALTER TYPE' AND y.typtype = 'e' AND body ~* '\mADD\s+VALUE\M' AND body !~* '\mRENAME\M'),
         'objects', (SELECT coalesce(jsonb_agg(DISTINCT t.id), '[]') FROM pg_event_trigger_ddl_commands() c LEFT JOIN pg_index i ON i.indexrelid = c.objid
                       JOIN pgdist.tables t ON coalesce(i.indrelid, c.objid) = ANY (t.files || t.oid) WHERE c.classid = 'pg_class'::regclass),
+        -- Rows that were journaled under one number and now belong to another.
+        'moved', (SELECT jsonb_agg(DISTINCT jsonb_build_array(o.id, t.id)) FROM unnest(ids, files) o(id, f) JOIN (SELECT t.id, f FROM pgdist.tables t, unnest(t.files) f) t ON t.f = o.f AND t.id <> o.id),
         'tables', (SELECT coalesce(jsonb_agg(jsonb_build_object('id', t.id, 'nsp', t.nsp, 'rel', t.rel, 'gen', t.gen)), '[]') FROM pgdist.tables t))::text);
     FOREACH id IN ARRAY whole LOOP
         PERFORM pgdist.note(id, 'c', NULL);
     END LOOP;
+END $$;
+
+-- refreshed notes that a materialized view was filled or emptied. There is no text
+-- to ship, and nothing to undo should the set go on without this: followers hear
+-- of it with the shared state. alone: no function did it, so it was announced.
+CREATE FUNCTION pgdist.refreshed(alone boolean) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF alone THEN PERFORM set_config('pgdist.ddl', '', true); END IF;
+    PERFORM pgdist.note(0, 'm', NULL);
+    DELETE FROM pgdist.matviews m USING pg_event_trigger_ddl_commands() c WHERE c.classid = 'pg_class'::regclass AND c.objid = m.oid;
 END $$;
 
 -- note makes one journal entry that is not about rows.

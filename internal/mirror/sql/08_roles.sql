@@ -2,7 +2,8 @@
 -- and those on parameters, event triggers: no event trigger fires for any of
 -- these, and functions change them, too. So they are shipped as state: what the
 -- leader has (shared_state) is made so on the followers (shared_begin, before
--- the DDL of a batch, and shared_end, which drops, after its rows).
+-- the DDL of a batch, and shared_end, which drops, after its rows). So is which
+-- materialized views hold data.
 
 -- privileges explodes an access control list; NULL means the built-in default.
 CREATE FUNCTION pgdist.privileges(acl aclitem[], kind "char", owner oid) RETURNS jsonb
@@ -39,7 +40,8 @@ BEGIN
             'privileges', pgdist.privileges(d.datacl, 'd', d.datdba)) FROM pg_database d WHERE d.oid = db),
         'parameters', parameters,
         'triggers', (SELECT coalesce(jsonb_object_agg(e.evtname, jsonb_build_object('event', e.evtevent, 'function', e.evtfoid::regproc::text, 'owner', pg_get_userbyid(e.evtowner),
-            'enabled', e.evtenabled, 'tags', to_jsonb(e.evttags), 'comment', obj_description(e.oid, 'pg_event_trigger'))), '{}') FROM pg_event_trigger e WHERE e.evtname !~ '^!pgdist_'));
+            'enabled', e.evtenabled, 'tags', to_jsonb(e.evttags), 'comment', obj_description(e.oid, 'pg_event_trigger'))), '{}') FROM pg_event_trigger e WHERE e.evtname !~ '^!pgdist_'),
+        'matviews', (SELECT coalesce(jsonb_agg(f.name ORDER BY f.name), '[]') FROM pgdist.filled() f));
 END $$;
 
 -- shared_marker changes with nearly everything that shared_state tells, at a
@@ -59,7 +61,7 @@ BEGIN
         UNION ALL SELECT count(*), sum(xmin::text::bigint) FROM pg_shdescription
         UNION ALL SELECT count(*), sum(xmin::text::bigint) FROM pg_description WHERE classoid = 'pg_event_trigger'::regclass
         UNION ALL SELECT count(*), sum(xmin::text::bigint) FROM pg_database) x;
-    RETURN m || ' ' || p;
+    RETURN m || ' ' || p || ' ' || (SELECT md5(coalesce(string_agg(f.name, ',' ORDER BY f.name), '')) FROM pgdist.filled() f);
 END $$;
 
 -- setting_text is the value of a stored setting as ALTER ROLE … SET takes it:
@@ -193,6 +195,7 @@ BEGIN
         EXECUTE format('DROP ROLE IF EXISTS %I', r.name);
         DELETE FROM pgdist.roles k WHERE k.name = r.name;
     END LOOP;
+    PERFORM pgdist.hollow(w -> 'matviews');
 END $$;
 
 -- roles_of gives DDL the roles its text names, on a member that missed their

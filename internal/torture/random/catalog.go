@@ -53,7 +53,7 @@ type Routine struct {
 	Type string
 }
 
-// Table is anything with rows: a table, partitioned or not, or a view.
+// Table is anything with rows: a table, partitioned or not, or a view, materialized or not.
 type Table struct {
 	Name
 	Kind        string // relkind
@@ -98,7 +98,7 @@ ext AS (SELECT classid, objid FROM pg_depend WHERE deptype = 'e'),
 rel AS (SELECT c.oid, n.nspname, c.relname, c.relkind, c.relispartition,
     EXISTS (SELECT 1 FROM pg_inherits i JOIN pg_class p ON p.oid = i.inhparent WHERE c.oid IN (i.inhrelid, i.inhparent) AND p.relkind = 'r') AS inh
   FROM pg_class c JOIN ns n ON n.oid = c.relnamespace
-  WHERE c.relkind IN ('r', 'p', 'v') AND NOT EXISTS (SELECT 1 FROM ext WHERE classid = 'pg_class'::regclass AND objid = c.oid))
+  WHERE c.relkind IN ('r', 'p', 'v', 'm') AND NOT EXISTS (SELECT 1 FROM ext WHERE classid = 'pg_class'::regclass AND objid = c.oid))
 SELECT json_build_object(
  'Tables', (SELECT coalesce(json_agg(json_build_object('Schema', nspname, 'Name', relname, 'Kind', relkind, 'Leaf', relispartition, 'Inherited', inh,
    'Columns', (SELECT coalesce(json_agg(json_build_object('Name', a.attname, 'Type', format_type(a.atttypid, a.atttypmod), 'Base', b.typname,

@@ -10,7 +10,7 @@ func (g *Generator) define() []Step {
 	return g.pick([]choice{
 		{9, g.createTable}, {4, g.copyOf}, {2, g.changeType}, {6, g.trigger}, {3, g.rule}, {4, g.view}, {4, g.insteadOf}, {8, g.addColumn}, {4, g.dropColumn}, {6, g.alterColumn}, {4, g.retype},
 		{5, g.addConstraint}, {4, g.dropConstraint}, {5, g.rename}, {5, g.index}, {3, g.dropIndex}, {3, g.dropTable}, {3, g.again}, {3, g.attach}, {2, g.enum},
-		{4, g.sequence}, {3, g.grant}, {3, g.within}, {2, g.dropTrigger}, {3, g.comment}, {2, g.moveSchema}, {2, g.identity}, {2, g.inherit}, {1, g.newSchema},
+		{4, g.sequence}, {3, g.grant}, {3, g.within}, {2, g.dropTrigger}, {3, g.comment}, {2, g.moveSchema}, {2, g.identity}, {2, g.inherit}, {1, g.newSchema}, {7, g.matview}, {2, g.persistence},
 	})
 }
 

@@ -6,7 +6,7 @@ import (
 
 // read asks for what is there; followers may answer.
 func (g *Generator) read() []Step {
-	t := g.table("rrpv")
+	t := g.table("rrpvmm")
 	if t == nil {
 		return nil
 	}

@@ -106,7 +106,7 @@ func (g *Generator) createTable() []Step {
 	g.moreFor(d)
 	made := Name{g.schema(), g.name()}
 	g.empty = append(g.empty, made)
-	return do("CREATE TABLE %s (%s)", made, strings.Join(d.lines, ", "))
+	return do("CREATE %sTABLE %s (%s)", one(g, []string{"", "", "", "", "UNLOGGED "}), made, strings.Join(d.lines, ", "))
 }
 
 // keyFor gives the table a key, or what looks like one.
