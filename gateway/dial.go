@@ -30,6 +30,11 @@ func dialOwn(ctx context.Context, config *pgx.ConnConfig) (engine.ServerConn, er
 	if err != nil {
 		return nil, err
 	}
+	// pgx reads ahead in the background when a write took long; what it read is lost
+	// with Hijack unless that has ended.
+	if err := pc.SyncConn(ctx); err != nil {
+		return nil, errors.Join(err, pc.Close(ctx))
+	}
 	h, err := pc.Hijack()
 	if err != nil {
 		return nil, errors.Join(err, pc.Close(ctx))
