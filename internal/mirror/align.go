@@ -85,7 +85,7 @@ func (s *Set) align(loop context.Context, a *alignment) error {
 	s.leaderC = lead
 	failed, err := s.flush(ctx, s.cur.Epoch, s.followers(), thorough)
 	s.leaderC = kept
-	if sqlState(err) == codeRewritten {
+	if outdated(err) {
 		return errMoved
 	}
 	if err != nil {

@@ -3,6 +3,8 @@ package mirror
 import (
 	"errors"
 	"fmt"
+	"regexp"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -80,6 +82,33 @@ func sqlState(err error) string {
 	}
 	return ""
 }
+
+// ownReader is a generated function that reads a table's rows, as errors name it.
+var ownReader = regexp.MustCompile(`pgdist\.[rxy]_\d+\(`)
+
+// outdated tells an error of the leader's that passes with a newer snapshot: a table
+// was rewritten or dropped after the one that the rows were to be read by. Generated
+// functions are looked up as they are now, whatever the snapshot: with a dropped
+// table its reader is gone, and what the reader names.
+func outdated(err error) bool {
+	var pg *pgconn.PgError
+	if !errors.As(err, &pg) {
+		return false
+	}
+	switch pg.Code {
+	case codeRewritten:
+		return true
+	case "42883": // undefined_function
+		return ownReader.MatchString(pg.Message)
+	case "42P01", "42703": // undefined_table, undefined_column
+		return ownReader.MatchString(pg.Where)
+	}
+	return false
+}
+
+// outdatedPause keeps a reader that comes too late again and again from being in
+// the way of what it waits for.
+const outdatedPause = 5 * time.Millisecond
 
 // memberError marks an error as one member's, for whoever must decide which
 // member to exclude.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/pgdist/pgdist/health"
 )
@@ -195,8 +196,11 @@ func (s *Set) read(ctx context.Context, from Place, floor uint64, limit int, how
 	defer stop()
 	for {
 		b, err := readBatch(ctx, s.leaderC, from, floor, limit, how, s.marker)
-		if sqlState(err) != codeRewritten || s.leaderC.TxStatus() != 'I' {
+		if !outdated(err) || s.leaderC.TxStatus() != 'I' {
 			return b, causeOf(ctx, err)
+		}
+		if !sleep(ctx, outdatedPause) {
+			return nil, context.Cause(ctx)
 		}
 	}
 }
@@ -271,7 +275,7 @@ func (s *Set) flushStream(ctx context.Context, epoch int64, from Place, group []
 	for {
 		b, failed, err := stream(ctx, streamJob{leader: c, epoch: epoch, term: s.cur.Term, from: from, group: group, floor: floor,
 			how: how, extra: x, chunk: chunk, terms: s.terms, gate: s.gate, mind: s.mind})
-		if sqlState(err) == codeRewritten && c.TxStatus() == 'I' {
+		if outdated(err) && c.TxStatus() == 'I' && sleep(ctx, outdatedPause) {
 			continue
 		}
 		if tooWide(err) && chunk > 1 {
@@ -291,6 +295,18 @@ func (s *Set) flushStream(ctx context.Context, epoch int64, from Place, group []
 			return s.copyInstead(ctx, epoch, b, group, failed, floor, how)
 		}
 		return failed, nil
+	}
+}
+
+// sleep waits for d and tells whether ctx still goes on.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
 	}
 }
 

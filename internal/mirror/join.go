@@ -214,7 +214,7 @@ func (c *catchUp) ship(ctx context.Context, at, from Place, x *extras, lead *her
 	var bytes int
 	b, failed, err := stream(ctx, streamJob{leader: c.leader, epoch: c.epoch, term: c.view.Term, at: at, from: from, group: []*member{c.twin}, floor: floor,
 		how: thorough, extra: x, chunk: c.chunk(), terms: terms, gate: c.gate, mind: c.s.mind, progress: func(n int) { bytes += n }})
-	if sqlState(err) == codeRewritten {
+	if outdated(err) {
 		return closeEnough + 1, nil // again
 	}
 	if tooWide(err) && !c.singly {
