@@ -66,7 +66,7 @@ var errGone = errors.New("the client is gone")
 // run serves the client until it leaves.
 func (c *client) run() error {
 	for {
-		typ, body, err := c.in.next()
+		typ, body, err := c.receive()
 		if err != nil {
 			if c.closing.Load() && !c.idle() && errors.Is(err, os.ErrDeadlineExceeded) {
 				_ = c.conn.SetReadDeadline(time.Time{}) // it may finish its transaction
@@ -81,6 +81,19 @@ func (c *client) run() error {
 			return c.dismiss()
 		}
 	}
+}
+
+// receive returns the next message. Data that is still sent to a COPY which failed is
+// passed over without being kept, however much it is.
+func (c *client) receive() (typ byte, body []byte, err error) {
+	for {
+		typ, size, err := c.in.head()
+		if err != nil || typ != msgCopyData || size <= largeBuffer-headerSize || len(c.ops) > 0 && !c.skip {
+			break
+		}
+		c.in.skip = headerSize + size
+	}
+	return c.in.next()
 }
 
 // message deals with one message.

@@ -3,7 +3,7 @@
 // Command bench measures pgdist on throw-away servers, side by side with plain
 // pgx on one server and with pgpool-II's native replication over as many
 // servers: reads, writes, how fast a database that was away catches up, and
-// memory.
+// memory; and the gateway with PgBouncer before one server.
 //
 // Contenders take turns in short windows, so that whatever else the machine
 // does hits all of them, and the figures are medians over the windows. Every

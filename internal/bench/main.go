@@ -42,11 +42,15 @@ var parts = []struct {
 	{"writes", (*bench).writes},
 	{"catchup", (*bench).catchup},
 	{"memory", (*bench).memory},
+	{"gateway", (*bench).gateway},
 }
 
 func main() {
 	if len(os.Args) == 3 && os.Args[1] == memoryChild {
 		exit(runMemoryChild(os.Args[2]))
+	}
+	if len(os.Args) == 3 && os.Args[1] == gatewayChild {
+		exit(runGatewayChild(os.Args[2]))
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()

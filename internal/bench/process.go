@@ -104,8 +104,11 @@ func ownTime() (time.Duration, error) {
 }
 
 // memoryOf reads a line of /proc/self/status, such as VmRSS or VmHWM, in bytes.
-func memoryOf(name string) (int64, error) {
-	f, err := os.Open("/proc/self/status")
+func memoryOf(name string) (int64, error) { return processMemory(os.Getpid(), name) }
+
+// processMemory reads it of any process.
+func processMemory(pid int, name string) (int64, error) {
+	f, err := os.Open(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return 0, err
 	}
@@ -118,7 +121,7 @@ func memoryOf(name string) (int64, error) {
 		kb, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(rest, "kB")), 10, 64)
 		return kb << 10, err
 	}
-	return 0, fmt.Errorf("/proc/self/status has no %s", name)
+	return 0, fmt.Errorf("/proc/%d/status has no %s", pid, name)
 }
 
 // resetPeak lets VmHWM begin anew at what is resident now; see proc(5).
