@@ -165,7 +165,7 @@ func (c *client) translate(u *upstream, o *op) {
 			return
 		}
 		if st.key == nil {
-			st.key = c.server.keys.take(st.sql, st.rest)
+			st.key = c.server.keys.take(st)
 		}
 		if c.has(u, st) {
 			c.expected = append(c.expected, expected{kind: msgParse, st: st, fake: true})

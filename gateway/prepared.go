@@ -18,7 +18,8 @@ type statement struct {
 	sql     string
 	rest    []byte // of the Parse behind the text: the parameters' types
 	verdict *classify.Verdict
-	key     *key // nil if it is the unnamed one
+	scope   string // what its names meant when the client prepared it
+	key     *key   // nil if it is the unnamed one
 	// special statements are carried out by the session.
 	special bool
 	// leaderOnly: a type is involved whose number may differ between servers
@@ -45,8 +46,10 @@ type keys struct {
 	next uint64
 }
 
-func (k *keys) take(sql string, rest []byte) *key {
-	text := sql + "\x00" + string(rest)
+// take returns the key of a statement. Clients with different search paths do not
+// share one: what a name means to one of them need not return what it does to another.
+func (k *keys) take(st *statement) *key {
+	text := st.sql + "\x00" + st.scope + "\x00" + string(st.rest)
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	e := k.all[text]
@@ -88,6 +91,9 @@ func (c *client) newStatement(body []byte) (*statement, bool) {
 		return nil, false
 	}
 	st := &statement{name: string(name), sql: string(sql), rest: rest}
+	if st.name != "" {
+		st.scope = c.session.Scope()
+	}
 	st.verdict = c.server.engine.Classify(st.sql)
 	v := st.verdict
 	st.special = len(v.Statements) == 1 && v.Class != classify.Refused && engine.Runs(v)
@@ -109,7 +115,7 @@ func (c *client) register(st *statement) {
 	if st.name != "" {
 		st.rest = append([]byte(nil), st.rest...)
 		if st.key == nil {
-			st.key = c.server.keys.take(st.sql, st.rest)
+			st.key = c.server.keys.take(st)
 		}
 	} else {
 		st.rest = append([]byte(nil), st.rest...)

@@ -66,6 +66,7 @@ func TestSessions(t *testing.T) {
 		}
 	})
 	t.Run("stale", func(t *testing.T) { staleStatements(t, s) })
+	t.Run("paths", func(t *testing.T) { searchPaths(t, s) })
 	t.Run("many", func(t *testing.T) { manySessions(t, s) })
 	t.Run("large", func(t *testing.T) { largeResults(t, a) })
 }
@@ -152,6 +153,25 @@ func staleStatements(t *testing.T, s *set) {
 	}
 	if r := one.PgConn().ExecPrepared(ctx, "s", nil, nil, nil).Read(); r.Err != nil || len(r.Rows) != 1 || len(r.Rows[0]) != 3 {
 		t.Fatalf("rows %s, %v", r.Rows, r.Err)
+	}
+}
+
+// searchPaths has two clients prepare one text that means another table to each.
+func searchPaths(t *testing.T, s *set) {
+	ctx := context.Background()
+	one, two := connect(t, s.url("&search_path=a")), connect(t, s.url("&search_path=b"))
+	if _, err := two.Exec(ctx, "CREATE SCHEMA a; CREATE SCHEMA b; CREATE TABLE a.same (x int PRIMARY KEY); CREATE TABLE b.same (y text PRIMARY KEY, z int); INSERT INTO a.same VALUES (1); INSERT INTO b.same VALUES ('b', 2)"); err != nil {
+		t.Fatal(err)
+	}
+	for range 20 {
+		var x, z int
+		var y string
+		if err := one.QueryRow(ctx, "SELECT * FROM same").Scan(&x); err != nil || x != 1 {
+			t.Fatal(x, err)
+		}
+		if err := two.QueryRow(ctx, "SELECT * FROM same").Scan(&y, &z); err != nil || y != "b" || z != 2 {
+			t.Fatal(y, z, err)
+		}
 	}
 }
 

@@ -87,6 +87,21 @@ func (s *settings) same(o *settings, p purpose) bool {
 	return s == o || s != nil && o != nil && s.text(p) == o.text(p)
 }
 
+// Scope is what decides, beyond a text, which objects its names mean: empty for
+// sessions that have set nothing of that kind.
+func (s *Session) Scope() string {
+	if s.settings == nil {
+		return ""
+	}
+	scope := ""
+	for _, e := range s.settings.list {
+		if e.name == "search_path" || e.name == nameRole || e.name == nameAuthorization {
+			scope += e.sql + ";"
+		}
+	}
+	return scope
+}
+
 // has tells whether any of the names is set.
 func (s *settings) has(names ...string) bool {
 	return slices.ContainsFunc(s.entries(), func(e setting) bool { return slices.Contains(names, e.name) })
