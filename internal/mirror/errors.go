@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -102,6 +103,8 @@ func outdated(err error) bool {
 		return ownReader.MatchString(pg.Message)
 	case "42P01", "42703": // undefined_table, undefined_column
 		return ownReader.MatchString(pg.Where)
+	case "XX000": // internal_error: what was looked up is gone before it was used
+		return strings.HasPrefix(pg.Message, "cache lookup failed for ") || strings.HasPrefix(pg.Message, "could not open relation with OID ")
 	}
 	return false
 }
