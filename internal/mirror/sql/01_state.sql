@@ -108,6 +108,9 @@ CREATE SEQUENCE pgdist.slot MINVALUE 0 MAXVALUE 2 START 0;
 CREATE TABLE pgdist.slots (slot smallint PRIMARY KEY, since timestamptz NOT NULL DEFAULT now(), till timestamptz);
 INSERT INTO pgdist.slots SELECT generate_series(0, 2);
 
+-- Nothing but its locks matters: see on_start.
+CREATE TABLE pgdist.renames ();
+
 -- The roles that are the set's, not this server's alone, and the number each had
 -- at the leader of that term.
 CREATE TABLE pgdist.roles (

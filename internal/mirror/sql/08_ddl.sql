@@ -172,7 +172,15 @@ BEGIN
     PERFORM set_config('pgdist.dropped', CASE WHEN all_temp THEN 'temp' ELSE 'user' END, true);
 END $$;
 
--- on_start keeps the whole schema from being dropped, which takes the event
+-- on_start keeps names what they are until DDL that uses them is committed.
+-- PostgreSQL locks tables for that, but no schemas, types or functions: a function
+-- may be made in a schema that is renamed before it is committed. The followers
+-- would rename first, and then not know the name in the function's text (or, by the
+-- search path, take it for another schema's). So renaming waits for the
+-- transactions with DDL, and they for it. What functions run is not covered: much
+-- of it is about temporary tables, which may not keep others waiting.
+--
+-- It also keeps the whole schema from being dropped, which takes the event
 -- triggers with it before they could say anything: what a function does that
 -- empties a database for a test.
 CREATE FUNCTION pgdist.on_start() RETURNS event_trigger
@@ -180,6 +188,15 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lc_m
 DECLARE around text; body text; owner name; caller name := coalesce(nullif(current_setting('role'), 'none'), session_user);
 BEGIN
     IF pgdist.busy() THEN RETURN; END IF;
+    body := current_setting('pgdist.ddl', true);
+    IF body <> '' THEN
+        IF TG_TAG LIKE 'ALTER %' AND TG_TAG !~ '(TABLE|INDEX|VIEW|SEQUENCE)$' AND body ~* '\m(RENAME|SCHEMA)\M' THEN
+            LOCK TABLE pgdist.renames IN EXCLUSIVE MODE;
+        ELSE
+            LOCK TABLE pgdist.renames IN ROW EXCLUSIVE MODE;
+        END IF;
+    END IF;
+    IF TG_TAG NOT IN ('DROP SCHEMA', 'DROP OWNED') THEN RETURN; END IF;
     GET DIAGNOSTICS around = PG_CONTEXT;
     body := coalesce(pgdist.inner_text(TG_TAG, around), nullif(current_setting('pgdist.ddl', true), ''), current_query());
     -- What the first superuser owns PostgreSQL itself keeps from DROP OWNED.

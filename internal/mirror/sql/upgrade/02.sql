@@ -5,9 +5,11 @@ UPDATE pgdist.slots SET till = now() WHERE slot <> (SELECT x.last_value FROM pgd
 -- Materialized views, UNLOGGED tables.
 CREATE TABLE IF NOT EXISTS pgdist.matviews (oid oid PRIMARY KEY, error text);
 INSERT INTO pgdist.boot (term) VALUES (-1) ON CONFLICT DO NOTHING;
--- DROP of schema pgdist within functions is refused; the function itself comes below.
+-- Renames wait for open DDL; DROP of schema pgdist within functions is refused. The
+-- function itself comes below.
+CREATE TABLE IF NOT EXISTS pgdist.renames ();
 CREATE FUNCTION pgdist.on_start() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN END $$;
-CREATE EVENT TRIGGER "!pgdist_start" ON ddl_command_start WHEN TAG IN ('DROP SCHEMA', 'DROP OWNED') EXECUTE FUNCTION pgdist.on_start();
+CREATE EVENT TRIGGER "!pgdist_start" ON ddl_command_start EXECUTE FUNCTION pgdist.on_start();
 -- Journal entries are numbered by WAL positions now, which lie above what the sequence
 -- journal_id gave. It stays for version 3 to drop: a writer that waits for the fence
 -- while this runs goes on in the old function.
