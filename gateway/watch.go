@@ -27,8 +27,10 @@ func (s *Server) watch() {
 }
 
 // left tells whether the client's side of the connection is closed.
-func (c *client) left() bool {
-	sc, ok := rawConn(c.conn).(syscall.Conn)
+func (c *client) left() bool { return gone(c.conn) }
+
+func gone(conn net.Conn) bool {
+	sc, ok := rawConn(conn).(syscall.Conn)
 	if !ok {
 		return false
 	}
@@ -36,13 +38,13 @@ func (c *client) left() bool {
 	if err != nil {
 		return true
 	}
-	gone := false
+	ended := false
 	err = rc.Control(func(fd uintptr) {
 		poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
 		n, err := unix.Poll(poll, 0)
-		gone = err == nil && n > 0 && poll[0].Revents&(unix.POLLRDHUP|unix.POLLHUP|unix.POLLERR|unix.POLLNVAL) != 0
+		ended = err == nil && n > 0 && poll[0].Revents&(unix.POLLRDHUP|unix.POLLHUP|unix.POLLERR|unix.POLLNVAL) != 0
 	})
-	return gone || err != nil
+	return ended || err != nil
 }
 
 // wake ends a client's wait for its next message.
