@@ -4,12 +4,15 @@ import (
 	"context"
 	"fmt"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/pgdist/pgdist/internal/pgtest"
 )
 
 // console is how pgx reaches the console.
@@ -289,7 +292,11 @@ func consoleKills(t *testing.T, s *set, k *pgx.Conn) {
 
 func consolePsql(t *testing.T, s *set) {
 	host, port, _ := strings.Cut(s.addr, ":")
-	out, err := exec.Command("psql", "-XAt", "-h", host, "-p", port, "-U", "postgres", "-d", "pgdist", "-c", "SHOW VERSION", "-c", "show pools").CombinedOutput()
+	bin, err := pgtest.BinDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command(filepath.Join(bin, "psql"), "-XAt", "-h", host, "-p", port, "-U", "postgres", "-d", "pgdist", "-c", "SHOW VERSION", "-c", "show pools").CombinedOutput()
 	if err != nil || !strings.HasPrefix(string(out), "pgdist ") || !strings.Contains(string(out), "postgres|postgres|") {
 		t.Errorf("psql: %s %v", out, err)
 	}
