@@ -14,7 +14,7 @@ const cancelTimeout = 5 * time.Second
 // acquire leases a connection for call. A cancel request ends the wait for it.
 func (c *client) acquire(call engine.Call) (*engine.Lease, *upstream, error) {
 	if c.asked == 0 { // it is no repetition
-		c.asked = engine.Now()
+		c.asked = c.mark()
 	}
 	c.mu.Lock()
 	c.waiting, c.waitingSince = true, c.asked

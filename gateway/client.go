@@ -54,9 +54,9 @@ type client struct {
 	shown   shown
 	asked   int64 // when the statement began to wait for a connection, on engine.Now's clock
 	txBegan int64 // when the transaction's first statement did; 0 is no transaction
-	txLast  int64 // when its latest one was over
+	txLast  int64 // when its latest statement was over
 
-	busySince atomic.Int64 // Unix nanoseconds; 0 while it waits for its client
+	busySince atomic.Int64 // on engine.Now's clock; 0 while it waits for its client
 	closing   atomic.Bool
 	killed    atomic.Bool // it may not even finish its transaction
 	atGate    atomic.Bool // it waits for RESUME
@@ -251,7 +251,7 @@ func (c *client) idle() bool {
 // begun notes that a command begins.
 func (c *client) begun() {
 	if c.busySince.Load() == 0 {
-		c.busySince.Store(time.Now().UnixNano())
+		c.busySince.Store(engine.Now())
 	}
 }
 

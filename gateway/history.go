@@ -9,8 +9,8 @@ import (
 	"github.com/pgdist/pgdist/health"
 )
 
-// Event is something that happened to the set, as this gateway saw it.
-type Event struct {
+// event is something that happened to the set, as this gateway saw it.
+type event struct {
 	At   time.Time `json:"at"`
 	Text string    `json:"text"`
 }
@@ -21,7 +21,7 @@ const historySize = 100
 // history is the latest events.
 type history struct {
 	mu   sync.Mutex // guards what follows
-	list []Event
+	list []event
 }
 
 func (h *history) add(format string, args ...any) {
@@ -30,11 +30,11 @@ func (h *history) add(format string, args ...any) {
 	if len(h.list) >= historySize {
 		h.list = slices.Delete(h.list, 0, len(h.list)-historySize+1)
 	}
-	h.list = append(h.list, Event{time.Now(), fmt.Sprintf(format, args...)})
+	h.list = append(h.list, event{time.Now(), fmt.Sprintf(format, args...)})
 }
 
 // latest are the events, the newest first.
-func (h *history) latest() []Event {
+func (h *history) latest() []event {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	list := slices.Clone(h.list)

@@ -130,6 +130,7 @@ func (c *client) gate(typ byte) (pass bool, err error) {
 	cancelled := ctx.Err()
 	c.renew()
 	c.mu.Unlock()
+	c.txLast = engine.Now() // the pause is no part of the statement
 	switch {
 	case c.closing.Load():
 		return false, c.dismiss()

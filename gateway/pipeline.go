@@ -399,7 +399,7 @@ func (c *client) execute(st *statement, x *engine.Script) (tag string, err error
 		c.deallocate(only.Prepared)
 		return only.Tag, nil
 	}
-	began := engine.Now()
+	began := c.mark()
 	if x != nil {
 		tag, err = x.Exec(c.ctx, only, only.Text(st.sql))
 	} else {

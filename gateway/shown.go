@@ -99,7 +99,7 @@ func (c *client) info() clientInfo {
 		i.state = stateIdle
 	}
 	if busy != 0 {
-		i.busy = time.Duration(time.Now().UnixNano() - busy)
+		i.busy = time.Duration(engine.Now() - busy)
 	}
 	return i
 }

@@ -24,7 +24,7 @@ type status struct {
 	Prepared   int            `json:"prepared"`
 	Rates      rates          `json:"rates"`
 	Errors     []errorStatus  `json:"errors"`
-	Events     []Event        `json:"events"`
+	Events     []event        `json:"events"`
 }
 
 type memberStatus struct {

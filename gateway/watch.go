@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pgdist/pgdist/internal/engine"
 )
 
 // watchEvery is how often clients that wait for long are looked at.
@@ -15,7 +17,7 @@ const watchEvery = 500 * time.Millisecond
 // client that waits for an answer, so that is not noticed otherwise.
 func (s *Server) watch() {
 	for sleep(s.ctx, watchEvery) {
-		now := time.Now().UnixNano()
+		now := engine.Now()
 		s.each(func(c *client) {
 			since := c.busySince.Load()
 			if since != 0 && now-since > int64(watchEvery) && c.left() && !c.closing.Swap(true) {

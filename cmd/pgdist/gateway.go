@@ -112,6 +112,9 @@ func (r *gatewayRun) read() (*gatewayOptions, gateway.Config, error) {
 
 // serve runs the gateway until ctx ends, or the console stops it.
 func (r *gatewayRun) serve(ctx context.Context) error {
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP) // from the beginning: it would end the process
+	defer signal.Stop(hup)
 	o, config, err := r.read()
 	if err != nil {
 		return err
@@ -127,9 +130,6 @@ func (r *gatewayRun) serve(ctx context.Context) error {
 		return errors.Join(err, r.server.Close())
 	}
 	defer closeAdmin()
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
-	defer signal.Stop(hup)
 	r.notify("READY=1")
 	wait := true
 	for {
