@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help deps build vet test mutants torture demo bench hardcases clean
+.PHONY: help deps build vet test browser mutants torture demo bench hardcases clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -15,6 +15,9 @@ vet: ## run go vet
 
 test: deps vet ## run every test, with the race detector, on throw-away servers
 	go test -race -timeout 20m ./...
+
+browser: deps ## look at the gateway's status page with a real browser (chromium, if it is installed)
+	go test -tags browser -count=1 -timeout 120s -run Browser ./gateway
 
 mutants: deps ## break the rules of the mirror one by one and see that a test notices; MUTANTS="name …" takes some
 	@scripts/mutants.sh $(MUTANTS)

@@ -61,8 +61,10 @@ func memberStats(e *engine.Engine) []MemberStats {
 		list = append(list, MemberStats{
 			ID: int(m.ID), Host: m.Host, Leader: m.Leader, InSync: m.InSync, Weight: m.Weight,
 			Reads: m.Reads, Writes: m.Writes, Errors: m.Errors, Outstanding: m.Outstanding, Latency: m.Latency,
-			ReadPool: PoolStats(m.ReadPool), WritePool: PoolStats(m.WritePool), LastError: m.LastError,
+			ReadPool: poolStats(m.ReadPool), WritePool: poolStats(m.WritePool), LastError: m.LastError,
 		})
 	}
 	return list
 }
+
+func poolStats(s engine.PoolStats) PoolStats { return PoolStats{InUse: s.InUse, Idle: s.Idle, Max: s.Max} }

@@ -29,8 +29,8 @@ func appendAuth(b []byte, code uint32, data []byte) []byte {
 // in by at the servers as that user.
 func (st *starting) authenticate(ctx context.Context, user string) (*credential, error) {
 	cred := &credential{}
-	if st.server.config.Auth == Trust {
-		if !st.server.config.TrustRemote && !local(st.conn) {
+	if st.config.Auth == Trust {
+		if !st.config.TrustRemote && !local(st.conn) {
 			return nil, errStarting("28000", fmt.Sprintf("user %q cannot be trusted from another machine", user))
 		}
 		cred.password = st.server.passwordOf(user)
@@ -45,7 +45,7 @@ func (st *starting) authenticate(ctx context.Context, user string) (*credential,
 
 // passwordOf is a user's password if the configuration gives it.
 func (s *Server) passwordOf(user string) string {
-	if secret, named := s.config.Users[user]; named {
+	if secret, named := s.conf().Users[user]; named {
 		if v, err := verifierOf(secret); err == nil {
 			return v.password
 		}

@@ -13,13 +13,17 @@ const cancelTimeout = 5 * time.Second
 
 // acquire leases a connection for call. A cancel request ends the wait for it.
 func (c *client) acquire(call engine.Call) (*engine.Lease, *upstream, error) {
+	if c.asked == 0 { // it is no repetition
+		c.asked = c.mark()
+	}
 	c.mu.Lock()
-	c.waiting = true
+	c.waiting, c.waitingSince = true, c.asked
 	c.mu.Unlock()
 	lease, err := c.session.Acquire(c.ctx, call)
 	c.mu.Lock()
 	c.waiting = false
 	if err != nil {
+		c.asked = 0
 		c.renew()
 		c.mu.Unlock()
 		return nil, nil, err
@@ -91,8 +95,12 @@ func (c *client) cancel(ctx context.Context) {
 // cancelRequest finds the client that a cancel request is for.
 func (s *Server) cancelRequest(ctx context.Context, id uint32, key []byte) {
 	s.mu.Lock()
-	c := s.clients[id]
+	c, k := s.clients[id], s.consoles[id]
 	s.mu.Unlock()
+	if k != nil && subtle.ConstantTimeCompare(k.key, key) == 1 {
+		k.cancel()
+		return
+	}
 	if c == nil || subtle.ConstantTimeCompare(c.key, key) != 1 {
 		return
 	}

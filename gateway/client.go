@@ -18,18 +18,19 @@ import (
 // client is one connection of a client's, with its session. Everything in it
 // belongs to the goroutine that serves it, but for what mu guards and what is atomic.
 type client struct {
-	server *Server
-	conn   net.Conn
-	in     reader
-	out    []byte
-	late   []byte // goes before the next ReadyForQuery
-	sent   uint64 // bytes of out that were sent so far
-	id     uint32
-	key    []byte
-	user   string
-	db     string
-	app    string
-	since  time.Time
+	server  *Server
+	conn    net.Conn
+	in      reader
+	out     []byte
+	late    []byte // goes before the next ReadyForQuery
+	sent    uint64 // bytes of out that were sent so far
+	id      uint32
+	key     []byte
+	user    string
+	db      string
+	app     string
+	since   time.Time
+	secured string // the TLS version and cipher, "" is none
 
 	ctx     context.Context // ends when the client, or its statement, is cancelled
 	session *engine.Session
@@ -49,15 +50,24 @@ type client struct {
 	relaying   relaying
 	expected   []expected
 
-	busySince atomic.Int64 // Unix nanoseconds; 0 while it waits for its client
-	closing   atomic.Bool
+	tally   tally
+	shown   shown
+	asked   int64 // when the statement began to wait for a connection, on engine.Now's clock
+	txBegan int64 // when the transaction's first statement did; 0 is no transaction
+	txLast  int64 // when its latest statement was over
 
-	mu        sync.Mutex // guards what follows
-	stop      context.CancelFunc
-	serving   *upstream      // what the client waits for
-	cancelled bool           // it asked to cancel that
-	cancels   sync.WaitGroup // cancel requests under way
-	waiting   bool           // for a connection to a server
+	busySince atomic.Int64 // on engine.Now's clock; 0 while it waits for its client
+	closing   atomic.Bool
+	killed    atomic.Bool // it may not even finish its transaction
+	atGate    atomic.Bool // it waits for RESUME
+
+	mu           sync.Mutex // guards what follows
+	stop         context.CancelFunc
+	serving      *upstream      // what the client waits for
+	cancelled    bool           // it asked to cancel that
+	cancels      sync.WaitGroup // cancel requests under way
+	waiting      bool           // for a connection to a server, or for RESUME
+	waitingSince int64
 }
 
 // errGone: the client has left, or is sent away.
@@ -68,16 +78,26 @@ func (c *client) run() error {
 	for {
 		typ, body, err := c.receive()
 		if err != nil {
-			if c.closing.Load() && !c.idle() && errors.Is(err, os.ErrDeadlineExceeded) {
+			if c.closing.Load() && !c.killed.Load() && !c.idle() && errors.Is(err, os.ErrDeadlineExceeded) {
 				_ = c.conn.SetReadDeadline(time.Time{}) // it may finish its transaction
 				continue
 			}
 			return c.inputError(err)
 		}
+		c.begun()
+		if c.server.paused.Load() != nil {
+			pass, err := c.gate(typ)
+			if err != nil {
+				return err
+			}
+			if !pass {
+				continue
+			}
+		}
 		if err := c.message(typ, body); err != nil {
 			return err
 		}
-		if c.closing.Load() && c.idle() {
+		if c.closing.Load() && (c.killed.Load() || c.idle()) {
 			return c.dismiss()
 		}
 	}
@@ -144,7 +164,9 @@ func (c *client) fatal(code, message string) error {
 
 // report sends an error of a statement's.
 func (c *client) report(err error) {
-	c.out = appendError(c.out, msgError, c.sqlError(err))
+	e := c.sqlError(err)
+	c.server.measures.errors.add(e.Code)
+	c.out = appendError(c.out, msgError, e)
 }
 
 // sqlError is err as a server would put it.
@@ -173,7 +195,11 @@ func (c *client) ready() {
 	if len(c.late) > 0 {
 		c.out, c.late = append(c.out, c.late...), c.late[:0]
 	}
-	c.out = append(c.out, msgReady, 0, 0, 0, 5, c.session.Status())
+	status := c.session.Status()
+	if status == 'I' {
+		c.settled()
+	}
+	c.out = append(c.out, msgReady, 0, 0, 0, 5, status)
 }
 
 // complete tells that a statement is done.
@@ -185,6 +211,9 @@ func (c *client) parameter(name, value string) {
 		return
 	}
 	c.params[name] = value
+	if name == "application_name" {
+		c.named(value)
+	}
 	c.late = appendText(c.late, msgParameterStatus, name, value)
 }
 
@@ -219,6 +248,7 @@ func (c *client) beforeWait() error {
 	if cap(c.out) > smallBuffer && c.idle() {
 		c.out = nil
 	}
+	c.show()
 	c.busySince.Store(0)
 	if c.session.Listening() {
 		c.overhear()
@@ -234,6 +264,10 @@ func (c *client) idle() bool {
 // begun notes that a command begins.
 func (c *client) begun() {
 	if c.busySince.Load() == 0 {
-		c.busySince.Store(time.Now().UnixNano())
+		c.busySince.Store(engine.Now())
 	}
 }
+
+func (c *client) quit() { c.server.leave(c) }
+
+func (c *client) String() string { return "client " + itoa(int(c.id)) + " of " + c.user }

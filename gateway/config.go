@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -44,6 +45,21 @@ type Config struct {
 	LoginTimeout time.Duration
 	// MaxClients is the greatest number of clients; 0 is 10,000.
 	MaxClients int
+	// MaxStarting is how many connections of one address may be logging in at the same
+	// time; more wait for their turn, and ten times as many are closed. 0 is 100.
+	MaxStarting int
+	// Admins are the users who may use the console, database "pgdist". If clients are
+	// trusted, the DSN's user may too, from this machine.
+	Admins []string
+	// SlowStatement is the duration from which on a statement is logged, without its
+	// values; 0 is never.
+	SlowStatement time.Duration
+	// Reload is what the console's RELOAD calls; it should read the configuration again
+	// and call Server.Reload. nil: RELOAD is refused.
+	Reload func(context.Context) error
+	// Stop is what the console's SHUTDOWN calls, and should end in Shutdown or, if wait
+	// is false, Close. It must not wait for that. nil: SHUTDOWN is refused.
+	Stop func(wait bool)
 	// MaxPrepared is how many prepared statements are kept on each connection to
 	// a server; 0 is 500.
 	MaxPrepared int
@@ -60,6 +76,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.MaxClients == 0 {
 		c.MaxClients = 10000
+	}
+	if c.MaxStarting == 0 {
+		c.MaxStarting = 100
 	}
 	if c.MaxPrepared == 0 {
 		c.MaxPrepared = 500
@@ -82,8 +101,8 @@ func (c Config) Validate() error {
 	if c.RequireTLS && c.TLS == nil {
 		errs = append(errs, errors.New("TLS is required of clients, but there is no certificate to offer it with"))
 	}
-	if c.LoginTimeout < 0 || c.MaxClients < 0 || c.MaxPrepared < 0 {
-		errs = append(errs, errors.New("login timeout, clients and prepared statements must not be negative"))
+	if c.LoginTimeout < 0 || c.MaxClients < 0 || c.MaxPrepared < 0 || c.MaxStarting < 0 || c.SlowStatement < 0 {
+		errs = append(errs, errors.New("login_timeout, max_clients, max_prepared, max_starting and slow_statement must not be negative"))
 	}
 	for name, secret := range c.Users {
 		if _, err := verifierOf(secret); err != nil {

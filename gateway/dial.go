@@ -46,6 +46,25 @@ func dialOwn(ctx context.Context, config *pgx.ConnConfig) (engine.ServerConn, er
 	return u, nil
 }
 
+// dialOwn is dialOwn for the set's own user, noting what it makes.
+func (l *servers) dialOwn(ctx context.Context, config *pgx.ConnConfig) (engine.ServerConn, error) {
+	return l.note(config)(dialOwn(ctx, config))
+}
+
+// dial is dialAs, noting what it makes.
+func (l *servers) dial(ctx context.Context, config *pgx.ConnConfig, cred *credential) (engine.ServerConn, error) {
+	return l.note(config)(dialAs(ctx, config, cred))
+}
+
+func (l *servers) note(config *pgx.ConnConfig) func(engine.ServerConn, error) (engine.ServerConn, error) {
+	return func(conn engine.ServerConn, err error) (engine.ServerConn, error) {
+		if u, ok := conn.(*upstream); ok && err == nil {
+			l.keep(u, origin{user: config.User, database: config.Database, host: config.Host, port: config.Port})
+		}
+		return conn, err
+	}
+}
+
 // target is an address with what secures the way to it; tls is nil for none.
 type target struct {
 	network, address string

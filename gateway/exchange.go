@@ -68,6 +68,9 @@ func (c *client) attempt(call engine.Call, run func(*engine.Lease, *upstream) er
 	}
 	c.served(lease)
 	again, result := lease.Done(c.ctx, e)
+	if !again {
+		c.measure(&call, lease.Began())
+	}
 	switch {
 	case errors.Is(e, errGone):
 		return false, true, e
@@ -80,6 +83,7 @@ func (c *client) attempt(call engine.Call, run func(*engine.Lease, *upstream) er
 		return false, true, errGone
 	case r.failed != nil && result == error(r.failed):
 		c.failure, c.failedAt = result, r.failedAt // reported, byte for byte
+		c.server.measures.errors.add(r.failed.Code)
 		return false, true, nil
 	case e == nil && r.extended: // of COMMIT, which is Sync's there
 	case e == nil:

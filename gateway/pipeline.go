@@ -399,11 +399,13 @@ func (c *client) execute(st *statement, x *engine.Script) (tag string, err error
 		c.deallocate(only.Prepared)
 		return only.Tag, nil
 	}
+	began := c.mark()
 	if x != nil {
 		tag, err = x.Exec(c.ctx, only, only.Text(st.sql))
 	} else {
 		tag, err = c.session.Exec(c.ctx, engine.Call{SQL: st.sql, Verdict: st.verdict})
 	}
+	c.carried(st.sql, st.verdict, began)
 	c.after(only, err)
 	return tag, err
 }

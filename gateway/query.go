@@ -37,7 +37,9 @@ func (c *client) runQuery(sql string) error {
 func (c *client) runSpecial(sql string, v *classify.Verdict) {
 	st := &v.Statements[0]
 	in := c.session.InTransaction()
+	began := c.mark()
 	tag, err := c.session.Exec(c.ctx, engine.Call{SQL: sql, Verdict: v})
+	c.carried(sql, v, began)
 	c.after(st, err)
 	if err != nil {
 		c.fail(err)

@@ -9,6 +9,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -21,14 +22,21 @@ var ErrServerClosed = errors.New("gateway: the server is closed")
 
 // Server serves clients of one set.
 type Server struct {
-	config       Config
+	live         atomic.Pointer[Config] // what Reload replaces
 	engine       *engine.Engine
 	database     string
 	pool         engine.PoolConfig
 	resultBuffer int
 	maxPrepared  int
 	log          *slog.Logger
+	owner        string // the DSN's user
+	began        time.Time
 	keys         keys
+	measures     measures
+	servers      *servers
+	crowd        crowd
+	history      history
+	paused       atomic.Pointer[pausing]
 	secret       []byte // for the salts of users that do not exist
 
 	ctx  context.Context // ends at Close
@@ -39,7 +47,9 @@ type Server struct {
 	closing   bool
 	listeners map[net.Listener]struct{}
 	clients   map[uint32]*client
-	starting  int // clients that have not logged in yet
+	consoles  map[uint32]*console
+	gone      totals // of the clients that left
+	starting  int    // clients that have not logged in yet
 	last      uint32
 	tenants   map[string]*tenant
 }
@@ -76,22 +86,34 @@ func Open(ctx context.Context, config Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	ec.Dial, ec.Logger = dialOwn, config.Logger
+	conns := &servers{all: map[*upstream]struct{}{}}
+	ec.Dial, ec.Logger = conns.dialOwn, config.Logger
 	e, err := openEngine(ctx, ec)
 	if err != nil {
 		return nil, err
 	}
 	ec = e.Config()
 	s := &Server{
-		config: config, engine: e, database: ec.Members[0].Conn.Database, pool: ec.Pool, resultBuffer: ec.ResultBuffer,
+		engine: e, owner: ec.Members[0].Conn.User, began: time.Now(), servers: conns, database: ec.Members[0].Conn.Database, pool: ec.Pool, resultBuffer: ec.ResultBuffer,
 		maxPrepared: config.MaxPrepared, log: config.Logger, secret: make([]byte, 32),
 		keys:      keys{all: map[string]*key{}},
-		listeners: map[net.Listener]struct{}{}, clients: map[uint32]*client{}, tenants: map[string]*tenant{},
+		listeners: map[net.Listener]struct{}{}, clients: map[uint32]*client{}, consoles: map[uint32]*console{}, tenants: map[string]*tenant{},
 	}
 	_, _ = rand.Read(s.secret) // never fails (crypto/rand)
 	s.ctx, s.stop = context.WithCancel(context.Background())
+	s.adopt(&config)
 	s.work.Go(s.watch)
+	s.work.Go(s.follow)
 	return s, nil
+}
+
+// conf is the configuration in force.
+func (s *Server) conf() *Config { return s.live.Load() }
+
+// adopt puts a configuration in force.
+func (s *Server) adopt(c *Config) {
+	s.live.Store(c)
+	s.measures.slowFrom.Store(int64(c.SlowStatement))
 }
 
 // Serve accepts clients until Shutdown or Close, and then returns ErrServerClosed.
@@ -145,7 +167,7 @@ func (s *Server) begin(conn net.Conn) bool {
 // serve serves one connection to its end.
 func (s *Server) serve(conn net.Conn) {
 	defer conn.Close()
-	c, err := s.login(conn)
+	g, err := s.login(conn)
 	s.mu.Lock()
 	s.starting--
 	s.mu.Unlock()
@@ -153,13 +175,13 @@ func (s *Server) serve(conn net.Conn) {
 		s.log.Debug("client turned away", "address", conn.RemoteAddr(), "error", err)
 		return
 	}
-	if c == nil {
+	if g == nil {
 		return // a cancel request, or nobody at all
 	}
-	defer s.leave(c)
-	s.log.Debug("client", "id", c.id, "user", c.user, "address", conn.RemoteAddr())
-	err = c.run()
-	s.log.Debug("client left", "id", c.id, "error", err)
+	defer g.quit()
+	s.log.Debug("client", "who", g, "address", conn.RemoteAddr())
+	err = g.run()
+	s.log.Debug("client left", "who", g, "error", err)
 }
 
 // enter makes c one of the clients.
@@ -169,24 +191,30 @@ func (s *Server) enter(c *client) error {
 	if s.closing {
 		return errStarting("57P03", "the gateway is shutting down")
 	}
-	if len(s.clients) >= s.config.MaxClients {
-		return errStarting("53300", fmt.Sprintf("sorry, too many clients already: the gateway takes %d", s.config.MaxClients))
+	if len(s.clients) >= s.conf().MaxClients {
+		return errStarting("53300", fmt.Sprintf("sorry, too many clients already: the gateway takes %d", s.conf().MaxClients))
 	}
+	c.id = s.numberLocked()
+	s.clients[c.id] = c
+	s.measures.clients.Add(1)
+	return nil
+}
+
+// numberLocked is one that nobody has.
+func (s *Server) numberLocked() uint32 {
 	for {
 		s.last = s.last%(1<<31-1) + 1
-		if s.clients[s.last] == nil {
-			break
+		if s.clients[s.last] == nil && s.consoles[s.last] == nil {
+			return s.last
 		}
 	}
-	c.id = s.last
-	s.clients[c.id] = c
-	return nil
 }
 
 // leave ends a client's session.
 func (s *Server) leave(c *client) {
 	s.mu.Lock()
 	delete(s.clients, c.id)
+	s.gone.add(&c.tally)
 	s.mu.Unlock()
 	ctx, stop := context.WithTimeout(s.ctx, farewell)
 	defer stop()
@@ -212,7 +240,7 @@ func (s *Server) tenant(user string, cred *credential) (*tenant, error) {
 	}
 	t := &tenant{cred: cred}
 	et, err := s.engine.NewTenant(user, s.pool, func(ctx context.Context, config *pgx.ConnConfig) (engine.ServerConn, error) {
-		return dialAs(ctx, config, t.credential())
+		return s.servers.dial(ctx, config, t.credential())
 	})
 	if err != nil {
 		return nil, err
@@ -224,7 +252,7 @@ func (s *Server) tenant(user string, cred *credential) (*tenant, error) {
 
 // leads tells whether a database's name leads to the set.
 func (s *Server) leads(name string) bool {
-	return name == s.database || slices.Contains(s.config.Databases, name) || slices.Contains(s.config.Databases, "*")
+	return name == s.database || slices.Contains(s.conf().Databases, name) || slices.Contains(s.conf().Databases, "*")
 }
 
 // Shutdown stops taking clients, sends away those who have nothing under way, waits
@@ -232,6 +260,9 @@ func (s *Server) leads(name string) bool {
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.refuse()
 	s.each(func(c *client) { c.closing.Store(true); c.wake() })
+	if p := s.paused.Swap(nil); p != nil { // who waits for RESUME has nothing under way
+		close(p.over)
+	}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -253,6 +284,7 @@ func (s *Server) Close() error {
 	s.refuse()
 	s.stop()
 	s.each(func(c *client) { c.closing.Store(true); _ = c.conn.Close() })
+	s.closeConsoles()
 	err := s.engine.Close() // cuts off what the clients wait for
 	s.work.Wait()
 	return err

@@ -29,6 +29,7 @@ const (
 // starting is a connection whose client has not logged in.
 type starting struct {
 	server  *Server
+	config  *Config // as of the beginning: it may be replaced meanwhile
 	conn    net.Conn
 	tls     *tls.ConnectionState
 	binding []byte // tls-server-end-point
@@ -44,31 +45,47 @@ func errStarting(code, message string) *pgconn.PgError {
 
 // login takes a connection up to its first ReadyForQuery. It returns no client and
 // no error for a cancel request and for who connects and leaves.
-func (s *Server) login(conn net.Conn) (*client, error) {
+func (s *Server) login(conn net.Conn) (guest, error) {
+	config := s.conf()
 	if t, ok := conn.(*net.TCPConn); ok {
 		_ = t.SetNoDelay(true)
 	}
-	deadline := time.Now().Add(s.config.LoginTimeout)
+	deadline := time.Now().Add(config.LoginTimeout)
 	_ = conn.SetDeadline(deadline)
 	ctx, stop := context.WithDeadline(s.ctx, deadline)
 	defer stop()
-	st := &starting{server: s, conn: conn}
+	place, err := s.crowd.enter(ctx, conn, config.MaxStarting)
+	if err != nil {
+		s.measures.refused.Add(1)
+		return nil, err
+	}
+	defer place.leave()
+	st := &starting{server: s, config: config, conn: conn}
 	go_, err := st.hello(ctx)
 	if err != nil || !go_ {
 		return nil, st.refuse(err)
 	}
-	c, err := st.enter(ctx)
+	g, err := st.enter(ctx)
 	if err != nil {
 		return nil, st.refuse(err)
 	}
 	_ = conn.SetDeadline(time.Time{})
-	return c, nil
+	return g, nil
+}
+
+// guest is whoever has logged in: a client, or one who wants the console.
+type guest interface {
+	run() error
+	quit()
+	String() string
 }
 
 // refuse tells the client why it is turned away, if that is a thing to say.
 func (st *starting) refuse(err error) error {
 	var pe *pgconn.PgError
 	if errors.As(err, &pe) {
+		st.server.measures.refused.Add(1)
+		st.server.measures.errors.add(pe.Code)
 		e := *pe
 		e.Severity, e.SeverityUnlocalized = "FATAL", "FATAL"
 		_ = st.send(appendError(nil, msgError, &e)) // the connection ends in any case
@@ -121,7 +138,7 @@ func (st *starting) hello(ctx context.Context) (bool, error) {
 			if secured {
 				return false, unsupported(code)
 			}
-			if st.server.config.TLS == nil || direct {
+			if st.config.TLS == nil || direct {
 				if err := st.send([]byte{'N'}); err != nil {
 					return false, err
 				}
@@ -175,11 +192,11 @@ func (p *prefixed) NetConn() net.Conn { return p.Conn }
 const alpn = "postgresql"
 
 func (st *starting) secure(ctx context.Context, conn net.Conn, direct bool) error {
-	if st.server.config.TLS == nil {
+	if st.config.TLS == nil {
 		return errors.New("TLS at once, which is not offered")
 	}
-	shown := &shownCertificate{from: st.server.config.TLS}
-	config := st.server.config.TLS.Clone()
+	shown := &shownCertificate{from: st.config.TLS}
+	config := st.config.TLS.Clone()
 	config.NextProtos = []string{alpn}
 	config.Certificates, config.GetCertificate = nil, shown.choose
 	secure := tls.Server(conn, config)
@@ -244,7 +261,7 @@ func (st *starting) negotiate() error {
 }
 
 // enter checks who the client is and makes a session for it.
-func (st *starting) enter(ctx context.Context) (*client, error) {
+func (st *starting) enter(ctx context.Context) (guest, error) {
 	s := st.server
 	user, db := st.params["user"], st.params["database"]
 	if user == "" {
@@ -253,7 +270,7 @@ func (st *starting) enter(ctx context.Context) (*client, error) {
 	if db == "" {
 		db = user
 	}
-	if st.tls == nil && s.config.RequireTLS {
+	if st.tls == nil && st.config.RequireTLS {
 		return nil, errStarting("28000", "this gateway takes connections over TLS only: use sslmode=require")
 	}
 	if r := strings.ToLower(st.params["replication"]); r != "" && r != "false" && r != "off" && r != "no" && r != "0" {
@@ -262,6 +279,9 @@ func (st *starting) enter(ctx context.Context) (*client, error) {
 	cred, err := st.authenticate(ctx, user)
 	if err != nil {
 		return nil, err
+	}
+	if s.isConsole(db) {
+		return st.console(user)
 	}
 	if !s.leads(db) {
 		return nil, errStarting("3D000", fmt.Sprintf("database %q does not exist", db))
@@ -275,14 +295,19 @@ func (st *starting) enter(ctx context.Context) (*client, error) {
 		return nil, err
 	}
 	c := &client{
-		server: s, conn: st.conn, in: newReader(st.conn), user: user, db: db, since: time.Now(), app: st.params["application_name"],
+		server: s, user: user, db: db, since: time.Now(), app: st.params["application_name"],
 		params: map[string]string{}, statements: map[string]*statement{}, portals: map[string]*statement{},
 		key: make([]byte, 4),
+	}
+	if st.tls != nil {
+		c.secured = tls.VersionName(st.tls.Version) + " " + tls.CipherSuiteName(st.tls.CipherSuite)
 	}
 	if st.minor >= 2 {
 		c.key = make([]byte, 32)
 	}
 	_, _ = rand.Read(c.key) // never fails (crypto/rand)
+	c.conn = &metered{st.conn, &c.tally}
+	c.in = newReader(c.conn)
 	c.in.limits, c.in.idle = limit, c.beforeWait
 	c.renew()
 	c.session = s.engine.NewSession(engine.SessionOptions{Tenant: t.Tenant, Settings: settings, Owner: c})

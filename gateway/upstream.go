@@ -30,6 +30,7 @@ type upstream struct {
 	key  []byte // for cancel requests
 	// cancel sends a cancel request for what the connection is doing.
 	cancel func(ctx context.Context) error
+	origin origin
 
 	params map[string]string
 	writes bool // on the leader; the others have default_transaction_read_only on
@@ -93,6 +94,9 @@ func (u *upstream) Close() error {
 	} else {
 		_ = u.conn.SetWriteDeadline(time.Now().Add(farewell))
 		_, _ = u.conn.Write(appendMessage(nil, msgTerminate, nil)) // the server notices the end all the same
+	}
+	if u.origin.gone != nil {
+		u.origin.gone()
 	}
 	close(u.done)
 	return u.conn.Close()

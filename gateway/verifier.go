@@ -89,7 +89,7 @@ func (s *Server) mock(user string) *verifier {
 // verifierFor finds what a user is to prove. ok is false if nothing that is proved
 // lets the user in.
 func (s *Server) verifierFor(ctx context.Context, user string) (v *verifier, ok bool, err error) {
-	if secret, named := s.config.Users[user]; named {
+	if secret, named := s.conf().Users[user]; named {
 		v, err := verifierOf(secret)
 		return v, err == nil, err
 	}

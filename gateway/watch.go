@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pgdist/pgdist/internal/engine"
 )
 
 // watchEvery is how often clients that wait for long are looked at.
@@ -15,7 +17,7 @@ const watchEvery = 500 * time.Millisecond
 // client that waits for an answer, so that is not noticed otherwise.
 func (s *Server) watch() {
 	for sleep(s.ctx, watchEvery) {
-		now := time.Now().UnixNano()
+		now := engine.Now()
 		s.each(func(c *client) {
 			since := c.busySince.Load()
 			if since != 0 && now-since > int64(watchEvery) && c.left() && !c.closing.Swap(true) {
@@ -27,8 +29,10 @@ func (s *Server) watch() {
 }
 
 // left tells whether the client's side of the connection is closed.
-func (c *client) left() bool {
-	sc, ok := rawConn(c.conn).(syscall.Conn)
+func (c *client) left() bool { return gone(c.conn) }
+
+func gone(conn net.Conn) bool {
+	sc, ok := rawConn(conn).(syscall.Conn)
 	if !ok {
 		return false
 	}
@@ -36,13 +40,13 @@ func (c *client) left() bool {
 	if err != nil {
 		return true
 	}
-	gone := false
+	ended := false
 	err = rc.Control(func(fd uintptr) {
 		poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
 		n, err := unix.Poll(poll, 0)
-		gone = err == nil && n > 0 && poll[0].Revents&(unix.POLLRDHUP|unix.POLLHUP|unix.POLLERR|unix.POLLNVAL) != 0
+		ended = err == nil && n > 0 && poll[0].Revents&(unix.POLLRDHUP|unix.POLLHUP|unix.POLLERR|unix.POLLNVAL) != 0
 	})
-	return gone || err != nil
+	return ended || err != nil
 }
 
 // wake ends a client's wait for its next message.

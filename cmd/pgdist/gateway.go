@@ -2,18 +2,24 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
+	"os/signal"
+	"slices"
+	"sync"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/pgdist/pgdist/gateway"
+	"github.com/pgdist/pgdist/internal/engine"
 )
 
 const gatewayHelp = `Serve the set over PostgreSQL's own protocol.
@@ -27,101 +33,222 @@ The user in the DSN looks up the clients' users in pg_authid: it must be allowed
 to read that, as a superuser is. The servers' pg_hba.conf must let the clients'
 users in from here by scram-sha-256.
 
-SIGTERM and SIGINT stop it: clients without a transaction are sent away, others
-may finish theirs within --drain.`
+The file given with --config may have a section gateway, with more settings than
+there are flags; see pgdist.example.yaml. Flags win.
 
-// gatewayFlags are the command's own.
-type gatewayFlags struct {
-	listen     []string
-	auth       string
-	remote     bool
-	databases  []string
-	cert, key  string
-	requireTLS bool
-	maxClients int
-	drain      time.Duration
-	verbose    bool
-}
+Database "pgdist" is the console: psql -p 6432 pgdist, then SHOW HELP. With --admin
+there are /metrics for Prometheus, /healthz, /readyz and a status page.
+
+SIGTERM and SIGINT stop it: clients without a transaction are sent away, others
+may finish theirs within --drain. SIGHUP reads the file and the certificate again.`
 
 func newGateway(o *options) *cobra.Command {
-	f := &gatewayFlags{}
+	d := newGatewayOptions()
 	cmd := &cobra.Command{
 		Use:   "gateway [DSN]",
 		Short: "serve the set to any PostgreSQL client",
 		Long:  gatewayHelp,
 		Args:  cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			dsn, err := o.dsn(args)
-			if err != nil {
-				return err
-			}
-			return f.serve(cmd.Context(), dsn, cmd.OutOrStdout(), cmd.ErrOrStderr())
+			r := &gatewayRun{o: o, args: args, flags: cmd.Flags(), out: cmd.OutOrStdout(), stopped: make(chan bool, 1)}
+			r.log = slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: &r.level}))
+			return r.serve(cmd.Context())
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringSliceVar(&f.listen, "listen", []string{"127.0.0.1:6432"}, "`address` to serve at; may be given more than once")
-	flags.StringVar(&f.auth, "auth", string(gateway.SCRAM), "how clients prove who they are: scram-sha-256, or trust (from this machine)")
-	flags.BoolVar(&f.remote, "trust-remote", false, "let trust believe clients from other machines, too")
-	flags.StringSliceVar(&f.databases, "database", nil, "further `name` by which clients reach the set; * for any")
-	flags.StringVar(&f.cert, "tls-cert", "", "`file` with the certificate to offer clients TLS with")
-	flags.StringVar(&f.key, "tls-key", "", "`file` with its key")
-	flags.BoolVar(&f.requireTLS, "tls-require", false, "turn clients away that do not use TLS")
-	flags.IntVar(&f.maxClients, "max-clients", 0, "greatest `number` of clients (default 10000)")
-	flags.DurationVar(&f.drain, "drain", 30*time.Second, "`time` that transactions get to finish in when the gateway is stopped")
-	flags.BoolVar(&f.verbose, "verbose", false, "log every client that comes and goes")
+	flags.StringSlice("listen", d.listen, "`address` to serve at; may be given more than once")
+	flags.String("admin", "", "`address` for metrics, health and the status page, such as 127.0.0.1:9187; none by default")
+	flags.String("auth", d.auth, "how clients prove who they are: scram-sha-256, or trust (from this machine)")
+	flags.Bool("trust-remote", false, "let trust believe clients from other machines, too")
+	flags.StringSlice("database", nil, "further `name` by which clients reach the set; * for any")
+	flags.String("tls-cert", "", "`file` with the certificate to offer clients TLS with")
+	flags.String("tls-key", "", "`file` with its key")
+	flags.Bool("tls-require", false, "turn clients away that do not use TLS")
+	flags.Int("max-clients", 0, "greatest `number` of clients (default 10000)")
+	flags.Duration("slow-statement", 0, "log statements that take this `time` or longer, without their values; 0 logs none")
+	flags.Duration("drain", d.drain, "`time` that transactions get to finish in when the gateway is stopped")
+	flags.Bool("verbose", false, "log every client that comes and goes")
 	return cmd
 }
 
-func (f *gatewayFlags) config(dsn string, log *slog.Logger) (gateway.Config, error) {
-	c := gateway.Config{
-		DSN: dsn, Databases: f.databases, Auth: gateway.Auth(f.auth), TrustRemote: f.remote, RequireTLS: f.requireTLS,
-		MaxClients: f.maxClients, Logger: log,
-	}
-	if f.cert == "" && f.key == "" {
-		return c, nil
-	}
-	cert, err := tls.LoadX509KeyPair(f.cert, f.key)
-	if err != nil {
-		return c, fmt.Errorf("certificate for clients: %w", err)
-	}
-	c.TLS = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
-	return c, nil
+// gatewayRun is one run of the command.
+type gatewayRun struct {
+	o       *options
+	args    []string
+	flags   *pflag.FlagSet
+	out     io.Writer
+	log     *slog.Logger
+	level   slog.LevelVar
+	stopped chan bool // by the console: whether to wait
+
+	server  *gateway.Server
+	started *gatewayOptions // what it was started with
+	set     string          // the set's settings then
+
+	mu   sync.Mutex // guards what follows, and reloading
+	live *gatewayOptions
 }
 
-// serve runs the gateway until ctx ends.
-func (f *gatewayFlags) serve(ctx context.Context, dsn string, out, errs io.Writer) error {
-	level := slog.LevelInfo
-	if f.verbose {
-		level = slog.LevelDebug
-	}
-	config, err := f.config(dsn, slog.New(slog.NewTextHandler(errs, &slog.HandlerOptions{Level: level})))
+// read reads the command line, the file and the certificate.
+func (r *gatewayRun) read() (*gatewayOptions, gateway.Config, error) {
+	dsn, err := r.o.dsn(r.args)
 	if err != nil {
-		return err
+		return nil, gateway.Config{}, err
 	}
-	s, err := gateway.Open(ctx, config)
+	o, err := readGatewayOptions(r.o.config, r.flags)
 	if err != nil {
-		return err
+		return nil, gateway.Config{}, err
 	}
-	failed := make(chan error, len(f.listen))
-	for _, address := range f.listen {
-		l, err := listen(address)
-		if err != nil {
-			return errors.Join(err, s.Close())
+	c, err := o.config(dsn, r.log)
+	c.Reload = func(context.Context) error { return r.reload() }
+	c.Stop = func(wait bool) {
+		select {
+		case r.stopped <- wait:
+		default: // it stops already
 		}
-		fmt.Fprintf(out, "serving at %s\n", l.Addr())
-		go func() { failed <- s.Serve(l) }()
 	}
-	select {
-	case err := <-failed:
-		return errors.Join(err, s.Close())
-	case <-ctx.Done():
+	return o, c, err
+}
+
+// serve runs the gateway until ctx ends, or the console stops it.
+func (r *gatewayRun) serve(ctx context.Context) error {
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP) // from the beginning: it would end the process
+	defer signal.Stop(hup)
+	o, config, err := r.read()
+	if err != nil {
+		return err
 	}
-	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), f.drain)
+	r.level.Set(o.level)
+	o.warn(r.o.config, r.log)
+	r.started, r.live, r.set = o, o, setOf(config.DSN)
+	if r.server, err = gateway.Open(ctx, config); err != nil {
+		return err
+	}
+	failed, closeAdmin, err := r.listenAll(o)
+	if err != nil {
+		return errors.Join(err, r.server.Close())
+	}
+	defer closeAdmin()
+	r.notify("READY=1")
+	wait := true
+	for {
+		select {
+		case err := <-failed:
+			return errors.Join(err, r.server.Close())
+		case <-hup:
+			_ = r.reload() // it is in the log
+			continue
+		case wait = <-r.stopped:
+		case <-ctx.Done():
+		}
+		break
+	}
+	r.notify("STOPPING=1")
+	if !wait {
+		return r.server.Close()
+	}
+	r.mu.Lock()
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.live.drain)
+	r.mu.Unlock()
 	defer cancel()
-	if err := s.Shutdown(drain); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+	if err := r.server.Shutdown(drain); err != nil && !errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
 	return nil
+}
+
+// listenAll begins to serve at all addresses. Sockets that systemd has opened take the
+// place of those in the configuration.
+func (r *gatewayRun) listenAll(o *gatewayOptions) (failed chan error, closeAdmin func(), err error) {
+	clients, admins, err := inherited()
+	if err != nil {
+		return nil, nil, err
+	}
+	closeAll := func() {
+		for _, l := range append(clients, admins...) {
+			_ = l.Close()
+		}
+	}
+	if len(clients) == 0 {
+		for _, address := range o.listen {
+			l, err := listen(address)
+			if err != nil {
+				closeAll()
+				return nil, nil, err
+			}
+			clients = append(clients, l)
+		}
+	}
+	if len(admins) == 0 && o.admin != "" {
+		l, err := listen(loopback(o.admin))
+		if err != nil {
+			closeAll()
+			return nil, nil, fmt.Errorf("admin: %w", err)
+		}
+		admins = append(admins, l)
+	}
+	failed = make(chan error, len(clients)+len(admins))
+	for _, l := range clients {
+		fmt.Fprintf(r.out, "serving at %s\n", l.Addr())
+		go func() { failed <- r.server.Serve(l) }()
+	}
+	host, _, _ := net.SplitHostPort(o.admin)
+	web := &http.Server{
+		Handler: r.server.AdminHandler(host), ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
+		ErrorLog: slog.NewLogLogger(r.log.Handler(), slog.LevelDebug),
+	}
+	for _, l := range admins {
+		fmt.Fprintf(r.out, "metrics and status at %s\n", l.Addr())
+		go func() {
+			if err := web.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+				failed <- err
+			}
+		}()
+	}
+	return failed, func() { _ = web.Close() }, nil
+}
+
+// reload puts in force what can be changed of what the file says now.
+func (r *gatewayRun) reload() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.notify(reloading())
+	defer r.notify("READY=1")
+	o, config, err := r.read()
+	if err == nil {
+		var fixed []string
+		if fixed, err = r.server.Reload(config); err == nil {
+			r.level.Set(o.level)
+			o.warn(r.o.config, r.log)
+			r.live = o
+			if !slices.Equal(o.listen, r.started.listen) {
+				fixed = append(fixed, "listen")
+			}
+			if o.admin != r.started.admin {
+				fixed = append(fixed, "admin")
+			}
+			if setOf(config.DSN) != r.set {
+				fixed = append(fixed, "the set")
+			}
+			r.log.Info("configuration read again")
+			if len(fixed) > 0 {
+				r.log.Warn("these settings differ now, but change only with a restart", "settings", fixed)
+			}
+			return nil
+		}
+	}
+	r.log.Error("the configuration stays as it was", "error", err)
+	return err
+}
+
+// setOf is what the DSN, and the file in it, say of the set.
+func setOf(dsn string) string {
+	c, err := engine.Parse(dsn)
+	if err != nil {
+		return ""
+	}
+	return c.String()
 }
 
 // listen takes host:port, or the path of a Unix socket.
@@ -133,4 +260,17 @@ func listen(address string) (net.Listener, error) {
 		return net.Listen("unix", address)
 	}
 	return net.Listen("tcp", address)
+}
+
+// loopback is an address whose host is this machine if it names none: what is served there
+// asks nobody who they are.
+func loopback(address string) string {
+	host, port, err := net.SplitHostPort(address)
+	switch {
+	case err != nil && address[0] != '/' && net.ParseIP(address) == nil:
+		return net.JoinHostPort("127.0.0.1", address)
+	case err == nil && host == "":
+		return net.JoinHostPort("127.0.0.1", port)
+	}
+	return address
 }

@@ -117,13 +117,26 @@ func (e *Engine) Config() Config { return e.config }
 // View is the present view of the set.
 func (e *Engine) View() *health.View { return e.mirror.View() }
 
+// WaitView blocks until the view's epoch is above epoch or ctx ends.
+func (e *Engine) WaitView(ctx context.Context, epoch int64) (*health.View, error) {
+	return e.mirror.WaitView(ctx, epoch)
+}
+
+// Ready tells whether there is a leader and its breaker lets statements through.
+func (e *Engine) Ready() bool {
+	view := e.mirror.View()
+	return view.Leader != 0 && e.mirror.Usable(view.Leader)
+}
+
 // Stats tells about each member, in the order of the view's members.
 func (e *Engine) Stats() []MemberStats {
 	view := e.mirror.View()
 	var list []MemberStats
 	for _, vm := range view.Members {
 		if m := e.members[vm.ID]; m != nil {
-			list = append(list, m.stats(view))
+			s := m.stats(view)
+			s.Usable = e.mirror.Usable(vm.ID)
+			list = append(list, s)
 		}
 	}
 	return list

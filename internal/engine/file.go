@@ -88,6 +88,9 @@ func (f *fileConfig) errorAt(line int, format string, args ...any) error {
 
 func (f *fileConfig) readTop(kv *ast.MappingValueNode) error {
 	key, line := keyOf(kv), lineOf(kv.Key)
+	if slices.Contains(sections, key) {
+		return nil
+	}
 	switch key {
 	case "members":
 		return f.readMembers(kv)
@@ -117,7 +120,7 @@ func (f *fileConfig) readScalar(e entry) error {
 	if slices.Contains(connKeys, e.key) {
 		return f.addConn(e)
 	}
-	near, _ := nearest(e.key, slices.Concat(paramNames(), connKeys, []string{"members", "runtime"}))
+	near, _ := nearest(e.key, slices.Concat(paramNames(), connKeys, sections, []string{"members", "runtime"}))
 	return f.errorAt(e.line, "unknown key %s: did you mean %s?", e.key, near)
 }
 

@@ -34,6 +34,9 @@ func (l *Lease) Final() { l.final = true }
 // that the server's word about it is the client's.
 func (l *Lease) ByClient() { l.cancelled = true }
 
+// Began is when the lease's statement began, on Now's clock.
+func (l *Lease) Began() int64 { return l.start }
+
 // Conn is the connection to run the statement on.
 func (l *Lease) Conn() ServerConn { return l.c.ServerConn }
 

@@ -81,6 +81,8 @@ func (m *member) close() {
 type PoolStats struct {
 	// InUse are leased, Idle are the others that exist, Max may exist.
 	InUse, Idle, Max int
+	// Waiting are statements that wait for one.
+	Waiting int
 }
 
 // MemberStats is what the engine knows of one member.
@@ -89,6 +91,8 @@ type MemberStats struct {
 	Host string
 	// Leader and InSync are the member's part in the present view.
 	Leader, InSync bool
+	// Usable tells whether its breaker lets statements through.
+	Usable bool
 	// Weight is its weight for reads; 0 is last resort.
 	Weight int
 	// Reads and Writes count statements that ran there since the engine was
@@ -121,12 +125,12 @@ func (m *member) stats(view *health.View) MemberStats {
 func (m *member) poolStats(p purpose) (sum PoolStats) {
 	for _, ps := range *m.all.Load() {
 		s := ps[p].stats()
-		sum.InUse, sum.Idle, sum.Max = sum.InUse+s.InUse, sum.Idle+s.Idle, sum.Max+s.Max
+		sum.InUse, sum.Idle, sum.Max, sum.Waiting = sum.InUse+s.InUse, sum.Idle+s.Idle, sum.Max+s.Max, sum.Waiting+s.Waiting
 	}
 	return sum
 }
 
 func (pl *pool) stats() PoolStats {
 	s, used := pl.p.Stat(), int(pl.inUse.Load())
-	return PoolStats{InUse: used, Idle: max(0, int(s.TotalResources())-used), Max: int(s.MaxResources())}
+	return PoolStats{InUse: used, Idle: max(0, int(s.TotalResources())-used), Max: int(s.MaxResources()), Waiting: int(pl.waiters.Load())}
 }

@@ -172,6 +172,9 @@ func (s *Session) InTransaction() bool { return s.tx.state != txNone }
 // if it does not.
 func (s *Session) Pinned() string { return s.pins.String() }
 
+// Pins are the reasons behind Pinned.
+func (s *Session) Pins() classify.Pin { return s.pins }
+
 // Listening tells whether the session waits for notifications on its connection.
 func (s *Session) Listening() bool {
 	return s.pins&classify.PinListen != 0 && s.held.c != nil && !s.busy && !s.held.c.IsClosed()

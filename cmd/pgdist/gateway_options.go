@@ -1,0 +1,210 @@
+package main
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/pgdist/pgdist/gateway"
+	"github.com/pgdist/pgdist/internal/engine"
+)
+
+// gatewayOptions are all that the command can be told of the gateway, from the file's
+// section gateway and from flags.
+type gatewayOptions struct {
+	listen       []string
+	admin        string
+	auth         string
+	trustRemote  bool
+	databases    []string
+	users        map[string]string
+	admins       []string
+	cert, key    string
+	requireTLS   bool
+	maxClients   int
+	maxStarting  int
+	maxPrepared  int
+	loginTimeout time.Duration
+	slow         time.Duration
+	drain        time.Duration
+	level        slog.Level
+}
+
+func newGatewayOptions() *gatewayOptions {
+	return &gatewayOptions{listen: []string{"127.0.0.1:6432"}, auth: string(gateway.SCRAM), drain: 30 * time.Second, users: map[string]string{}}
+}
+
+// gatewayKey is one of the file's keys; flag is the flag that overrides it, if any.
+type gatewayKey struct {
+	flag string
+	set  func(o *gatewayOptions, values []string) error
+}
+
+// gatewayKeys are the keys of the section, users besides.
+var gatewayKeys = map[string]gatewayKey{
+	"listen":         {"listen", list(func(o *gatewayOptions) *[]string { return &o.listen })},
+	"admin":          {"admin", text(func(o *gatewayOptions) *string { return &o.admin })},
+	"auth":           {"auth", text(func(o *gatewayOptions) *string { return &o.auth })},
+	"trust_remote":   {"trust-remote", truth(func(o *gatewayOptions) *bool { return &o.trustRemote })},
+	"databases":      {"database", list(func(o *gatewayOptions) *[]string { return &o.databases })},
+	"admins":         {"", list(func(o *gatewayOptions) *[]string { return &o.admins })},
+	"tls_cert":       {"tls-cert", text(func(o *gatewayOptions) *string { return &o.cert })},
+	"tls_key":        {"tls-key", text(func(o *gatewayOptions) *string { return &o.key })},
+	"tls_require":    {"tls-require", truth(func(o *gatewayOptions) *bool { return &o.requireTLS })},
+	"max_clients":    {"max-clients", whole(func(o *gatewayOptions) *int { return &o.maxClients })},
+	"max_starting":   {"", whole(func(o *gatewayOptions) *int { return &o.maxStarting })},
+	"max_prepared":   {"", whole(func(o *gatewayOptions) *int { return &o.maxPrepared })},
+	"login_timeout":  {"", span(func(o *gatewayOptions) *time.Duration { return &o.loginTimeout })},
+	"slow_statement": {"slow-statement", span(func(o *gatewayOptions) *time.Duration { return &o.slow })},
+	"drain":          {"drain", span(func(o *gatewayOptions) *time.Duration { return &o.drain })},
+	"log_level":      {"", func(o *gatewayOptions, v []string) error { return single(v, o.level.UnmarshalText) }},
+}
+
+// usersKey holds users' passwords or verifiers by their names.
+const usersKey = "users"
+
+func single(values []string, set func([]byte) error) error {
+	if len(values) != 1 {
+		return errors.New("one value is wanted")
+	}
+	return set([]byte(values[0]))
+}
+
+func list(field func(*gatewayOptions) *[]string) func(*gatewayOptions, []string) error {
+	return func(o *gatewayOptions, v []string) error {
+		*field(o) = v
+		return nil
+	}
+}
+
+func text(field func(*gatewayOptions) *string) func(*gatewayOptions, []string) error {
+	return func(o *gatewayOptions, v []string) error {
+		return single(v, func(b []byte) error { *field(o) = string(b); return nil })
+	}
+}
+
+func truth(field func(*gatewayOptions) *bool) func(*gatewayOptions, []string) error {
+	return func(o *gatewayOptions, v []string) error {
+		return single(v, func(b []byte) (err error) {
+			switch strings.ToLower(string(b)) {
+			case "true", "yes", "on":
+				*field(o) = true
+			case "false", "no", "off":
+				*field(o) = false
+			default:
+				err = errors.New("neither true nor false")
+			}
+			return err
+		})
+	}
+}
+
+func whole(field func(*gatewayOptions) *int) func(*gatewayOptions, []string) error {
+	return func(o *gatewayOptions, v []string) error {
+		return single(v, func(b []byte) error {
+			n, err := strconv.Atoi(string(b))
+			if err != nil || n < 0 {
+				return errors.New("not a whole number from 0 on")
+			}
+			*field(o) = n
+			return nil
+		})
+	}
+}
+
+func span(field func(*gatewayOptions) *time.Duration) func(*gatewayOptions, []string) error {
+	return func(o *gatewayOptions, v []string) error {
+		return single(v, func(b []byte) error {
+			d, err := engine.ParseDuration(string(b))
+			if err == nil && d < 0 {
+				err = errors.New("negative")
+			}
+			*field(o) = d
+			return err
+		})
+	}
+}
+
+// readGatewayOptions reads the file, if there is one, and lays the flags that were given
+// over it.
+func readGatewayOptions(path string, flags *pflag.FlagSet) (*gatewayOptions, error) {
+	o := newGatewayOptions()
+	var errs []error
+	if path != "" {
+		errs = append(errs, o.readFile(path))
+	}
+	for _, key := range slices.Sorted(maps.Keys(gatewayKeys)) {
+		k := gatewayKeys[key]
+		f := flags.Lookup(k.flag)
+		if k.flag == "" || f == nil || !f.Changed {
+			continue
+		}
+		values := []string{f.Value.String()}
+		if s, ok := f.Value.(pflag.SliceValue); ok {
+			values = s.GetSlice()
+		}
+		if err := k.set(o, values); err != nil {
+			errs = append(errs, fmt.Errorf("--%s=%s: %w", k.flag, strings.Join(values, ","), err))
+		}
+	}
+	if verbose, err := flags.GetBool("verbose"); err == nil && verbose {
+		o.level = slog.LevelDebug
+	}
+	return o, errors.Join(errs...)
+}
+
+func (o *gatewayOptions) readFile(path string) error {
+	section, err := engine.ReadSection(path, "gateway", usersKey)
+	if err != nil {
+		return err
+	}
+	known := append(slices.Sorted(maps.Keys(gatewayKeys)), usersKey)
+	var errs []error
+	for _, e := range section.Entries {
+		k, ok := gatewayKeys[e.Key]
+		switch {
+		case e.Key == usersKey:
+			o.users[e.Name] = e.Values[0]
+		case !ok:
+			errs = append(errs, section.Unknown(e, known))
+		default:
+			if err := k.set(o, e.Values); err != nil {
+				errs = append(errs, section.Errorf(e, "%s: %v", e.Key, err))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// config is what the gateway is told.
+func (o *gatewayOptions) config(dsn string, log *slog.Logger) (gateway.Config, error) {
+	c := gateway.Config{
+		DSN: dsn, Databases: o.databases, Auth: gateway.Auth(o.auth), TrustRemote: o.trustRemote, Users: o.users, Admins: o.admins, RequireTLS: o.requireTLS,
+		LoginTimeout: o.loginTimeout, MaxClients: o.maxClients, MaxStarting: o.maxStarting, MaxPrepared: o.maxPrepared, SlowStatement: o.slow, Logger: log,
+	}
+	if o.cert == "" && o.key == "" {
+		return c, nil
+	}
+	cert, err := tls.LoadX509KeyPair(o.cert, o.key)
+	if err != nil {
+		return c, fmt.Errorf("certificate for clients: %w", err)
+	}
+	c.TLS = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
+	return c, nil
+}
+
+// warn tells of a file with secrets that others can read.
+func (o *gatewayOptions) warn(path string, log *slog.Logger) {
+	if info, err := os.Stat(path); len(o.users) > 0 && err == nil && info.Mode().Perm()&0o007 != 0 {
+		log.Warn("the configuration file has users' secrets, and everybody on this machine can use it", "file", path, "mode", info.Mode().Perm())
+	}
+}

@@ -1,0 +1,345 @@
+package gateway
+
+import (
+	"fmt"
+	"maps"
+	"net"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/pgdist/pgdist/internal/engine"
+)
+
+// shows are the SHOW commands. Columns that PgBouncer's users know have its names and
+// meaning, and stand in its order; "#" marks numbers.
+func shows() []*command {
+	return []*command{
+		{words: "HELP", help: "this list", columns: columnsOf("command description"), run: (*console).help},
+		{words: "VERSION", help: "the program's version", columns: columnsOf("version"), run: (*console).version},
+		{words: "DATABASES", help: "names by which the set is reached", columns: columnsOf("name host port# database force_user pool_size# min_pool_size# reserve_pool_size# server_lifetime# pool_mode max_connections# current_connections# max_client_connections# current_client_connections# paused# disabled#"), run: (*console).databases},
+		{words: "POOLS", help: "clients and connections by database and user", columns: columnsOf("database user cl_active# cl_waiting# cl_active_cancel_req# cl_waiting_cancel_req# sv_active# sv_active_cancel# sv_being_canceled# sv_idle# sv_used# sv_tested# sv_login# maxwait# maxwait_us# pool_mode"), run: (*console).pools},
+		{words: "CLIENTS", help: "clients; pinned tells why one keeps a connection for itself", columns: columnsOf("type user database state addr port# local_addr local_port# connect_time request_time wait# wait_us# close_needed# ptr link remote_pid# tls application_name prepared_statements# id# pinned"), run: (*console).clients},
+		{words: "SERVERS", help: "connections to servers", columns: columnsOf("type user database state addr port# local_addr local_port# connect_time close_needed# ptr link remote_pid# tls id# purpose"), run: (*console).servers},
+		{words: "STATS", help: "totals, and averages per second of the time since the start", columns: columnsOf("database total_server_assignment_count# total_xact_count# total_query_count# total_received# total_sent# total_xact_time# total_query_time# total_wait_time# avg_server_assignment_count# avg_xact_count# avg_query_count# avg_recv# avg_sent# avg_xact_time# avg_query_time# avg_wait_time#"), run: (*console).stats},
+		{words: "MEMBERS", help: "the databases of the set", columns: columnsOf("member# host role in_sync usable weight# reads# writes# errors# outstanding# latency_us# read_in_use# read_idle# read_max# write_in_use# write_idle# write_max# waiting# last_error"), run: (*console).members},
+		{words: "VIEW", help: "who leads, since when", columns: columnsOf("set epoch# term# leader leader_id# in_sync ready"), run: (*console).view},
+		{words: "EVENTS", help: "what happened to the set lately", columns: columnsOf("at event"), run: (*console).events},
+		{words: "CONFIG", help: "the configuration, without secrets", columns: columnsOf("key value default changeable"), run: (*console).config},
+		{words: "LISTS", help: "how many there are of everything", columns: columnsOf("list items#"), run: (*console).lists},
+		{words: "MEM", help: "memory of the gateway", columns: columnsOf("name size#"), run: (*console).mem},
+		{words: "USERS", help: "users that have connected", columns: columnsOf("name pool_mode"), run: (*console).users},
+		{words: "STATE", help: "whether it is paused or shutting down", columns: columnsOf("key value"), run: (*console).state},
+	}
+}
+
+const poolMode = "transaction"
+
+func (k *console) help(string) (rows [][]any, err error) {
+	for _, c := range commandList {
+		if c.help != "" {
+			rows = append(rows, []any{strings.TrimSpace(c.words + " " + c.arg), c.help})
+		}
+	}
+	return rows, nil
+}
+
+func version() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "(unknown)"
+}
+
+func (k *console) version(string) ([][]any, error) { return [][]any{{"pgdist " + version()}}, nil }
+
+func yes(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}
+
+func number(b bool) int64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// names are those by which clients reach the set.
+func (s *Server) names() []string {
+	list := []string{s.database}
+	for _, name := range s.conf().Databases {
+		if name != "*" && !slices.Contains(list, name) {
+			list = append(list, name)
+		}
+	}
+	s.each(func(c *client) {
+		if !slices.Contains(list, c.db) { // by "*"
+			list = append(list, c.db)
+		}
+	})
+	return list
+}
+
+func (k *console) databases(string) (rows [][]any, err error) {
+	s := k.server
+	conf := s.engine.Config()
+	clients := map[string]int64{}
+	s.each(func(c *client) { clients[c.db]++ })
+	conns := int64(len(s.servers.list()))
+	host, port := "", int64(0)
+	for _, m := range s.engine.Stats() {
+		if m.Leader {
+			h, p, _ := net.SplitHostPort(m.Host)
+			host, port = h, atoi(p)
+		}
+	}
+	for _, name := range s.names() {
+		rows = append(rows, []any{
+			name, host, port, s.database, nil, int64(conf.Pool.Size), int64(0), int64(0), int64(conf.Pool.MaxLifetime / time.Second), poolMode,
+			int64(0), conns, int64(s.conf().MaxClients), clients[name], number(s.paused.Load().covers(name)), int64(0),
+		})
+	}
+	return append(rows, []any{consoleName, nil, nil, consoleName, consoleName, int64(0), int64(0), int64(0), int64(0), "statement", int64(0), int64(0), int64(0), int64(0), int64(0), int64(0)}), nil
+}
+
+func atoi(s string) int64 {
+	n, _ := strconv.ParseInt(s, 10, 64)
+	return n
+}
+
+// poolKey is what PgBouncer calls a pool.
+type poolKey struct{ db, user string }
+
+type poolCount struct {
+	active, waiting int64
+	maxwait         time.Duration
+}
+
+func (k *console) pools(string) (rows [][]any, err error) {
+	s := k.server
+	pools := map[poolKey]*poolCount{}
+	linked := map[*upstream]bool{}
+	for _, i := range s.infos() {
+		key := poolKey{i.c.db, i.c.user}
+		p := pools[key]
+		if p == nil {
+			p = &poolCount{}
+			pools[key] = p
+		}
+		if i.link != nil {
+			linked[i.link] = true
+		}
+		if i.state == stateWaiting {
+			p.waiting++
+			p.maxwait = max(p.maxwait, i.wait)
+		} else {
+			p.active++
+		}
+	}
+	active, idle := map[string]int64{}, map[string]int64{}
+	for _, u := range s.servers.list() {
+		if linked[u] {
+			active[u.origin.user]++
+		} else {
+			idle[u.origin.user]++
+		}
+		if key := (poolKey{s.database, u.origin.user}); pools[key] == nil {
+			pools[key] = &poolCount{}
+		}
+	}
+	keys := slices.SortedFunc(maps.Keys(pools), func(a, b poolKey) int {
+		return strings.Compare(a.db+"\x00"+a.user, b.db+"\x00"+b.user)
+	})
+	for _, key := range keys {
+		p := pools[key]
+		sv := []int64{0, 0} // connections belong to a user, whatever the name of the database
+		if key.db == s.database {
+			sv = []int64{active[key.user], idle[key.user]}
+		}
+		rows = append(rows, []any{
+			key.db, key.user, p.active, p.waiting, int64(0), int64(0), sv[0], int64(0), int64(0), sv[1], int64(0), int64(0), int64(0),
+			int64(p.maxwait / time.Second), int64(p.maxwait % time.Second / time.Microsecond), poolMode,
+		})
+	}
+	return rows, nil
+}
+
+const timeLayout = "2006-01-02 15:04:05 MST"
+
+// endpoint is an address as host and port.
+func endpoint(a net.Addr) (host any, port any) {
+	if a == nil {
+		return nil, nil
+	}
+	if t, ok := a.(*net.TCPAddr); ok {
+		return t.IP.String(), int64(t.Port)
+	}
+	return "unix", int64(0)
+}
+
+func pointer(kind string, id uint64) string { return kind + strconv.FormatUint(id, 10) }
+
+func (k *console) clients(string) (rows [][]any, err error) {
+	for _, i := range k.server.infos() {
+		addr, port := endpoint(i.c.conn.RemoteAddr())
+		local, localPort := endpoint(i.c.conn.LocalAddr())
+		var link, pid, tls, request any
+		if i.link != nil {
+			link, pid = pointer("s", i.link.origin.number), int64(i.link.pid)
+		}
+		if i.c.secured != "" {
+			tls = i.c.secured
+		}
+		if i.busy > 0 {
+			request = time.Now().Add(-i.busy).UTC().Format(timeLayout)
+		}
+		rows = append(rows, []any{
+			"C", i.c.user, i.c.db, i.state, addr, port, local, localPort, i.c.since.UTC().Format(timeLayout), request,
+			int64(i.wait / time.Second), int64(i.wait % time.Second / time.Microsecond), number(i.c.closing.Load()), pointer("c", uint64(i.c.id)), link, pid, tls,
+			i.app, int64(i.prepared), int64(i.c.id), i.pins.String(),
+		})
+	}
+	return rows, nil
+}
+
+func (k *console) servers(string) (rows [][]any, err error) {
+	s := k.server
+	linked := map[*upstream]uint32{}
+	for _, i := range s.infos() {
+		if i.link != nil {
+			linked[i.link] = i.c.id
+		}
+	}
+	for _, u := range s.servers.list() {
+		local, localPort := endpoint(u.origin.from)
+		state, link := stateIdle, any(nil)
+		if id, ok := linked[u]; ok {
+			state, link = stateActive, pointer("c", uint64(id))
+		}
+		purpose := "read"
+		if u.writes {
+			purpose = "write"
+		}
+		rows = append(rows, []any{
+			"S", u.origin.user, u.origin.database, state, u.origin.host, int64(u.origin.port), local, localPort, u.origin.since.UTC().Format(timeLayout),
+			number(u.closed.Load()), pointer("s", u.origin.number), link, int64(u.pid), nil, int64(u.origin.number), purpose,
+		})
+	}
+	return rows, nil
+}
+
+func (k *console) stats(string) ([][]any, error) {
+	s := k.server
+	t := s.totals()
+	seconds := max(1, int64(time.Since(s.began)/time.Second))
+	per := func(total time.Duration, n uint64) int64 { return int64(total/time.Microsecond) / int64(max(1, n)) }
+	return [][]any{{
+		s.database, int64(t.Statements), int64(t.Transactions), int64(t.Statements), int64(t.Received), int64(t.Sent),
+		int64(t.InTx / time.Microsecond), int64(t.Spent / time.Microsecond), int64(t.Waited / time.Microsecond),
+		int64(t.Statements) / seconds, int64(t.Transactions) / seconds, int64(t.Statements) / seconds, int64(t.Received) / seconds, int64(t.Sent) / seconds,
+		per(t.InTx, t.Transactions), per(t.Spent, t.Statements), int64(t.Waited/time.Microsecond) / seconds,
+	}}, nil
+}
+
+func (k *console) members(string) (rows [][]any, err error) {
+	for _, m := range k.server.engine.Stats() {
+		var last any
+		if m.LastError != "" {
+			last = m.LastError
+		}
+		rows = append(rows, []any{
+			int64(m.ID), m.Host, roleOf(m), yes(m.InSync), yes(m.Usable), int64(m.Weight), int64(m.Reads), int64(m.Writes), int64(m.Errors), int64(m.Outstanding),
+			int64(m.Latency / time.Microsecond), int64(m.ReadPool.InUse), int64(m.ReadPool.Idle), int64(m.ReadPool.Max),
+			int64(m.WritePool.InUse), int64(m.WritePool.Idle), int64(m.WritePool.Max), int64(m.ReadPool.Waiting + m.WritePool.Waiting), last,
+		})
+	}
+	return rows, nil
+}
+
+func roleOf(m engine.MemberStats) string {
+	switch {
+	case m.Leader:
+		return "leader"
+	case m.InSync:
+		return "follower"
+	}
+	return "excluded"
+}
+
+func (k *console) view(string) ([][]any, error) {
+	v := k.server.engine.View()
+	var leader any
+	if v.Leader != 0 {
+		leader = hostOf(v, v.Leader)
+	}
+	return [][]any{{v.Set, v.Epoch, v.Term, leader, int64(v.Leader), fmt.Sprint(v.InSync), yes(k.server.Ready())}}, nil
+}
+
+func (k *console) events(string) (rows [][]any, err error) {
+	for _, e := range k.server.history.latest() {
+		rows = append(rows, []any{e.At.UTC().Format(timeLayout), e.Text})
+	}
+	return rows, nil
+}
+
+func (k *console) config(string) (rows [][]any, err error) {
+	for _, o := range k.server.conf().options() {
+		rows = append(rows, []any{o.key, o.value, o.standard, yes(o.live)})
+	}
+	return rows, nil
+}
+
+func (k *console) lists(string) ([][]any, error) {
+	s := k.server
+	used := int64(0)
+	infos := s.infos()
+	for _, i := range infos {
+		if i.link != nil {
+			used++
+		}
+	}
+	s.mu.Lock()
+	users, login := int64(len(s.tenants)), int64(s.starting)
+	s.mu.Unlock()
+	s.keys.mu.Lock()
+	prepared := int64(len(s.keys.all))
+	s.keys.mu.Unlock()
+	pools, _ := k.pools("")
+	return [][]any{
+		{"databases", int64(len(s.names()))}, {"users", users}, {"pools", int64(len(pools))}, {"free_clients", int64(0)}, {"used_clients", int64(len(infos))},
+		{"login_clients", login}, {"free_servers", int64(len(s.servers.list())) - used}, {"used_servers", used},
+		{"members", int64(len(s.engine.View().Members))}, {"members_in_sync", int64(len(s.engine.View().InSync))}, {"prepared_statements", prepared},
+	}, nil
+}
+
+func (k *console) mem(string) ([][]any, error) {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return [][]any{
+		{"heap_in_use", int64(m.HeapInuse)}, {"heap_idle", int64(m.HeapIdle)}, {"stacks", int64(m.StackInuse)}, {"from_system", int64(m.Sys)},
+		{"goroutines", int64(runtime.NumGoroutine())},
+	}, nil
+}
+
+func (k *console) users(string) (rows [][]any, err error) {
+	s := k.server
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, name := range slices.Sorted(maps.Keys(s.tenants)) {
+		rows = append(rows, []any{name, poolMode})
+	}
+	return rows, nil
+}
+
+func (k *console) state(string) ([][]any, error) {
+	p := k.server.paused.Load()
+	return [][]any{
+		{"active", yes(p == nil && !k.server.isClosing())}, {"paused", yes(p != nil)}, {"shutting_down", yes(k.server.isClosing())},
+	}, nil
+}
