@@ -123,7 +123,10 @@ func (c *client) exchange(_ *engine.Lease, u *upstream, g *group) error {
 
 // unprepared forgets what the server has not prepared because of an error before it.
 func (c *client) unprepared(u *upstream) {
-	for _, e := range c.expected[min(c.relaying.next, len(c.expected)):] {
+	for i, e := range c.expected[min(c.relaying.next, len(c.expected)):] {
+		if i == 0 && e.kind == msgParse && e.st != nil {
+			c.failedParse(e.st)
+		}
 		if e.kind == msgParse && !e.fake {
 			if e.id == 0 {
 				u.unnamed = nil
@@ -184,7 +187,7 @@ func (c *client) translate(u *upstream, o *op) {
 			b = append(append(b, st.serverName()...), 0)
 			u.out = end(append(b, rest...), at)
 		}
-		c.expected = append(c.expected, expected{kind: msgBind})
+		c.expected = append(c.expected, expected{kind: msgBind, st: st})
 	case msgDescribe:
 		if body[0] == 'S' && st != nil {
 			c.ensure(u, st)
@@ -406,10 +409,18 @@ func (c *client) answer(typ byte, body []byte) error {
 	case msgError:
 		pe := errorOf(body)
 		if fatal(pe) {
+			if r.failed != nil && r.failed.Code == "08P01" { // it was the client that broke the protocol
+				_ = r.u.broken(pe)
+				return c.outOfStep(nil)
+			}
 			return c.lost(pe)
 		}
 		r.failed, r.failedAt = pe, c.at()
-		c.out = appendMessage(c.out, typ, body)
+		if told := c.inClientsNames(pe); told != nil {
+			c.out = appendError(c.out, msgError, told)
+		} else {
+			c.out = appendMessage(c.out, typ, body)
+		}
 		return c.failedCopy()
 	case msgCopyIn:
 		c.out = appendMessage(c.out, typ, body)
@@ -432,6 +443,22 @@ func (c *client) answer(typ byte, body []byte) error {
 	}
 	c.out = appendMessage(c.out, typ, body)
 	return nil
+}
+
+// inClientsNames is an error with the client's name of a statement in place of the
+// server's, nil if it has none.
+func (c *client) inClientsNames(pe *pgconn.PgError) *pgconn.PgError {
+	r := &c.relaying
+	if !strings.Contains(pe.Message, `"`+serverPrefix) || r.next >= len(c.expected) {
+		return nil
+	}
+	st := c.expected[r.next].st
+	if st == nil || st.key == nil {
+		return nil
+	}
+	told := *pe
+	told.Message = strings.ReplaceAll(pe.Message, `"`+st.serverName()+`"`, `"`+st.name+`"`)
+	return &told
 }
 
 // skipAnswer follows the answers expected and tells whether this one is not the
@@ -544,7 +571,11 @@ func (c *client) query(body []byte) error {
 	c.endScript()
 	sql, rest, ok := strings.Cut(text, "\x00")
 	if !ok || rest != "" {
-		c.report(protocolError("invalid message format"))
+		wrong := badEnd
+		if !ok {
+			wrong = badString
+		}
+		c.report(c.session.Abort(c.ctx, protocolError(wrong)))
 		c.ready()
 		return nil
 	}

@@ -1,7 +1,12 @@
 package gateway
 
 import (
+	"encoding/binary"
+	"fmt"
+	"strings"
+
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/pgdist/pgdist/classify"
 	"github.com/pgdist/pgdist/internal/engine"
@@ -16,8 +21,17 @@ type op struct {
 	typ      byte
 	from, to int        // its body in the client's text
 	st       *statement // concerned; nil if it is not known here
+	portal   *portal    // of an Execute, nil if it is not known here
 	local    bool       // carried out here
 	err      *pgconn.PgError
+}
+
+// portal is what a Bind made.
+type portal struct {
+	st   *statement
+	at   int  // its Bind's place in the pipeline, -1 if it is from an earlier one
+	ran  bool // by the session: it cannot be run once more
+	gone bool // with its transaction
 }
 
 // maxPipeline is how many bytes of a pipeline are collected before they are run, in
@@ -103,6 +117,9 @@ func (c *client) runOpen() error {
 
 // reset forgets the pipeline.
 func (c *client) reset() {
+	for _, p := range c.portals {
+		p.at = -1
+	}
 	clear(c.ops)
 	c.ops, c.text = c.ops[:0], c.text[:0]
 	if cap(c.text) > 2*largeBuffer {
@@ -156,7 +173,7 @@ func (c *client) plan() plan {
 		c.resolve(i)
 	}
 	p := plan{groups: c.groups[:0]}
-	executes := 0
+	executes, last := 0, 0
 	for i := range c.ops {
 		o := &c.ops[i]
 		o.local = o.err != nil || o.st != nil && o.st.special && o.typ != msgClose || c.deallocates(o)
@@ -170,10 +187,11 @@ func (c *client) plan() plan {
 		if o.typ == msgExecute {
 			p.groups[n-1].executes++
 			executes++
+			last = n
 		}
 	}
 	c.groups = p.groups
-	p.scripted = executes > 1 && (len(p.groups) > 1 || p.groups[0].local)
+	p.scripted = executes > 1 && (len(p.groups) > 1 || p.groups[0].local) || executes > 0 && last < len(p.groups)
 	return p
 }
 
@@ -190,20 +208,20 @@ func (c *client) deallocates(o *op) bool {
 func (c *client) resolve(i int) {
 	o := &c.ops[i]
 	body := c.body(o)
-	bad := func() { o.err = protocolError("invalid message format") }
+	bad := func() { o.err = protocolError(badString) }
 	switch o.typ {
 	case msgParse:
-		st, ok := c.newStatement(body)
-		if !ok {
-			bad()
+		st, message := c.newStatement(body)
+		if message != "" {
+			o.err = protocolError(message)
 			return
 		}
-		o.st = st
+		o.st, o.err = st, parseError(st)
 		if st.name != "" && c.lookup(st.name, i) != nil {
 			o.err = &pgconn.PgError{Severity: "ERROR", Code: "42P05", Message: `prepared statement "` + st.name + `" already exists`}
 		}
 	case msgBind:
-		portal, rest, ok := cstring(body)
+		portalName, rest, ok := cstring(body)
 		if !ok {
 			bad()
 			return
@@ -214,38 +232,108 @@ func (c *client) resolve(i int) {
 			return
 		}
 		o.st = c.lookup(string(name), i)
-		if o.st != nil && o.st.special && bindParams(body) > 0 {
-			o.st.special = false
-		}
-		if o.st != nil {
-			c.portals[string(portal)] = o.st
-		}
-	case msgDescribe, msgClose:
-		if len(body) < 2 {
-			bad()
+		if o.st == nil {
+			o.err = c.unknownStatement(string(name))
 			return
 		}
-		name, _, ok := cstring(body[1:])
+		if o.st.special && bindParams(body) > 0 && strings.Contains(o.st.sql, "$") {
+			o.st.special = false
+		}
+		o.err = c.bindError(o.st, string(portalName), body)
+		o.portal = &portal{st: o.st, at: i}
+		c.portals[string(portalName)] = o.portal
+	case msgDescribe, msgClose:
+		if len(body) < 1 {
+			o.err = protocolError(badByte)
+			return
+		}
+		name, rest, ok := cstring(body[1:])
 		switch {
 		case !ok:
 			bad()
+		case len(rest) != 0:
+			o.err = protocolError(badEnd)
+		case body[0] != 'S' && body[0] != 'P':
+			o.err = protocolError(fmt.Sprintf("invalid %s message subtype %d", map[byte]string{msgDescribe: "DESCRIBE", msgClose: "CLOSE"}[o.typ], body[0]))
 		case body[0] == 'S' && o.typ == msgClose:
 			if o.st = c.lookup(string(name), i); o.st == nil {
 				o.st = noStatement
 			}
 		case body[0] == 'S':
-			o.st = c.lookup(string(name), i)
+			if o.st = c.lookup(string(name), i); o.st == nil {
+				o.err = c.unknownStatement(string(name))
+			}
 		case o.typ == msgDescribe:
-			o.st = c.portals[string(name)]
+			if o.portal = c.portals[string(name)]; o.portal != nil {
+				o.st = o.portal.st
+			}
+		default:
+			delete(c.portals, string(name))
 		}
 	case msgExecute:
 		name, rest, ok := cstring(body)
-		if !ok || len(rest) != 4 {
+		switch {
+		case !ok:
 			bad()
 			return
+		case len(rest) < 4:
+			o.err = protocolError(badData)
+			return
+		case len(rest) > 4:
+			o.err = protocolError(badEnd)
+			return
 		}
-		o.st = c.portals[string(name)]
+		if o.portal = c.portals[string(name)]; o.portal != nil {
+			o.st = o.portal.st
+		}
 	}
+}
+
+// unknownStatement is what a message hears that names no statement of the client's. One
+// that it prepared by SQL is known to its server only; what the server has under other
+// names, and under none, is other clients'.
+func (c *client) unknownStatement(name string) *pgconn.PgError {
+	message := `prepared statement "` + name + `" does not exist`
+	switch {
+	case name == "":
+		message = "unnamed prepared statement does not exist"
+	case c.session.Held() != nil && !strings.HasPrefix(name, serverPrefix):
+		return nil
+	}
+	return &pgconn.PgError{Severity: "ERROR", Code: "26000", Message: message}
+}
+
+// bindError is what a server would say to the Bind of a statement that none hears of.
+func (c *client) bindError(st *statement, portal string, body []byte) *pgconn.PgError {
+	if !st.special {
+		return nil
+	}
+	formats, n := bindCounts(body)
+	want := int(binary.BigEndian.Uint16(st.rest))
+	switch {
+	case n < 0:
+		return protocolError(badData)
+	case formats > 1 && formats != n:
+		return protocolError(fmt.Sprintf("bind message has %d parameter formats but %d parameters", formats, n))
+	case n != want:
+		return protocolError(fmt.Sprintf("bind message supplies %d parameters, but prepared statement \"%s\" requires %d", n, st.name, want))
+	case portal != "" && c.portals[portal] != nil:
+		return &pgconn.PgError{Severity: "ERROR", Code: "42P03", Message: `cursor "` + portal + `" already exists`}
+	}
+	return nil
+}
+
+// parseError is the same for a Parse.
+func parseError(st *statement) *pgconn.PgError {
+	if !st.special || strings.Contains(st.sql, "$") {
+		return nil
+	}
+	for i := 2; i+4 <= len(st.rest); i += 4 {
+		if oid := binary.BigEndian.Uint32(st.rest[i:]); oid == 0 || oid == pgtype.UnknownOID {
+			return &pgconn.PgError{Severity: "ERROR", Code: "42P18", Message: fmt.Sprintf("could not determine data type of parameter $%d", (i+2)/4)}
+		}
+	}
+	return nil
 }
 
 // noStatement is closed where there is none, which is no error.
@@ -264,6 +352,14 @@ func (c *client) lookup(name string, i int) *statement {
 	}
 	return c.statements[name]
 }
+
+// What PostgreSQL says of messages that are too short or too long (pqformat.c).
+const (
+	badByte   = "no data left in message"
+	badString = "invalid string in message"
+	badData   = "insufficient data left in message"
+	badEnd    = "invalid message format"
+)
 
 func protocolError(message string) *pgconn.PgError {
 	return &pgconn.PgError{Severity: "ERROR", SeverityUnlocalized: "ERROR", Code: "08P01", Message: message}
@@ -340,11 +436,14 @@ func (c *client) fail(err error) {
 func (c *client) runLocal(g *group, x *engine.Script) (failed bool) {
 	for i := g.from; i < g.to; i++ {
 		o := &c.ops[i]
-		if o.err == nil && c.session.Status() == 'E' && o.typ != msgClose && !leaves(o.st) {
+		if o.err == nil && c.session.Status() == 'E' && o.typ != msgClose && o.typ != msgDescribe && !leaves(o.st) {
 			o.err = &pgconn.PgError{Severity: "ERROR", Code: "25P02", Message: "current transaction is aborted, commands ignored until end of transaction block"}
 		}
 		if o.err != nil {
-			c.fail(o.err)
+			if o.typ == msgParse && o.st != nil {
+				c.failedParse(o.st)
+			}
+			c.fail(c.session.Abort(c.ctx, o.err))
 			return true
 		}
 		switch o.typ {
@@ -354,23 +453,72 @@ func (c *client) runLocal(g *group, x *engine.Script) (failed bool) {
 		case msgBind:
 			c.out = appendMessage(c.out, msgBindComplete, nil)
 		case msgDescribe:
+			if o.portal != nil && o.portal.gone {
+				return c.failPortal(o, "34000", "does not exist")
+			}
 			if c.body(o)[0] == 'S' {
-				c.out = appendMessage(c.out, msgParameterDescription, []byte{0, 0})
+				c.out = appendMessage(c.out, msgParameterDescription, o.st.rest)
 			}
 			c.out = appendMessage(c.out, msgNoData, nil)
 		case msgClose:
 			c.closeStatement(o.st)
 		case msgExecute:
-			tag, err := c.execute(o.st, x)
-			if err != nil {
-				c.fail(err)
+			if failed := c.runPortal(i, x); failed {
 				return true
 			}
-			c.relaying.complete = c.at()
-			c.complete(tag)
 		}
 	}
 	return false
+}
+
+// runPortal has the session carry out what an Execute asks for.
+func (c *client) runPortal(i int, x *engine.Script) (failed bool) {
+	o := &c.ops[i]
+	switch {
+	case o.portal.gone:
+		return c.failPortal(o, "34000", "does not exist")
+	case o.portal.ran:
+		return c.failPortal(o, "55000", "cannot be run")
+	}
+	o.portal.ran = true
+	only := &o.st.verdict.Statements[0]
+	before := c.before(false)
+	tag, err := c.execute(o.st, x)
+	if only.Tx != nil && (only.Tx.Kind == classify.TxCommit || only.Tx.Kind == classify.TxRollback) {
+		c.endPortals(i)
+	}
+	if err != nil {
+		c.fail(err)
+		return true
+	}
+	c.warn(only, before)
+	c.relaying.complete = c.at()
+	c.complete(tag)
+	return false
+}
+
+func (c *client) failPortal(o *op, code, what string) bool {
+	name := c.body(o)
+	if o.typ == msgDescribe {
+		name = name[1:]
+	}
+	name, _, _ = cstring(name)
+	c.fail(c.session.Abort(c.ctx, &pgconn.PgError{Severity: "ERROR", Code: code, Message: `portal "` + string(name) + `" ` + what}))
+	return true
+}
+
+// endPortals follows the end of a transaction by the op at i: portals made before it are gone.
+func (c *client) endPortals(i int) {
+	for k := range c.ops[i:] {
+		if p := c.ops[i+k].portal; p != nil && p.at <= i {
+			p.gone = true
+		}
+	}
+	for name, p := range c.portals {
+		if p.at <= i {
+			delete(c.portals, name)
+		}
+	}
 }
 
 // leaves tells the statements that a transaction takes after an error.

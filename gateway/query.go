@@ -36,26 +36,55 @@ func (c *client) runQuery(sql string) error {
 // runSpecial has the session carry out a statement.
 func (c *client) runSpecial(sql string, v *classify.Verdict) {
 	st := &v.Statements[0]
-	in := c.session.InTransaction()
+	b := c.before(false)
 	tag, err := c.session.Exec(c.ctx, engine.Call{SQL: sql, Verdict: v})
 	c.after(st, err)
 	if err != nil {
 		c.fail(err)
 		return
 	}
-	c.warn(st, in)
+	c.warn(st, b)
 	c.complete(tag)
 }
 
-// warn says what PostgreSQL says of transaction control where there is nothing to
-// control.
-func (c *client) warn(st *classify.Statement, in bool) {
-	if st.Tx == nil || in || st.Tx.Kind != classify.TxCommit && st.Tx.Kind != classify.TxRollback {
+// before is what warn is to know of how things stood before a statement.
+type before struct {
+	in    bool // a transaction of the client's was open
+	block bool // or several statements are in one string, which is a block, too
+	at    uint64
+}
+
+func (c *client) before(inString bool) before {
+	in := c.session.InBlock()
+	return before{in: in, block: in || inString, at: c.at()}
+}
+
+// warn says what PostgreSQL says of a statement that only makes sense in a transaction,
+// or outside one, unless a server has said it.
+func (c *client) warn(st *classify.Statement, b before) {
+	if c.at() != b.at {
 		return
 	}
-	c.out = appendError(c.out, msgNotice, &pgconn.PgError{
-		Severity: "WARNING", Code: "25P01", Message: "there is no transaction in progress", File: "xact.c", Routine: "EndTransactionBlock",
-	})
+	warning := func(code, message, routine string) {
+		c.out = appendError(c.out, msgNotice, &pgconn.PgError{Severity: "WARNING", Code: code, Message: message, File: "xact.c", Routine: routine})
+	}
+	outside := func(what string) {
+		if !b.block {
+			warning("25P01", what+" can only be used in transaction blocks", "CheckTransactionBlock")
+		}
+	}
+	switch {
+	case st.Tx == nil:
+		if st.Set != nil && st.Set.Local {
+			outside("SET LOCAL")
+		}
+	case st.Tx.Kind == classify.TxBegin && b.in:
+		warning("25001", "there is already a transaction in progress", "BeginTransactionBlock")
+	case st.Tx.Kind == classify.TxSetTransaction:
+		outside("SET TRANSACTION")
+	case (st.Tx.Kind == classify.TxCommit || st.Tx.Kind == classify.TxRollback) && !b.in:
+		warning("25P01", "there is no transaction in progress", "EndTransactionBlock")
+	}
 }
 
 // runDeallocate carries out DEALLOCATE, whose name may be one that the client
@@ -107,14 +136,14 @@ func (c *client) runStatements(x *engine.Script, sql string, v *classify.Verdict
 		text := st.Text(sql)
 		switch {
 		case engine.Special(st):
-			in := c.session.InTransaction()
+			b := c.before(true)
 			tag, e := x.Exec(c.ctx, st, text)
 			c.after(st, e)
 			if e != nil {
 				c.fail(engine.ShiftError(e, sql, st))
 				return true, nil
 			}
-			c.warn(st, in)
+			c.warn(st, b)
 			c.relaying.complete = c.at()
 			c.complete(tag)
 		default:

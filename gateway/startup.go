@@ -276,7 +276,7 @@ func (st *starting) enter(ctx context.Context) (*client, error) {
 	}
 	c := &client{
 		server: s, conn: st.conn, in: newReader(st.conn), user: user, db: db, since: time.Now(), app: st.params["application_name"],
-		params: map[string]string{}, statements: map[string]*statement{}, portals: map[string]*statement{},
+		params: map[string]string{}, statements: map[string]*statement{}, portals: map[string]*portal{},
 		key: make([]byte, 4),
 	}
 	if st.minor >= 2 {
@@ -319,6 +319,7 @@ func (c *client) greet(ctx context.Context) error {
 			break
 		}
 	}
+	c.settings = c.settings[:0]
 	c.first = maps.Clone(c.params)
 	c.out = c.out[:0]
 	for name, value := range c.params {
@@ -328,13 +329,15 @@ func (c *client) greet(ctx context.Context) error {
 }
 
 // limit is the greatest length of a client's message (PostgreSQL's PQ_LARGE_MESSAGE_LIMIT
-// and PQ_SMALL_MESSAGE_LIMIT).
+// and PQ_SMALL_MESSAGE_LIMIT), -1 if there is no such type.
 func limit(typ byte) int {
 	switch typ {
 	case msgQuery, msgParse, msgBind, msgFunctionCall, msgCopyData:
 		return 1<<30 - 1
+	case msgDescribe, msgExecute, msgClose, msgSync, msgFlush, msgCopyDone, msgCopyFail, msgTerminate:
+		return 10000
 	}
-	return 10000
+	return -1
 }
 
 // startSettings are the settings in a start-up message: its parameters, and those

@@ -73,6 +73,9 @@ func (l *Lease) judge() error {
 		}
 		l.sit.traits(&v.Statements[i], len(v.Statements))
 	}
+	if s.tx.state == txNone && len(v.Statements) == 1 && v.Statements[0].Tag == "SET CONSTRAINTS" {
+		l.sit.class = classify.LeaderRead // without a transaction it does nothing, and the server says so
+	}
 	l.sit.cursor = l.sit.cursor || l.call.Portal
 	if l.sit.class == classify.Read || l.sit.class == classify.Write { // a write may be tried as a read, or be in a READ ONLY transaction
 		l.sit.hollow = l.sit.hollow || s.e.catalog.hollow(l.call.SQL)

@@ -103,14 +103,23 @@ func (x *Script) control(ctx context.Context, st *classify.Statement, text strin
 	case st.Tx.Kind == classify.TxBegin && s.tx.implicit:
 		s.tx.implicit = false // what ran so far belongs to it
 		return st.Tag, nil
+	case st.Tx.Chain && s.tx.implicit:
+		return "", errNoBlock(st.Tx)
 	case st.Tx.Kind == classify.TxCommit && s.tx.implicit:
 		x.fresh = false
 		return "COMMIT", s.endImplicit(ctx, nil)
 	case st.Tx.Kind == classify.TxCommit:
 		x.fresh = false
-	case st.Tx.Kind == classify.TxSavepoint && s.tx.state == txNone, st.Tx.Kind == classify.TxSetTransaction && s.tx.state == txNone:
-		if err := s.beginImplicit(ctx); err != nil {
-			return "", err
+	case s.tx.state == txNone || s.tx.implicit:
+		switch st.Tx.Kind {
+		case classify.TxSavepoint, classify.TxRelease, classify.TxRollbackTo:
+			return "", errNoBlock(st.Tx)
+		case classify.TxSetTransaction:
+			if s.tx.state == txNone {
+				if err := s.beginImplicit(ctx); err != nil {
+					return "", err
+				}
+			}
 		}
 	}
 	return s.control(ctx, st, text)
