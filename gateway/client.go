@@ -100,11 +100,11 @@ func (c *client) message(typ byte, body []byte) error {
 	case msgSync:
 		return c.sync()
 	case msgFlush:
-		return c.flushPipeline()
+		return c.flushPipeline(body)
 	case msgFunctionCall:
 		return c.functionCall(body)
 	case msgCopyData, msgCopyDone, msgCopyFail:
-		if len(c.ops) > 0 && !c.skip { // sent on together with the Execute that it is for
+		if len(c.ops) > 0 && !c.skip && c.copies() { // sent on together with the Execute that it is for
 			c.in.back()
 			return c.runPipeline()
 		}

@@ -144,7 +144,11 @@ func (c *client) stopPump() error {
 	_ = c.conn.SetReadDeadline(time.Time{})
 	c.in.idle = c.beforeWait
 	if p.unexpected != 0 {
-		return c.outOfStep(protocolError(fmt.Sprintf("unexpected message type 0x%02X during COPY from stdin", p.unexpected)))
+		var first *pgconn.PgError
+		if r.failed == nil {
+			first = protocolError(fmt.Sprintf("unexpected message type 0x%02X during COPY from stdin", p.unexpected))
+		}
+		return c.outOfStep(first)
 	}
 	if errors.Is(p.err, errGone) {
 		return errGone

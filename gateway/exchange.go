@@ -563,33 +563,50 @@ func (c *client) query(body []byte) error {
 	}
 	c.begun()
 	text := string(body)
-	if len(c.ops) > 0 { // without a Sync before it
-		if err := c.runPipeline(); err != nil || c.skip {
+	if len(c.ops) > 0 { // without a Sync before it: both are one transaction
+		if err := c.runOpen(); err != nil || c.skip {
 			return err
 		}
 	}
-	c.endScript()
 	sql, rest, ok := strings.Cut(text, "\x00")
 	if !ok || rest != "" {
 		wrong := badEnd
 		if !ok {
 			wrong = badString
 		}
-		c.report(c.session.Abort(c.ctx, protocolError(wrong)))
-		c.ready()
+		c.fail(c.session.Abort(c.ctx, protocolError(wrong)))
+		c.endQuery(true)
 		return nil
 	}
 	if st := c.statements[""]; st != nil {
 		c.forget(st)
 	}
+	c.failure = nil
 	if err := c.runQuery(sql); err != nil {
 		return err
+	}
+	c.endQuery(c.failure != nil)
+	return nil
+}
+
+// endQuery ends a simple query, and the transaction that a pipeline without a Sync before it
+// had begun.
+func (c *client) endQuery(failed bool) {
+	if x := c.script; x != nil {
+		c.script = nil
+		var err error
+		if failed {
+			_, err = x.Fail(c.ctx, c.failure)
+			c.refail(err)
+		} else if err = x.End(c.ctx); err != nil {
+			c.cut(c.relaying.complete)
+			c.fail(err)
+		}
 	}
 	if !c.session.InTransaction() {
 		clear(c.portals)
 	}
 	c.ready()
-	return nil
 }
 
 // simple runs a text on one connection by the simple protocol.

@@ -23,6 +23,7 @@ type op struct {
 	st       *statement // concerned; nil if it is not known here
 	portal   *portal    // of an Execute, nil if it is not known here
 	local    bool       // carried out here
+	resolved bool
 	err      *pgconn.PgError
 }
 
@@ -30,6 +31,7 @@ type op struct {
 type portal struct {
 	st   *statement
 	at   int  // its Bind's place in the pipeline, -1 if it is from an earlier one
+	seen bool // an Execute of it is in the pipeline
 	ran  bool // by the session: it cannot be run once more
 	gone bool // with its transaction
 }
@@ -88,7 +90,15 @@ func (c *client) endScript() {
 }
 
 // flushPipeline answers what was sent so far.
-func (c *client) flushPipeline() error {
+func (c *client) flushPipeline(body []byte) error {
+	if len(body) > 0 && !c.skip {
+		if err := c.flushPipeline(nil); err != nil || c.skip {
+			return err
+		}
+		c.skip = true
+		c.report(c.session.Abort(c.ctx, protocolError(badEnd)))
+		return nil
+	}
 	if c.skip || len(c.ops) == 0 {
 		return nil
 	}
@@ -169,11 +179,11 @@ type group struct {
 
 // plan looks up what each op concerns and divides them.
 func (c *client) plan() plan {
-	for i := range c.ops {
-		c.resolve(i)
-	}
+	c.resolveAll()
+	c.refuseOutside()
 	p := plan{groups: c.groups[:0]}
-	executes, last := 0, 0
+	executes, first, last := 0, 0, 0 // first has a Bind
+	alone := false
 	for i := range c.ops {
 		o := &c.ops[i]
 		o.local = o.err != nil || o.st != nil && o.st.special && o.typ != msgClose || c.deallocates(o)
@@ -184,15 +194,88 @@ func (c *client) plan() plan {
 			n++
 		}
 		p.groups[n-1].to = i + 1
+		if o.typ == msgBind && first == 0 {
+			first = n
+		}
 		if o.typ == msgExecute {
 			p.groups[n-1].executes++
-			executes++
+			lonely := o.local && o.err == nil && runsAlone(&o.st.verdict.Statements[0])
+			if !lonely || !o.portal.seen {
+				executes++
+			}
+			if o.portal != nil {
+				o.portal.seen = true
+			}
+			alone = alone || lonely
 			last = n
 		}
 	}
 	c.groups = p.groups
-	p.scripted = executes > 1 && (len(p.groups) > 1 || p.groups[0].local) || executes > 0 && last < len(p.groups)
+	p.scripted = executes > 1 && (len(p.groups) > 1 || p.groups[0].local) || executes > 0 && !alone && (last < len(p.groups) || first > 0 && first < last)
 	return p
+}
+
+// runsAlone tells what no transaction takes.
+func runsAlone(st *classify.Statement) bool {
+	return st.NoTx || st.Set != nil && st.Set.Kind == classify.SetDiscardAll
+}
+
+// copies tells whether the pipeline has a COPY, which what the client sends may be for.
+func (c *client) copies() bool {
+	c.resolveAll()
+	for i := range c.ops {
+		o := &c.ops[i]
+		if o.typ == msgExecute && o.st != nil && len(o.st.verdict.Statements) == 1 && o.st.verdict.Statements[0].Tag == "COPY" {
+			return true
+		}
+	}
+	return false
+}
+
+// refuseOutside has those ops fail that ask for a transaction block where none is: the
+// transaction that a pipeline is does not count (RequireTransactionBlock in xact.c).
+func (c *client) refuseOutside() {
+	in := c.session.InBlock()
+	for i := range c.ops {
+		o := &c.ops[i]
+		if o.typ != msgExecute || o.st == nil || o.err != nil || len(o.st.verdict.Statements) != 1 {
+			continue
+		}
+		st := &o.st.verdict.Statements[0]
+		switch what := needsBlock(st); {
+		case what != "" && !in:
+			o.err = outsideBlock(what)
+		case st.Tx == nil:
+		case st.Tx.Kind == classify.TxBegin:
+			in = true
+		case st.Tx.Kind == classify.TxCommit || st.Tx.Kind == classify.TxRollback:
+			in = in && st.Tx.Chain
+		}
+	}
+}
+
+// needsBlock names a command that there must be a transaction block for, "" for others.
+func needsBlock(st *classify.Statement) string {
+	switch {
+	case st.Tx != nil:
+		switch st.Tx.Kind {
+		case classify.TxSavepoint:
+			return "SAVEPOINT"
+		case classify.TxRelease:
+			return "RELEASE SAVEPOINT"
+		case classify.TxRollbackTo:
+			return "ROLLBACK TO SAVEPOINT"
+		}
+	case st.Tag == "LOCK TABLE":
+		return st.Tag
+	case st.Tag == "DECLARE CURSOR" && st.Cursor != nil && !st.Cursor.Hold:
+		return st.Tag
+	}
+	return ""
+}
+
+func outsideBlock(what string) *pgconn.PgError {
+	return &pgconn.PgError{Severity: "ERROR", Code: "25P01", Message: what + " can only be used in transaction blocks", File: "xact.c", Routine: "CheckTransactionBlock"}
 }
 
 // deallocates tells an op of a DEALLOCATE that concerns no server.
@@ -202,6 +285,15 @@ func (c *client) deallocates(o *op) bool {
 	}
 	p := o.st.verdict.Statements[0].Prepared
 	return p.Name == "" && c.session.Held() == nil || c.statements[p.Name] != nil
+}
+
+func (c *client) resolveAll() {
+	for i := range c.ops {
+		if o := &c.ops[i]; !o.resolved {
+			o.resolved = true
+			c.resolve(i)
+		}
+	}
 }
 
 // resolve finds the statement that an op concerns, as of its place in the pipeline.
@@ -239,7 +331,9 @@ func (c *client) resolve(i int) {
 		if o.st.special && bindParams(body) > 0 && strings.Contains(o.st.sql, "$") {
 			o.st.special = false
 		}
-		o.err = c.bindError(o.st, string(portalName), body)
+		if o.st.special || c.deallocates(o) {
+			o.err = c.bindError(o.st, string(portalName), body)
+		}
 		o.portal = &portal{st: o.st, at: i}
 		c.portals[string(portalName)] = o.portal
 	case msgDescribe, msgClose:
@@ -266,6 +360,8 @@ func (c *client) resolve(i int) {
 		case o.typ == msgDescribe:
 			if o.portal = c.portals[string(name)]; o.portal != nil {
 				o.st = o.portal.st
+			} else if len(name) == 0 {
+				o.err = noPortal()
 			}
 		default:
 			delete(c.portals, string(name))
@@ -285,8 +381,16 @@ func (c *client) resolve(i int) {
 		}
 		if o.portal = c.portals[string(name)]; o.portal != nil {
 			o.st = o.portal.st
+		} else if len(name) == 0 {
+			o.err = noPortal()
 		}
 	}
+}
+
+// noPortal is what a message hears that means an unnamed portal which there is none of: what
+// the server has as such is the engine's own.
+func noPortal() *pgconn.PgError {
+	return &pgconn.PgError{Severity: "ERROR", Code: "34000", Message: `portal "" does not exist`}
 }
 
 // unknownStatement is what a message hears that names no statement of the client's. One
@@ -305,9 +409,6 @@ func (c *client) unknownStatement(name string) *pgconn.PgError {
 
 // bindError is what a server would say to the Bind of a statement that none hears of.
 func (c *client) bindError(st *statement, portal string, body []byte) *pgconn.PgError {
-	if !st.special {
-		return nil
-	}
 	formats, n := bindCounts(body)
 	want := int(binary.BigEndian.Uint16(st.rest))
 	switch {
@@ -351,6 +452,10 @@ func (c *client) lookup(name string, i int) *statement {
 		}
 	}
 	return c.statements[name]
+}
+
+func abortedError() *pgconn.PgError {
+	return &pgconn.PgError{Severity: "ERROR", Code: "25P02", Message: "current transaction is aborted, commands ignored until end of transaction block"}
 }
 
 // What PostgreSQL says of messages that are too short or too long (pqformat.c).
@@ -437,7 +542,7 @@ func (c *client) runLocal(g *group, x *engine.Script) (failed bool) {
 	for i := g.from; i < g.to; i++ {
 		o := &c.ops[i]
 		if o.err == nil && c.session.Status() == 'E' && o.typ != msgClose && o.typ != msgDescribe && !leaves(o.st) {
-			o.err = &pgconn.PgError{Severity: "ERROR", Code: "25P02", Message: "current transaction is aborted, commands ignored until end of transaction block"}
+			o.err = abortedError()
 		}
 		if o.err != nil {
 			if o.typ == msgParse && o.st != nil {
@@ -484,7 +589,7 @@ func (c *client) runPortal(i int, x *engine.Script) (failed bool) {
 	only := &o.st.verdict.Statements[0]
 	before := c.before(false)
 	tag, err := c.execute(o.st, x)
-	if only.Tx != nil && (only.Tx.Kind == classify.TxCommit || only.Tx.Kind == classify.TxRollback) {
+	if only.Tx != nil && (only.Tx.Kind == classify.TxCommit || only.Tx.Kind == classify.TxRollback) || only.Set != nil && only.Set.Kind == classify.SetDiscardAll {
 		c.endPortals(i)
 	}
 	if err != nil {

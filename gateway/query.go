@@ -1,6 +1,8 @@
 package gateway
 
 import (
+	"slices"
+
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pgdist/pgdist/classify"
@@ -19,6 +21,13 @@ func (c *client) runQuery(sql string) error {
 		c.out = appendMessage(c.out, msgEmptyQuery, nil)
 		return nil
 	}
+	delete(c.portals, "")
+	if len(v.Statements) == 1 && v.Class != classify.Refused && !c.session.InBlock() {
+		if what := needsBlock(&v.Statements[0]); what != "" {
+			c.fail(outsideBlock(what))
+			return nil
+		}
+	}
 	if v.Class != classify.Refused && engine.Runs(v) {
 		if len(v.Statements) == 1 {
 			c.runSpecial(sql, v)
@@ -26,11 +35,18 @@ func (c *client) runQuery(sql string) error {
 		}
 		return c.runScript(sql, v)
 	}
+	if len(v.Statements) > 1 && v.Class != classify.Refused && slices.ContainsFunc(v.Statements, deallocates) {
+		return c.runScript(sql, v)
+	}
 	if len(v.Statements) == 1 && v.Statements[0].Prepared != nil && v.Statements[0].Prepared.Kind == classify.Deallocate {
 		return c.runDeallocate(sql, v)
 	}
 	_, err := c.simple(engine.Call{SQL: sql, Verdict: v}, nil)
 	return err
+}
+
+func deallocates(st classify.Statement) bool {
+	return st.Prepared != nil && st.Prepared.Kind == classify.Deallocate
 }
 
 // runSpecial has the session carry out a statement.
@@ -146,6 +162,9 @@ func (c *client) runStatements(x *engine.Script, sql string, v *classify.Verdict
 			c.warn(st, b)
 			c.relaying.complete = c.at()
 			c.complete(tag)
+		case deallocates(*st) && c.session.Status() != 'E' && c.deallocate(st.Prepared):
+			c.relaying.complete = c.at()
+			c.complete(st.Tag)
 		default:
 			if e := x.Open(c.ctx); e != nil {
 				c.fail(e)

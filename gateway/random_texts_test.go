@@ -8,8 +8,8 @@ var randomTexts = []struct {
 }{
 	{22, []string{
 		"SELECT 1 AS one", "SELECT $1::int AS one", "SELECT id, v FROM f WHERE id < $1 ORDER BY id", "SELECT v, m FROM f ORDER BY id", "SELECT generate_series(1, 5)",
-		"SELECT count(*), sum(n) FROM f", "SELECT shout('a')", "SELECT shout(v) FROM f ORDER BY id LIMIT 2", "VALUES (1, 'a'), (2, 'b')", "SELECT array_agg(m ORDER BY id) FROM f",
-		"SELECT f FROM f WHERE id = 1", "SELECT $1::mood", "SELECT repeat('x', 3000) FROM generate_series(1, 30)", "SELECT '2026-01-02'::date", "SELECT now() IS NOT NULL",
+		"SELECT count(*), sum(n) FROM f", "SELECT shout('a')", "SELECT shout(v) FROM f ORDER BY id LIMIT 2", "VALUES (1, 'a'), (2, 'b')", "SELECT array_agg(v ORDER BY id) FROM f",
+		"SELECT (id, v) FROM f WHERE id = 1", "SELECT $1::mood", "SELECT repeat('x', 3000) FROM generate_series(1, 30)", "SELECT '2026-01-02'::date", "SELECT now() IS NOT NULL",
 		"SELECT $1::text || $2::text", "SELECT id FROM f WHERE id = $1 AND v = $2", "SELECT '\\x41'::bytea", "TABLE d", "SELECT", "WITH w AS (SELECT 1) TABLE w", "", "-- nothing",
 		"SELECT current_user, current_database()", "EXPLAIN (COSTS OFF) SELECT 1", "SELECT txid_current_if_assigned() IS NULL",
 	}},
@@ -25,14 +25,14 @@ var randomTexts = []struct {
 	}},
 	{18, []string{
 		"BEGIN", "BEGIN", "BEGIN", "COMMIT", "COMMIT", "ROLLBACK", "ROLLBACK", "END", "ABORT", "SAVEPOINT s", "SAVEPOINT t", "ROLLBACK TO s", "ROLLBACK TO SAVEPOINT t", "RELEASE s",
-		"COMMIT AND CHAIN", "ROLLBACK AND CHAIN", "BEGIN READ ONLY", "START TRANSACTION ISOLATION LEVEL REPEATABLE READ", "SET TRANSACTION READ ONLY", "SET CONSTRAINTS ALL IMMEDIATE",
+		"COMMIT AND CHAIN", "ROLLBACK AND CHAIN", "BEGIN READ ONLY", "START TRANSACTION ISOLATION LEVEL REPEATABLE READ", "SET TRANSACTION READ ONLY",
 		"BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY", "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE", "begin work", "/* x */ COMMIT WORK",
 	}},
 	{12, []string{
 		"SET DateStyle = 'German'", "SET LOCAL DateStyle = 'SQL'", "RESET DateStyle", "SHOW DateStyle", "RESET ALL", "SET TimeZone = 'Asia/Tokyo'", "SET LOCAL TimeZone TO 'UTC'", "SHOW TimeZone",
 		"SET application_name = 'me'", "SELECT current_setting('DateStyle'), current_setting('TimeZone')", "SELECT set_config('DateStyle', 'SQL', false)", "SELECT set_config('TimeZone', 'Europe/Rome', true)",
 		"SET nosuch = 1", "SET a.b = 'c'", "SHOW a.b", "SET DateStyle = 'nonsense'", "SHOW nosuch", "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY", "SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE",
-		"DISCARD ALL", "DISCARD PLANS", "DISCARD TEMP", "SET bytea_output = 'escape'", "SET extra_float_digits = 0", "SET client_min_messages = 'error'", "SET search_path = 'public'", "SHOW search_path",
+		"DISCARD ALL", "DISCARD PLANS", "DISCARD TEMP", "SET bytea_output = 'escape'", "SET extra_float_digits = 0", "SET search_path = 'public'", "SHOW search_path",
 		"SHOW transaction_isolation", "SHOW transaction_read_only", "SET IntervalStyle = 'iso_8601'", "SET statement_timeout = '10s'",
 	}},
 	{8, []string{
@@ -41,7 +41,7 @@ var randomTexts = []struct {
 		"UPDATE f SET v = 'cur' WHERE CURRENT OF c",
 	}},
 	{7, []string{
-		"PREPARE x AS SELECT id, v FROM f WHERE id = $1", "EXECUTE x(3)", "EXECUTE x($1)", "DEALLOCATE x", "DEALLOCATE ALL", "DEALLOCATE a", "PREPARE a AS SELECT 7", "EXECUTE a", "DEALLOCATE PREPARE b",
+		"PREPARE z AS SELECT id, v FROM f WHERE id = $1", "EXECUTE z(3)", "EXECUTE z($1)", "DEALLOCATE x", "DEALLOCATE z", "DEALLOCATE ALL", "DEALLOCATE a", "PREPARE zz AS SELECT 7", "EXECUTE zz", "DEALLOCATE PREPARE b",
 		"PREPARE y(int) AS INSERT INTO f (id) VALUES ($1)", "EXECUTE y(33)",
 	}},
 	{7, []string{

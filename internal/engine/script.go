@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -101,6 +102,13 @@ func (x *Script) control(ctx context.Context, st *classify.Statement, text strin
 	s := x.s
 	switch {
 	case st.Tx.Kind == classify.TxBegin && s.tx.implicit:
+		modes, _ := strings.CutPrefix(TxOptions{Isolation: st.Tx.Isolation, ReadOnly: st.Tx.ReadOnly, Deferrable: st.Tx.Deferrable}.sql(), "BEGIN")
+		if modes != "" { // too late for some: the server says so
+			if _, err := s.held.c.exec(ctx, "SET TRANSACTION"+modes); err != nil {
+				return "", err
+			}
+			s.tx.begin += modes // for AND CHAIN
+		}
 		s.tx.implicit = false // what ran so far belongs to it
 		return st.Tag, nil
 	case st.Tx.Chain && s.tx.implicit:

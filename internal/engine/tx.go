@@ -348,6 +348,11 @@ func (s *Session) Abort(ctx context.Context, err error) error {
 	if s.Status() == 'E' {
 		return err
 	}
+	if s.tx.state == txPending { // what follows is the server's to judge, if there is one
+		if e := s.startTx(ctx, leaderWrite, false); e != nil {
+			s.tx.state = txPending
+		}
+	}
 	return s.refused(ctx, err)
 }
 
