@@ -52,6 +52,7 @@ type client struct {
 
 	busySince atomic.Int64 // Unix nanoseconds; 0 while it waits for its client
 	closing   atomic.Bool
+	killed    atomic.Bool // by pg_terminate_backend: nothing is waited for
 
 	mu        sync.Mutex // guards what follows
 	stop      context.CancelFunc
@@ -75,7 +76,7 @@ func (c *client) run() error {
 			if errors.Is(err, errType) {
 				return c.message(typ, nil)
 			}
-			if c.closing.Load() && !c.idle() && errors.Is(err, os.ErrDeadlineExceeded) {
+			if c.closing.Load() && !c.killed.Load() && !c.idle() && errors.Is(err, os.ErrDeadlineExceeded) {
 				_ = c.conn.SetReadDeadline(time.Time{}) // it may finish its transaction
 				continue
 			}
@@ -83,6 +84,12 @@ func (c *client) run() error {
 		}
 		if err := c.message(typ, body); err != nil {
 			return err
+		}
+		if c.killed.Load() {
+			if !c.relaying.partial {
+				c.out = c.out[:0] // what it was doing has been cancelled
+			}
+			return c.dismiss()
 		}
 		if c.closing.Load() && c.idle() {
 			return c.dismiss()

@@ -34,6 +34,10 @@ type portal struct {
 	seen bool // an Execute of it is in the pipeline
 	ran  bool // by the session: it cannot be run once more
 	gone bool // with its transaction
+	// to is whom a signal is for, nil if it is none or a server's affair; binary is how the
+	// client wants to hear of it.
+	to     *client
+	binary bool
 }
 
 // maxPipeline is how many bytes of a pipeline are collected before they are run, in
@@ -186,7 +190,7 @@ func (c *client) plan() plan {
 	alone := false
 	for i := range c.ops {
 		o := &c.ops[i]
-		o.local = o.err != nil || o.st != nil && o.st.special && o.typ != msgClose || c.deallocates(o)
+		o.local = o.err != nil || o.st != nil && o.st.special && o.typ != msgClose || c.deallocates(o) || o.typ == msgExecute && o.portal != nil && o.portal.to != nil
 		n := len(p.groups)
 		neutral := o.typ == msgClose && o.st != nil
 		if n == 0 || p.groups[n-1].local != o.local && !neutral {
@@ -335,6 +339,9 @@ func (c *client) resolve(i int) {
 			o.err = c.bindError(o.st, string(portalName), body)
 		}
 		o.portal = &portal{st: o.st, at: i}
+		if o.st.signal != nil {
+			c.bindSignal(o.portal, body)
+		}
 		c.portals[string(portalName)] = o.portal
 	case msgDescribe, msgClose:
 		if len(body) < 1 {
@@ -586,6 +593,11 @@ func (c *client) runPortal(i int, x *engine.Script) (failed bool) {
 		return c.failPortal(o, "55000", "cannot be run")
 	}
 	o.portal.ran = true
+	if o.portal.to != nil {
+		c.send(o.st.signal, o.portal.to)
+		c.signalled(o.portal.binary)
+		return false
+	}
 	only := &o.st.verdict.Statements[0]
 	before := c.before(false)
 	tag, err := c.execute(o.st, x)

@@ -24,6 +24,8 @@ type statement struct {
 	// leaderOnly: a type is involved whose number may differ between servers
 	// within values.
 	leaderOnly bool
+	// signal is set if it may be for another client.
+	signal *signal
 	// row is how its result was described to the client, nil if it was not.
 	row []byte
 	// deallocates is set for DEALLOCATE, which concerns the client's names.
@@ -92,6 +94,9 @@ func (c *client) newStatement(body []byte) (st *statement, wrong string) {
 	st.special = len(v.Statements) == 1 && v.Class != classify.Refused && engine.Runs(v)
 	if len(v.Statements) == 1 && v.Statements[0].Prepared != nil {
 		st.deallocates = v.Statements[0].Prepared.Kind == classify.Deallocate
+	}
+	if v.Class != classify.Read {
+		st.signal = signalOf(st.sql)
 	}
 	for b := rest[2:]; len(b) >= 4; b = b[4:] {
 		st.leaderOnly = st.leaderOnly || binary.BigEndian.Uint32(b) >= firstUserOID

@@ -28,6 +28,9 @@ func (c *client) runQuery(sql string) error {
 			return nil
 		}
 	}
+	if v.Class != classify.Read && len(v.Statements) == 1 && c.runSignal(sql) {
+		return nil
+	}
 	if v.Class != classify.Refused && engine.Runs(v) {
 		if len(v.Statements) == 1 {
 			c.runSpecial(sql, v)

@@ -321,7 +321,11 @@ func (d *dice) bind(portal, name string, n int) {
 func (d *dice) message() {
 	switch n := d.IntN(100); {
 	case n < 20:
-		d.add("P %s|%s|%s", d.name(), d.alone(), d.of("", "", "", "23", "25", "23,25", "0", "4711"))
+		text, types := d.alone(), ""
+		if strings.Contains(text, "$") {
+			types = d.of("", "", "", "23", "25", "23,25", "0", "4711")
+		}
+		d.add("P %s|%s|%s", d.name(), text, types)
 	case n < 42:
 		d.bind(d.portal(), d.name(), d.IntN(3))
 	case n < 52:

@@ -24,6 +24,7 @@ type Server struct {
 	config       Config
 	engine       *engine.Engine
 	database     string
+	user         string // of the DSN
 	pool         engine.PoolConfig
 	resultBuffer int
 	maxPrepared  int
@@ -83,7 +84,7 @@ func Open(ctx context.Context, config Config) (*Server, error) {
 	}
 	ec = e.Config()
 	s := &Server{
-		config: config, engine: e, database: ec.Members[0].Conn.Database, pool: ec.Pool, resultBuffer: ec.ResultBuffer,
+		config: config, engine: e, database: ec.Members[0].Conn.Database, user: ec.Members[0].Conn.User, pool: ec.Pool, resultBuffer: ec.ResultBuffer,
 		maxPrepared: config.MaxPrepared, log: config.Logger, secret: make([]byte, 32),
 		keys:      keys{all: map[string]*key{}},
 		listeners: map[net.Listener]struct{}{}, clients: map[uint32]*client{}, tenants: map[string]*tenant{},
@@ -173,7 +174,9 @@ func (s *Server) enter(c *client) error {
 		return errStarting("53300", fmt.Sprintf("sorry, too many clients already: the gateway takes %d", s.config.MaxClients))
 	}
 	for {
-		s.last = s.last%(1<<31-1) + 1
+		if s.last++; s.last < firstID || s.last > 1<<31-1 {
+			s.last = firstID
+		}
 		if s.clients[s.last] == nil {
 			break
 		}
