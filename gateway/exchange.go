@@ -564,7 +564,7 @@ func (c *client) query(body []byte) error {
 	c.begun()
 	text := string(body)
 	if len(c.ops) > 0 { // without a Sync before it: both are one transaction
-		if err := c.runOpen(); err != nil || c.skip {
+		if err := c.flushPipeline(nil); err != nil || c.skip {
 			return err
 		}
 	}

@@ -190,7 +190,7 @@ func (c *client) plan() plan {
 	alone := false
 	for i := range c.ops {
 		o := &c.ops[i]
-		o.local = o.err != nil || o.st != nil && o.st.special && o.typ != msgClose || c.deallocates(o) || o.typ == msgExecute && o.portal != nil && o.portal.to != nil
+		o.local = o.err != nil || o.st != nil && o.st.special && o.typ != msgClose || c.deallocates(i) || o.typ == msgExecute && o.portal != nil && o.portal.to != nil
 		n := len(p.groups)
 		neutral := o.typ == msgClose && o.st != nil
 		if n == 0 || p.groups[n-1].local != o.local && !neutral {
@@ -283,12 +283,13 @@ func outsideBlock(what string) *pgconn.PgError {
 }
 
 // deallocates tells an op of a DEALLOCATE that concerns no server.
-func (c *client) deallocates(o *op) bool {
+func (c *client) deallocates(i int) bool {
+	o := &c.ops[i]
 	if o.st == nil || !o.st.deallocates {
 		return false
 	}
 	p := o.st.verdict.Statements[0].Prepared
-	return p.Name == "" && c.session.Held() == nil || c.statements[p.Name] != nil
+	return p.Name == "" && c.session.Held() == nil || p.Name != "" && c.lookup(p.Name, i) != nil
 }
 
 func (c *client) resolveAll() {
@@ -335,7 +336,7 @@ func (c *client) resolve(i int) {
 		if o.st.special && bindParams(body) > 0 && strings.Contains(o.st.sql, "$") {
 			o.st.special = false
 		}
-		if o.st.special || c.deallocates(o) {
+		if o.st.special || c.deallocates(i) {
 			o.err = c.bindError(o.st, string(portalName), body)
 		}
 		o.portal = &portal{st: o.st, at: i}
@@ -704,13 +705,14 @@ func (c *client) callFor(g *group) engine.Call {
 	leaderOnly := false
 	var first *statement
 	merged := false
-	open := 0
+	open, named := 0, false
 	for i := g.from; i < g.to; i++ {
 		o := &c.ops[i]
 		leaderOnly = leaderOnly || o.st != nil && o.st.leaderOnly
 		switch o.typ {
 		case msgBind:
 			open++
+			named = named || c.body(o)[0] != 0
 		case msgExecute:
 			open--
 			body := c.body(o)
@@ -726,7 +728,7 @@ func (c *client) callFor(g *group) engine.Call {
 			}
 		}
 	}
-	call.Portal = (call.Portal || open > 0) && c.session.InTransaction()
+	call.Portal = (call.Portal || open > 0) && c.session.InTransaction() || named && c.session.Held() != nil // cursors are portals, too
 	if leaderOnly {
 		call.Route = engine.RouteLeader
 	}

@@ -56,7 +56,13 @@ func deallocates(st classify.Statement) bool {
 func (c *client) runSpecial(sql string, v *classify.Verdict) {
 	st := &v.Statements[0]
 	b := c.before(false)
-	tag, err := c.session.Exec(c.ctx, engine.Call{SQL: sql, Verdict: v})
+	var tag string
+	var err error
+	if c.script != nil {
+		tag, err = c.script.Exec(c.ctx, st, st.Text(sql))
+	} else {
+		tag, err = c.session.Exec(c.ctx, engine.Call{SQL: sql, Verdict: v})
+	}
 	c.after(st, err)
 	if err != nil {
 		c.fail(err)

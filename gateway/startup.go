@@ -100,13 +100,17 @@ func (st *starting) hello(ctx context.Context) (bool, error) {
 			direct = true
 			continue
 		}
-		if _, err := io.ReadFull(st.conn, head[1:]); err != nil {
+		if _, err := io.ReadFull(st.conn, head[1:4]); err != nil {
 			return false, err
 		}
-		size, code := int(binary.BigEndian.Uint32(head[:])), binary.BigEndian.Uint32(head[4:])
+		size := int(binary.BigEndian.Uint32(head[:]))
 		if size < 8 || size > maxStartup {
 			return false, errors.New("invalid length of a start-up packet")
 		}
+		if _, err := io.ReadFull(st.conn, head[4:]); err != nil {
+			return false, err
+		}
+		code := binary.BigEndian.Uint32(head[4:])
 		body := make([]byte, size-8)
 		if _, err := io.ReadFull(st.conn, body); err != nil {
 			return false, err
@@ -122,6 +126,7 @@ func (st *starting) hello(ctx context.Context) (bool, error) {
 				return false, unsupported(code)
 			}
 			if st.server.config.TLS == nil || direct {
+				secured = true
 				if err := st.send([]byte{'N'}); err != nil {
 					return false, err
 				}
@@ -286,7 +291,7 @@ func (st *starting) enter(ctx context.Context) (*client, error) {
 	c.in.limits, c.in.idle = limit, c.beforeWait
 	c.renew()
 	c.session = s.engine.NewSession(engine.SessionOptions{Tenant: t.Tenant, Settings: settings, Owner: c})
-	if err := c.greet(ctx); err != nil {
+	if err := c.greet(ctx, settings); err != nil {
 		return nil, errors.Join(c.sqlError(err), c.session.Close(ctx))
 	}
 	if err := s.enter(c); err != nil {
@@ -301,7 +306,7 @@ func (st *starting) enter(ctx context.Context) (*client, error) {
 
 // greet tries the user and the settings on a server and tells the client what a
 // server tells at that time.
-func (c *client) greet(ctx context.Context) error {
+func (c *client) greet(ctx context.Context, settings []engine.Setting) error {
 	nothing := &classify.Verdict{Class: classify.Read, Because: "begins a session"}
 	for {
 		lease, err := c.session.Acquire(ctx, engine.Call{Verdict: nothing, Route: engine.RouteLeader})
@@ -311,6 +316,11 @@ func (c *client) greet(ctx context.Context) error {
 		u := lease.Conn().(*upstream)
 		c.params = maps.Clone(u.params)
 		c.params[paramReadOnly] = "off"
+		for _, e := range settings {
+			if strings.EqualFold(e.Name, paramReadOnly) {
+				c.params[paramReadOnly] = onOff(e.Value)
+			}
+		}
 		again, err := lease.Done(ctx, nil)
 		if err != nil {
 			return err
@@ -326,6 +336,15 @@ func (c *client) greet(ctx context.Context) error {
 		c.out = appendText(c.out, msgParameterStatus, name, value)
 	}
 	return nil
+}
+
+// onOff is how a server writes a boolean setting that it has accepted.
+func onOff(value string) string {
+	v := strings.ToLower(strings.TrimSpace(value))
+	if v == "1" || v == "on" || v != "" && (strings.HasPrefix("true", v) || strings.HasPrefix("yes", v)) {
+		return "on"
+	}
+	return "off"
 }
 
 // limit is the greatest length of a client's message (PostgreSQL's PQ_LARGE_MESSAGE_LIMIT

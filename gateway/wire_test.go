@@ -43,23 +43,30 @@ type talker struct {
 
 func talk(tb testing.TB, addr string, params map[string]string) *talker {
 	tb.Helper()
+	t := &talker{tb: tb, patience: patience}
+	t.connect(addr, params)
+	t.log = nil
+	return t
+}
+
+// connect logs in; what is said then is in the log.
+func (t *talker) connect(addr string, params map[string]string) {
+	t.tb.Helper()
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
-		tb.Fatal(err)
+		t.tb.Fatal(err)
 	}
-	tb.Cleanup(func() { _ = conn.Close() })
-	t := &talker{tb: tb, conn: conn, front: pgproto3.NewFrontend(conn, conn), patience: patience}
+	t.tb.Cleanup(func() { _ = conn.Close() })
+	t.conn, t.front = conn, pgproto3.NewFrontend(conn, conn)
 	p := map[string]string{"user": "postgres", "database": "postgres"}
 	for k, v := range params {
 		p[k] = v
 	}
 	t.front.Send(&pgproto3.StartupMessage{ProtocolVersion: pgproto3.ProtocolVersion30, Parameters: p})
 	if err := t.front.Flush(); err != nil {
-		tb.Fatal(err)
+		t.tb.Fatal(err)
 	}
 	t.until(1)
-	t.log = nil
-	return t
 }
 
 func (t *talker) run(script string) []string {

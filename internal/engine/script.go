@@ -82,7 +82,7 @@ func (x *Script) step(ctx context.Context, st *classify.Statement, text string) 
 	}
 	if s.tx.state == txNone {
 		if st.Class == classify.Utility && st.NoTx {
-			return "", pgError(codeActiveTx, st.Tag+" cannot be executed from a string of several statements", "Send it alone.")
+			return "", pgError(codeActiveTx, st.Tag+" cannot run inside a transaction block", "Send it alone: a string of several statements is one transaction.")
 		}
 		if err := s.beginImplicit(ctx); err != nil {
 			return "", err
