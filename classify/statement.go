@@ -261,12 +261,23 @@ func (j *judge) notification(n *pg.Node) {
 	}
 }
 
+// accessShare is AccessShareLock of the server's lockdefs.h.
+const accessShare = 1
+
 // locking judges LOCK, TRUNCATE and SET CONSTRAINTS.
 func (j *judge) locking(n *pg.Node) {
 	switch x := n.GetNode().(type) {
 	case *pg.Node_LockStmt:
 		j.tag("LOCK TABLE")
 		j.raise(LeaderRead, "locks tables")
+		if x.LockStmt.Mode == accessShare { // which keeps nobody from writing: pg_dump locks all there is
+			for _, n := range x.LockStmt.Relations {
+				if r := n.GetRangeVar(); r != nil && r.Schemaname != ownSchema {
+					j.target(r)
+				}
+			}
+			return
+		}
 		j.targetNodes(x.LockStmt.Relations)
 	case *pg.Node_TruncateStmt:
 		j.tag("TRUNCATE TABLE")

@@ -32,16 +32,17 @@ type client struct {
 	since   time.Time
 	secured string // the TLS version and cipher, "" is none
 
-	ctx     context.Context // ends when the client, or its statement, is cancelled
-	session *engine.Session
-	params  map[string]string // as the client has been told
-	first   map[string]string // at log-in
+	ctx      context.Context // ends when the client, or its statement, is cancelled
+	session  *engine.Session
+	params   map[string]string // as the client has been told
+	settings []parameter       // what it is to be told next, if it is news
+	first    map[string]string // at log-in
 
 	statements map[string]*statement
 	ops        []op   // of the pipeline that is being collected
 	text       []byte // their bodies
 	groups     []group
-	portals    map[string]*statement
+	portals    map[string]*portal
 	script     *engine.Script // of a pipeline that was run in part
 	skip       bool           // an error was reported: all up to Sync is passed over
 	copied     bool           // a COPY has taken the pipeline's Sync
@@ -70,6 +71,9 @@ type client struct {
 	waitingSince int64
 }
 
+// parameter is a setting that clients are told of.
+type parameter struct{ name, value string }
+
 // errGone: the client has left, or is sent away.
 var errGone = errors.New("the client is gone")
 
@@ -78,6 +82,9 @@ func (c *client) run() error {
 	for {
 		typ, body, err := c.receive()
 		if err != nil {
+			if errors.Is(err, errType) {
+				return c.message(typ, nil)
+			}
 			if c.closing.Load() && !c.killed.Load() && !c.idle() && errors.Is(err, os.ErrDeadlineExceeded) {
 				_ = c.conn.SetReadDeadline(time.Time{}) // it may finish its transaction
 				continue
@@ -97,7 +104,13 @@ func (c *client) run() error {
 		if err := c.message(typ, body); err != nil {
 			return err
 		}
-		if c.closing.Load() && (c.killed.Load() || c.idle()) {
+		if c.killed.Load() {
+			if !c.relaying.partial {
+				c.out = c.out[:0] // what it was doing has been cancelled
+			}
+			return c.dismiss()
+		}
+		if c.closing.Load() && c.idle() {
 			return c.dismiss()
 		}
 	}
@@ -126,11 +139,11 @@ func (c *client) message(typ byte, body []byte) error {
 	case msgSync:
 		return c.sync()
 	case msgFlush:
-		return c.flushPipeline()
+		return c.flushPipeline(body)
 	case msgFunctionCall:
 		return c.functionCall(body)
 	case msgCopyData, msgCopyDone, msgCopyFail:
-		if len(c.ops) > 0 && !c.skip { // sent on together with the Execute that it is for
+		if len(c.ops) > 0 && !c.skip && c.copies() { // sent on together with the Execute that it is for
 			c.in.back()
 			return c.runPipeline()
 		}
@@ -145,6 +158,9 @@ func (c *client) message(typ byte, body []byte) error {
 func (c *client) inputError(err error) error {
 	if c.closing.Load() {
 		return c.dismiss()
+	}
+	if errors.Is(err, errLength) {
+		_ = c.flush() // the connection ends in any case
 	}
 	return err // errLength too: PostgreSQL tells its log only
 }
@@ -195,6 +211,16 @@ func (c *client) ready() {
 	if len(c.late) > 0 {
 		c.out, c.late = append(c.out, c.late...), c.late[:0]
 	}
+	for _, p := range c.settings {
+		if old, ok := c.params[p.name]; !ok || old != p.value {
+			c.params[p.name] = p.value
+			c.out = appendText(c.out, msgParameterStatus, p.name, p.value)
+			if p.name == "application_name" {
+				c.named(p.value)
+			}
+		}
+	}
+	c.settings = c.settings[:0]
 	status := c.session.Status()
 	if status == 'I' {
 		c.settled()
@@ -205,16 +231,16 @@ func (c *client) ready() {
 // complete tells that a statement is done.
 func (c *client) complete(tag string) { c.out = appendText(c.out, msgCommandComplete, tag) }
 
-// parameter tells the client of a setting that it is told of, if it is news.
+// parameter notes the value of a setting that the client is told of. It is told with the next
+// ReadyForQuery, if it is news then.
 func (c *client) parameter(name, value string) {
-	if old, ok := c.params[name]; ok && old == value {
-		return
+	for i := range c.settings {
+		if c.settings[i].name == name {
+			c.settings[i].value = value
+			return
+		}
 	}
-	c.params[name] = value
-	if name == "application_name" {
-		c.named(value)
-	}
-	c.late = appendText(c.late, msgParameterStatus, name, value)
+	c.settings = append(c.settings, parameter{name, value})
 }
 
 // flush sends what there is for the client.

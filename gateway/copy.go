@@ -2,9 +2,12 @@ package gateway
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // pump passes a client's COPY data on to a server while the server's answers are
@@ -12,7 +15,9 @@ import (
 type pump struct {
 	ended chan struct{}
 	err   error // of the client, or of the server
-	sync  bool  // the pump has sent the Sync that ends the command
+	// unexpected is the type of a message that has no place in COPY.
+	unexpected byte
+	sync       bool // the pump has sent the Sync that ends the command
 }
 
 // copyIn begins to pass the client's data on. The pump owns the client's input, and
@@ -42,10 +47,11 @@ func (c *client) pumpAll(p *pump) error {
 	u := c.relaying.u
 	for {
 		typ, _, err := c.in.head()
-		if err != nil {
+		if err != nil && !errors.Is(err, errType) {
 			return c.pumpFailed(u, err)
 		}
 		if typ != msgCopyData && typ != msgCopyDone && typ != msgCopyFail && typ != msgFlush && typ != msgSync {
+			p.unexpected = typ
 			_ = u.conn.Close() // rolls the COPY back, as the server would
 			return errors.Join(errGone, errors.New("not a message of COPY"))
 		}
@@ -137,8 +143,24 @@ func (c *client) stopPump() error {
 	<-p.ended
 	_ = c.conn.SetReadDeadline(time.Time{})
 	c.in.idle = c.beforeWait
+	if p.unexpected != 0 {
+		var first *pgconn.PgError
+		if r.failed == nil {
+			first = protocolError(fmt.Sprintf("unexpected message type 0x%02X during COPY from stdin", p.unexpected))
+		}
+		return c.outOfStep(first)
+	}
 	if errors.Is(p.err, errGone) {
 		return errGone
 	}
 	return nil
+}
+
+// outOfStep ends a client that sent what has no place where it stands; first, if it is
+// not nil, is the error that says so.
+func (c *client) outOfStep(first *pgconn.PgError) error {
+	if first != nil {
+		c.report(first)
+	}
+	return c.fatal("08P01", "terminating connection because protocol synchronization was lost")
 }

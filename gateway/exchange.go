@@ -127,7 +127,10 @@ func (c *client) exchange(_ *engine.Lease, u *upstream, g *group) error {
 
 // unprepared forgets what the server has not prepared because of an error before it.
 func (c *client) unprepared(u *upstream) {
-	for _, e := range c.expected[min(c.relaying.next, len(c.expected)):] {
+	for i, e := range c.expected[min(c.relaying.next, len(c.expected)):] {
+		if i == 0 && e.kind == msgParse && e.st != nil {
+			c.failedParse(e.st)
+		}
 		if e.kind == msgParse && !e.fake {
 			if e.id == 0 {
 				u.unnamed = nil
@@ -188,7 +191,7 @@ func (c *client) translate(u *upstream, o *op) {
 			b = append(append(b, st.serverName()...), 0)
 			u.out = end(append(b, rest...), at)
 		}
-		c.expected = append(c.expected, expected{kind: msgBind})
+		c.expected = append(c.expected, expected{kind: msgBind, st: st})
 	case msgDescribe:
 		if body[0] == 'S' && st != nil {
 			c.ensure(u, st)
@@ -410,10 +413,18 @@ func (c *client) answer(typ byte, body []byte) error {
 	case msgError:
 		pe := errorOf(body)
 		if fatal(pe) {
+			if r.failed != nil && r.failed.Code == "08P01" { // it was the client that broke the protocol
+				_ = r.u.broken(pe)
+				return c.outOfStep(nil)
+			}
 			return c.lost(pe)
 		}
 		r.failed, r.failedAt = pe, c.at()
-		c.out = appendMessage(c.out, typ, body)
+		if told := c.inClientsNames(pe); told != nil {
+			c.out = appendError(c.out, msgError, told)
+		} else {
+			c.out = appendMessage(c.out, typ, body)
+		}
 		return c.failedCopy()
 	case msgCopyIn:
 		c.out = appendMessage(c.out, typ, body)
@@ -436,6 +447,22 @@ func (c *client) answer(typ byte, body []byte) error {
 	}
 	c.out = appendMessage(c.out, typ, body)
 	return nil
+}
+
+// inClientsNames is an error with the client's name of a statement in place of the
+// server's, nil if it has none.
+func (c *client) inClientsNames(pe *pgconn.PgError) *pgconn.PgError {
+	r := &c.relaying
+	if !strings.Contains(pe.Message, `"`+serverPrefix) || r.next >= len(c.expected) {
+		return nil
+	}
+	st := c.expected[r.next].st
+	if st == nil || st.key == nil {
+		return nil
+	}
+	told := *pe
+	told.Message = strings.ReplaceAll(pe.Message, `"`+st.serverName()+`"`, `"`+st.name+`"`)
+	return &told
 }
 
 // skipAnswer follows the answers expected and tells whether this one is not the
@@ -540,29 +567,50 @@ func (c *client) query(body []byte) error {
 	}
 	c.begun()
 	text := string(body)
-	if len(c.ops) > 0 { // without a Sync before it
-		if err := c.runPipeline(); err != nil || c.skip {
+	if len(c.ops) > 0 { // without a Sync before it: both are one transaction
+		if err := c.flushPipeline(nil); err != nil || c.skip {
 			return err
 		}
 	}
-	c.endScript()
 	sql, rest, ok := strings.Cut(text, "\x00")
 	if !ok || rest != "" {
-		c.report(protocolError("invalid message format"))
-		c.ready()
+		wrong := badEnd
+		if !ok {
+			wrong = badString
+		}
+		c.fail(c.session.Abort(c.ctx, protocolError(wrong)))
+		c.endQuery(true)
 		return nil
 	}
 	if st := c.statements[""]; st != nil {
 		c.forget(st)
 	}
+	c.failure = nil
 	if err := c.runQuery(sql); err != nil {
 		return err
+	}
+	c.endQuery(c.failure != nil)
+	return nil
+}
+
+// endQuery ends a simple query, and the transaction that a pipeline without a Sync before it
+// had begun.
+func (c *client) endQuery(failed bool) {
+	if x := c.script; x != nil {
+		c.script = nil
+		var err error
+		if failed {
+			_, err = x.Fail(c.ctx, c.failure)
+			c.refail(err)
+		} else if err = x.End(c.ctx); err != nil {
+			c.cut(c.relaying.complete)
+			c.fail(err)
+		}
 	}
 	if !c.session.InTransaction() {
 		clear(c.portals)
 	}
 	c.ready()
-	return nil
 }
 
 // simple runs a text on one connection by the simple protocol.

@@ -1,7 +1,12 @@
 package gateway
 
 import (
+	"encoding/binary"
+	"fmt"
+	"strings"
+
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/pgdist/pgdist/classify"
 	"github.com/pgdist/pgdist/internal/engine"
@@ -16,8 +21,23 @@ type op struct {
 	typ      byte
 	from, to int        // its body in the client's text
 	st       *statement // concerned; nil if it is not known here
+	portal   *portal    // of an Execute, nil if it is not known here
 	local    bool       // carried out here
+	resolved bool
 	err      *pgconn.PgError
+}
+
+// portal is what a Bind made.
+type portal struct {
+	st   *statement
+	at   int  // its Bind's place in the pipeline, -1 if it is from an earlier one
+	seen bool // an Execute of it is in the pipeline
+	ran  bool // by the session: it cannot be run once more
+	gone bool // with its transaction
+	// to is whom a signal is for, nil if it is none or a server's affair; binary is how the
+	// client wants to hear of it.
+	to     *client
+	binary bool
 }
 
 // maxPipeline is how many bytes of a pipeline are collected before they are run, in
@@ -74,7 +94,15 @@ func (c *client) endScript() {
 }
 
 // flushPipeline answers what was sent so far.
-func (c *client) flushPipeline() error {
+func (c *client) flushPipeline(body []byte) error {
+	if len(body) > 0 && !c.skip {
+		if err := c.flushPipeline(nil); err != nil || c.skip {
+			return err
+		}
+		c.skip = true
+		c.report(c.session.Abort(c.ctx, protocolError(badEnd)))
+		return nil
+	}
 	if c.skip || len(c.ops) == 0 {
 		return nil
 	}
@@ -103,6 +131,9 @@ func (c *client) runOpen() error {
 
 // reset forgets the pipeline.
 func (c *client) reset() {
+	for _, p := range c.portals {
+		p.at = -1
+	}
 	clear(c.ops)
 	c.ops, c.text = c.ops[:0], c.text[:0]
 	if cap(c.text) > 2*largeBuffer {
@@ -152,14 +183,14 @@ type group struct {
 
 // plan looks up what each op concerns and divides them.
 func (c *client) plan() plan {
-	for i := range c.ops {
-		c.resolve(i)
-	}
+	c.resolveAll()
+	c.refuseOutside()
 	p := plan{groups: c.groups[:0]}
-	executes := 0
+	executes, first, last := 0, 0, 0 // first has a Bind
+	alone := false
 	for i := range c.ops {
 		o := &c.ops[i]
-		o.local = o.err != nil || o.st != nil && o.st.special && o.typ != msgClose || c.deallocates(o)
+		o.local = o.err != nil || o.st != nil && o.st.special && o.typ != msgClose || c.deallocates(i) || o.typ == msgExecute && o.portal != nil && o.portal.to != nil
 		n := len(p.groups)
 		neutral := o.typ == msgClose && o.st != nil
 		if n == 0 || p.groups[n-1].local != o.local && !neutral {
@@ -167,43 +198,127 @@ func (c *client) plan() plan {
 			n++
 		}
 		p.groups[n-1].to = i + 1
+		if o.typ == msgBind && first == 0 {
+			first = n
+		}
 		if o.typ == msgExecute {
 			p.groups[n-1].executes++
-			executes++
+			lonely := o.local && o.err == nil && runsAlone(&o.st.verdict.Statements[0])
+			if !lonely || !o.portal.seen {
+				executes++
+			}
+			if o.portal != nil {
+				o.portal.seen = true
+			}
+			alone = alone || lonely
+			last = n
 		}
 	}
 	c.groups = p.groups
-	p.scripted = executes > 1 && (len(p.groups) > 1 || p.groups[0].local)
+	p.scripted = executes > 1 && (len(p.groups) > 1 || p.groups[0].local) || executes > 0 && !alone && (last < len(p.groups) || first > 0 && first < last)
 	return p
 }
 
+// runsAlone tells what no transaction takes.
+func runsAlone(st *classify.Statement) bool {
+	return st.NoTx || st.Set != nil && st.Set.Kind == classify.SetDiscardAll
+}
+
+// copies tells whether the pipeline has a COPY, which what the client sends may be for.
+func (c *client) copies() bool {
+	c.resolveAll()
+	for i := range c.ops {
+		o := &c.ops[i]
+		if o.typ == msgExecute && o.st != nil && len(o.st.verdict.Statements) == 1 && o.st.verdict.Statements[0].Tag == "COPY" {
+			return true
+		}
+	}
+	return false
+}
+
+// refuseOutside has those ops fail that ask for a transaction block where none is: the
+// transaction that a pipeline is does not count (RequireTransactionBlock in xact.c).
+func (c *client) refuseOutside() {
+	in := c.session.InBlock()
+	for i := range c.ops {
+		o := &c.ops[i]
+		if o.typ != msgExecute || o.st == nil || o.err != nil || len(o.st.verdict.Statements) != 1 {
+			continue
+		}
+		st := &o.st.verdict.Statements[0]
+		switch what := needsBlock(st); {
+		case what != "" && !in:
+			o.err = outsideBlock(what)
+		case st.Tx == nil:
+		case st.Tx.Kind == classify.TxBegin:
+			in = true
+		case st.Tx.Kind == classify.TxCommit || st.Tx.Kind == classify.TxRollback:
+			in = in && st.Tx.Chain
+		}
+	}
+}
+
+// needsBlock names a command that there must be a transaction block for, "" for others.
+func needsBlock(st *classify.Statement) string {
+	switch {
+	case st.Tx != nil:
+		switch st.Tx.Kind {
+		case classify.TxSavepoint:
+			return "SAVEPOINT"
+		case classify.TxRelease:
+			return "RELEASE SAVEPOINT"
+		case classify.TxRollbackTo:
+			return "ROLLBACK TO SAVEPOINT"
+		}
+	case st.Tag == "LOCK TABLE":
+		return st.Tag
+	case st.Tag == "DECLARE CURSOR" && st.Cursor != nil && !st.Cursor.Hold:
+		return st.Tag
+	}
+	return ""
+}
+
+func outsideBlock(what string) *pgconn.PgError {
+	return &pgconn.PgError{Severity: "ERROR", Code: "25P01", Message: what + " can only be used in transaction blocks", File: "xact.c", Routine: "CheckTransactionBlock"}
+}
+
 // deallocates tells an op of a DEALLOCATE that concerns no server.
-func (c *client) deallocates(o *op) bool {
+func (c *client) deallocates(i int) bool {
+	o := &c.ops[i]
 	if o.st == nil || !o.st.deallocates {
 		return false
 	}
 	p := o.st.verdict.Statements[0].Prepared
-	return p.Name == "" && c.session.Held() == nil || c.statements[p.Name] != nil
+	return p.Name == "" && c.session.Held() == nil || p.Name != "" && c.lookup(p.Name, i) != nil
+}
+
+func (c *client) resolveAll() {
+	for i := range c.ops {
+		if o := &c.ops[i]; !o.resolved {
+			o.resolved = true
+			c.resolve(i)
+		}
+	}
 }
 
 // resolve finds the statement that an op concerns, as of its place in the pipeline.
 func (c *client) resolve(i int) {
 	o := &c.ops[i]
 	body := c.body(o)
-	bad := func() { o.err = protocolError("invalid message format") }
+	bad := func() { o.err = protocolError(badString) }
 	switch o.typ {
 	case msgParse:
-		st, ok := c.newStatement(body)
-		if !ok {
-			bad()
+		st, message := c.newStatement(body)
+		if message != "" {
+			o.err = protocolError(message)
 			return
 		}
-		o.st = st
+		o.st, o.err = st, parseError(st)
 		if st.name != "" && c.lookup(st.name, i) != nil {
 			o.err = &pgconn.PgError{Severity: "ERROR", Code: "42P05", Message: `prepared statement "` + st.name + `" already exists`}
 		}
 	case msgBind:
-		portal, rest, ok := cstring(body)
+		portalName, rest, ok := cstring(body)
 		if !ok {
 			bad()
 			return
@@ -214,38 +329,120 @@ func (c *client) resolve(i int) {
 			return
 		}
 		o.st = c.lookup(string(name), i)
-		if o.st != nil && o.st.special && bindParams(body) > 0 {
-			o.st.special = false
-		}
-		if o.st != nil {
-			c.portals[string(portal)] = o.st
-		}
-	case msgDescribe, msgClose:
-		if len(body) < 2 {
-			bad()
+		if o.st == nil {
+			o.err = c.unknownStatement(string(name))
 			return
 		}
-		name, _, ok := cstring(body[1:])
+		if o.st.special && bindParams(body) > 0 && strings.Contains(o.st.sql, "$") {
+			o.st.special = false
+		}
+		if o.st.special || c.deallocates(i) {
+			o.err = c.bindError(o.st, string(portalName), body)
+		}
+		o.portal = &portal{st: o.st, at: i}
+		if o.st.signal != nil {
+			c.bindSignal(o.portal, body)
+		}
+		c.portals[string(portalName)] = o.portal
+	case msgDescribe, msgClose:
+		if len(body) < 1 {
+			o.err = protocolError(badByte)
+			return
+		}
+		name, rest, ok := cstring(body[1:])
 		switch {
 		case !ok:
 			bad()
+		case len(rest) != 0:
+			o.err = protocolError(badEnd)
+		case body[0] != 'S' && body[0] != 'P':
+			o.err = protocolError(fmt.Sprintf("invalid %s message subtype %d", map[byte]string{msgDescribe: "DESCRIBE", msgClose: "CLOSE"}[o.typ], body[0]))
 		case body[0] == 'S' && o.typ == msgClose:
 			if o.st = c.lookup(string(name), i); o.st == nil {
 				o.st = noStatement
 			}
 		case body[0] == 'S':
-			o.st = c.lookup(string(name), i)
+			if o.st = c.lookup(string(name), i); o.st == nil {
+				o.err = c.unknownStatement(string(name))
+			}
 		case o.typ == msgDescribe:
-			o.st = c.portals[string(name)]
+			if o.portal = c.portals[string(name)]; o.portal != nil {
+				o.st = o.portal.st
+			} else if len(name) == 0 {
+				o.err = noPortal()
+			}
+		default:
+			delete(c.portals, string(name))
 		}
 	case msgExecute:
 		name, rest, ok := cstring(body)
-		if !ok || len(rest) != 4 {
+		switch {
+		case !ok:
 			bad()
 			return
+		case len(rest) < 4:
+			o.err = protocolError(badData)
+			return
+		case len(rest) > 4:
+			o.err = protocolError(badEnd)
+			return
 		}
-		o.st = c.portals[string(name)]
+		if o.portal = c.portals[string(name)]; o.portal != nil {
+			o.st = o.portal.st
+		} else if len(name) == 0 {
+			o.err = noPortal()
+		}
 	}
+}
+
+// noPortal is what a message hears that means an unnamed portal which there is none of: what
+// the server has as such is the engine's own.
+func noPortal() *pgconn.PgError {
+	return &pgconn.PgError{Severity: "ERROR", Code: "34000", Message: `portal "" does not exist`}
+}
+
+// unknownStatement is what a message hears that names no statement of the client's. One
+// that it prepared by SQL is known to its server only; what the server has under other
+// names, and under none, is other clients'.
+func (c *client) unknownStatement(name string) *pgconn.PgError {
+	message := `prepared statement "` + name + `" does not exist`
+	switch {
+	case name == "":
+		message = "unnamed prepared statement does not exist"
+	case c.session.Held() != nil && !strings.HasPrefix(name, serverPrefix):
+		return nil
+	}
+	return &pgconn.PgError{Severity: "ERROR", Code: "26000", Message: message}
+}
+
+// bindError is what a server would say to the Bind of a statement that none hears of.
+func (c *client) bindError(st *statement, portal string, body []byte) *pgconn.PgError {
+	formats, n := bindCounts(body)
+	want := int(binary.BigEndian.Uint16(st.rest))
+	switch {
+	case n < 0:
+		return protocolError(badData)
+	case formats > 1 && formats != n:
+		return protocolError(fmt.Sprintf("bind message has %d parameter formats but %d parameters", formats, n))
+	case n != want:
+		return protocolError(fmt.Sprintf("bind message supplies %d parameters, but prepared statement \"%s\" requires %d", n, st.name, want))
+	case portal != "" && c.portals[portal] != nil:
+		return &pgconn.PgError{Severity: "ERROR", Code: "42P03", Message: `cursor "` + portal + `" already exists`}
+	}
+	return nil
+}
+
+// parseError is the same for a Parse.
+func parseError(st *statement) *pgconn.PgError {
+	if !st.special || strings.Contains(st.sql, "$") {
+		return nil
+	}
+	for i := 2; i+4 <= len(st.rest); i += 4 {
+		if oid := binary.BigEndian.Uint32(st.rest[i:]); oid == 0 || oid == pgtype.UnknownOID {
+			return &pgconn.PgError{Severity: "ERROR", Code: "42P18", Message: fmt.Sprintf("could not determine data type of parameter $%d", (i+2)/4)}
+		}
+	}
+	return nil
 }
 
 // noStatement is closed where there is none, which is no error.
@@ -264,6 +461,18 @@ func (c *client) lookup(name string, i int) *statement {
 	}
 	return c.statements[name]
 }
+
+func abortedError() *pgconn.PgError {
+	return &pgconn.PgError{Severity: "ERROR", Code: "25P02", Message: "current transaction is aborted, commands ignored until end of transaction block"}
+}
+
+// What PostgreSQL says of messages that are too short or too long (pqformat.c).
+const (
+	badByte   = "no data left in message"
+	badString = "invalid string in message"
+	badData   = "insufficient data left in message"
+	badEnd    = "invalid message format"
+)
 
 func protocolError(message string) *pgconn.PgError {
 	return &pgconn.PgError{Severity: "ERROR", SeverityUnlocalized: "ERROR", Code: "08P01", Message: message}
@@ -340,11 +549,14 @@ func (c *client) fail(err error) {
 func (c *client) runLocal(g *group, x *engine.Script) (failed bool) {
 	for i := g.from; i < g.to; i++ {
 		o := &c.ops[i]
-		if o.err == nil && c.session.Status() == 'E' && o.typ != msgClose && !leaves(o.st) {
-			o.err = &pgconn.PgError{Severity: "ERROR", Code: "25P02", Message: "current transaction is aborted, commands ignored until end of transaction block"}
+		if o.err == nil && c.session.Status() == 'E' && o.typ != msgClose && o.typ != msgDescribe && !leaves(o.st) {
+			o.err = abortedError()
 		}
 		if o.err != nil {
-			c.fail(o.err)
+			if o.typ == msgParse && o.st != nil {
+				c.failedParse(o.st)
+			}
+			c.fail(c.session.Abort(c.ctx, o.err))
 			return true
 		}
 		switch o.typ {
@@ -354,23 +566,77 @@ func (c *client) runLocal(g *group, x *engine.Script) (failed bool) {
 		case msgBind:
 			c.out = appendMessage(c.out, msgBindComplete, nil)
 		case msgDescribe:
+			if o.portal != nil && o.portal.gone {
+				return c.failPortal(o, "34000", "does not exist")
+			}
 			if c.body(o)[0] == 'S' {
-				c.out = appendMessage(c.out, msgParameterDescription, []byte{0, 0})
+				c.out = appendMessage(c.out, msgParameterDescription, o.st.rest)
 			}
 			c.out = appendMessage(c.out, msgNoData, nil)
 		case msgClose:
 			c.closeStatement(o.st)
 		case msgExecute:
-			tag, err := c.execute(o.st, x)
-			if err != nil {
-				c.fail(err)
+			if failed := c.runPortal(i, x); failed {
 				return true
 			}
-			c.relaying.complete = c.at()
-			c.complete(tag)
 		}
 	}
 	return false
+}
+
+// runPortal has the session carry out what an Execute asks for.
+func (c *client) runPortal(i int, x *engine.Script) (failed bool) {
+	o := &c.ops[i]
+	switch {
+	case o.portal.gone:
+		return c.failPortal(o, "34000", "does not exist")
+	case o.portal.ran:
+		return c.failPortal(o, "55000", "cannot be run")
+	}
+	o.portal.ran = true
+	if o.portal.to != nil {
+		c.send(o.st.signal, o.portal.to)
+		c.signalled(o.portal.binary)
+		return false
+	}
+	only := &o.st.verdict.Statements[0]
+	before := c.before(false)
+	tag, err := c.execute(o.st, x)
+	if only.Tx != nil && (only.Tx.Kind == classify.TxCommit || only.Tx.Kind == classify.TxRollback) || only.Set != nil && only.Set.Kind == classify.SetDiscardAll {
+		c.endPortals(i)
+	}
+	if err != nil {
+		c.fail(err)
+		return true
+	}
+	c.warn(only, before)
+	c.relaying.complete = c.at()
+	c.complete(tag)
+	return false
+}
+
+func (c *client) failPortal(o *op, code, what string) bool {
+	name := c.body(o)
+	if o.typ == msgDescribe {
+		name = name[1:]
+	}
+	name, _, _ = cstring(name)
+	c.fail(c.session.Abort(c.ctx, &pgconn.PgError{Severity: "ERROR", Code: code, Message: `portal "` + string(name) + `" ` + what}))
+	return true
+}
+
+// endPortals follows the end of a transaction by the op at i: portals made before it are gone.
+func (c *client) endPortals(i int) {
+	for k := range c.ops[i:] {
+		if p := c.ops[i+k].portal; p != nil && p.at <= i {
+			p.gone = true
+		}
+	}
+	for name, p := range c.portals {
+		if p.at <= i {
+			delete(c.portals, name)
+		}
+	}
 }
 
 // leaves tells the statements that a transaction takes after an error.
@@ -441,13 +707,14 @@ func (c *client) callFor(g *group) engine.Call {
 	leaderOnly := false
 	var first *statement
 	merged := false
-	open := 0
+	open, named := 0, false
 	for i := g.from; i < g.to; i++ {
 		o := &c.ops[i]
 		leaderOnly = leaderOnly || o.st != nil && o.st.leaderOnly
 		switch o.typ {
 		case msgBind:
 			open++
+			named = named || c.body(o)[0] != 0
 		case msgExecute:
 			open--
 			body := c.body(o)
@@ -463,7 +730,7 @@ func (c *client) callFor(g *group) engine.Call {
 			}
 		}
 	}
-	call.Portal = (call.Portal || open > 0) && c.session.InTransaction()
+	call.Portal = (call.Portal || open > 0) && c.session.InTransaction() || named && c.session.Held() != nil // cursors are portals, too
 	if leaderOnly {
 		call.Route = engine.RouteLeader
 	}

@@ -25,6 +25,8 @@ type statement struct {
 	// leaderOnly: a type is involved whose number may differ between servers
 	// within values.
 	leaderOnly bool
+	// signal is set if it may be for another client.
+	signal *signal
 	// row is how its result was described to the client, nil if it was not.
 	row []byte
 	// deallocates is set for DEALLOCATE, which concerns the client's names.
@@ -70,8 +72,11 @@ func (k *keys) give(e *key) {
 	}
 }
 
+// serverPrefix begins the names of prepared statements on the servers.
+const serverPrefix = "pgdist_"
+
 // serverName is a prepared statement's name on the servers.
-func serverName(id uint64) string { return "pgdist_" + strconv.FormatUint(id, 36) }
+func serverName(id uint64) string { return serverPrefix + strconv.FormatUint(id, 36) }
 
 // prepared is a statement that a server connection has.
 type prepared struct {
@@ -81,16 +86,12 @@ type prepared struct {
 
 // newStatement takes a Parse's body apart: a name, a text, the number of
 // parameter types, the types.
-func (c *client) newStatement(body []byte) (*statement, bool) {
-	name, rest, ok := cstring(body)
-	if !ok {
-		return nil, false
+func (c *client) newStatement(body []byte) (st *statement, wrong string) {
+	name, sql, rest, wrong := splitParse(body)
+	if wrong != "" {
+		return nil, wrong
 	}
-	sql, rest, ok := cstring(rest)
-	if !ok || len(rest) < 2 || len(rest) != 2+4*int(binary.BigEndian.Uint16(rest)) {
-		return nil, false
-	}
-	st := &statement{name: string(name), sql: string(sql), rest: rest}
+	st = &statement{name: string(name), sql: string(sql), rest: rest}
 	if st.name != "" {
 		st.scope = c.session.Scope()
 	}
@@ -100,10 +101,30 @@ func (c *client) newStatement(body []byte) (*statement, bool) {
 	if len(v.Statements) == 1 && v.Statements[0].Prepared != nil {
 		st.deallocates = v.Statements[0].Prepared.Kind == classify.Deallocate
 	}
+	if v.Class != classify.Read {
+		st.signal = signalOf(st.sql)
+	}
 	for b := rest[2:]; len(b) >= 4; b = b[4:] {
 		st.leaderOnly = st.leaderOnly || binary.BigEndian.Uint32(b) >= firstUserOID
 	}
-	return st, true
+	return st, ""
+}
+
+// splitParse takes a Parse's body apart, or tells what is wrong with it.
+func splitParse(body []byte) (name, sql, rest []byte, wrong string) {
+	name, rest, ok := cstring(body)
+	if ok {
+		sql, rest, ok = cstring(rest)
+	}
+	switch {
+	case !ok:
+		return nil, nil, nil, badString
+	case len(rest) < 2 || len(rest) < 2+4*int(binary.BigEndian.Uint16(rest)):
+		return nil, nil, nil, badData
+	case len(rest) > 2+4*int(binary.BigEndian.Uint16(rest)):
+		return nil, nil, nil, badEnd
+	}
+	return name, sql, rest, ""
 }
 
 // firstUserOID is FirstNormalObjectId of the server's transam.h: types and tables
@@ -124,6 +145,13 @@ func (c *client) register(st *statement) {
 		c.forget(old)
 	}
 	c.statements[st.name] = st
+}
+
+// failedParse follows what a Parse does that fails: there is no unnamed statement any more.
+func (c *client) failedParse(st *statement) {
+	if old := c.statements[""]; st.name == "" && old != nil {
+		c.forget(old)
+	}
 }
 
 // forget drops a statement of the client's.
@@ -205,18 +233,24 @@ func bindValues(body []byte) (values [][]byte, ok bool) {
 
 // bindParams is the number of parameters in a Bind's body, -1 if it makes no sense.
 func bindParams(body []byte) int {
+	_, n := bindCounts(body)
+	return n
+}
+
+// bindCounts are the numbers of formats and parameters in a Bind's body.
+func bindCounts(body []byte) (formats, params int) {
 	_, b, ok := cstring(body)
 	if ok {
 		_, b, ok = cstring(b)
 	}
 	if !ok || len(b) < 2 {
-		return -1
+		return -1, -1
 	}
-	formats := int(binary.BigEndian.Uint16(b))
+	formats = int(binary.BigEndian.Uint16(b))
 	if len(b) < 4+2*formats {
-		return -1
+		return -1, -1
 	}
-	return int(binary.BigEndian.Uint16(b[2+2*formats:]))
+	return formats, int(binary.BigEndian.Uint16(b[2+2*formats:]))
 }
 
 // textOID is where a parameter described without a server says it is text.

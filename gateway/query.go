@@ -1,6 +1,8 @@
 package gateway
 
 import (
+	"slices"
+
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pgdist/pgdist/classify"
@@ -19,11 +21,24 @@ func (c *client) runQuery(sql string) error {
 		c.out = appendMessage(c.out, msgEmptyQuery, nil)
 		return nil
 	}
+	delete(c.portals, "")
+	if len(v.Statements) == 1 && v.Class != classify.Refused && !c.session.InBlock() {
+		if what := needsBlock(&v.Statements[0]); what != "" {
+			c.fail(outsideBlock(what))
+			return nil
+		}
+	}
+	if v.Class != classify.Read && len(v.Statements) == 1 && c.runSignal(sql) {
+		return nil
+	}
 	if v.Class != classify.Refused && engine.Runs(v) {
 		if len(v.Statements) == 1 {
 			c.runSpecial(sql, v)
 			return nil
 		}
+		return c.runScript(sql, v)
+	}
+	if len(v.Statements) > 1 && v.Class != classify.Refused && slices.ContainsFunc(v.Statements, deallocates) {
 		return c.runScript(sql, v)
 	}
 	if len(v.Statements) == 1 && v.Statements[0].Prepared != nil && v.Statements[0].Prepared.Kind == classify.Deallocate {
@@ -33,31 +48,70 @@ func (c *client) runQuery(sql string) error {
 	return err
 }
 
+func deallocates(st classify.Statement) bool {
+	return st.Prepared != nil && st.Prepared.Kind == classify.Deallocate
+}
+
 // runSpecial has the session carry out a statement.
 func (c *client) runSpecial(sql string, v *classify.Verdict) {
 	st := &v.Statements[0]
-	in := c.session.InTransaction()
+	b := c.before(false)
 	began := c.mark()
-	tag, err := c.session.Exec(c.ctx, engine.Call{SQL: sql, Verdict: v})
+	var tag string
+	var err error
+	if c.script != nil {
+		tag, err = c.script.Exec(c.ctx, st, st.Text(sql))
+	} else {
+		tag, err = c.session.Exec(c.ctx, engine.Call{SQL: sql, Verdict: v})
+	}
 	c.carried(sql, v, began)
 	c.after(st, err)
 	if err != nil {
 		c.fail(err)
 		return
 	}
-	c.warn(st, in)
+	c.warn(st, b)
 	c.complete(tag)
 }
 
-// warn says what PostgreSQL says of transaction control where there is nothing to
-// control.
-func (c *client) warn(st *classify.Statement, in bool) {
-	if st.Tx == nil || in || st.Tx.Kind != classify.TxCommit && st.Tx.Kind != classify.TxRollback {
+// before is what warn is to know of how things stood before a statement.
+type before struct {
+	in    bool // a transaction of the client's was open
+	block bool // or several statements are in one string, which is a block, too
+	at    uint64
+}
+
+func (c *client) before(inString bool) before {
+	in := c.session.InBlock()
+	return before{in: in, block: in || inString, at: c.at()}
+}
+
+// warn says what PostgreSQL says of a statement that only makes sense in a transaction,
+// or outside one, unless a server has said it.
+func (c *client) warn(st *classify.Statement, b before) {
+	if c.at() != b.at {
 		return
 	}
-	c.out = appendError(c.out, msgNotice, &pgconn.PgError{
-		Severity: "WARNING", Code: "25P01", Message: "there is no transaction in progress", File: "xact.c", Routine: "EndTransactionBlock",
-	})
+	warning := func(code, message, routine string) {
+		c.out = appendError(c.out, msgNotice, &pgconn.PgError{Severity: "WARNING", Code: code, Message: message, File: "xact.c", Routine: routine})
+	}
+	outside := func(what string) {
+		if !b.block {
+			warning("25P01", what+" can only be used in transaction blocks", "CheckTransactionBlock")
+		}
+	}
+	switch {
+	case st.Tx == nil:
+		if st.Set != nil && st.Set.Local {
+			outside("SET LOCAL")
+		}
+	case st.Tx.Kind == classify.TxBegin && b.in:
+		warning("25001", "there is already a transaction in progress", "BeginTransactionBlock")
+	case st.Tx.Kind == classify.TxSetTransaction:
+		outside("SET TRANSACTION")
+	case (st.Tx.Kind == classify.TxCommit || st.Tx.Kind == classify.TxRollback) && !b.in:
+		warning("25P01", "there is no transaction in progress", "EndTransactionBlock")
+	}
 }
 
 // runDeallocate carries out DEALLOCATE, whose name may be one that the client
@@ -109,16 +163,19 @@ func (c *client) runStatements(x *engine.Script, sql string, v *classify.Verdict
 		text := st.Text(sql)
 		switch {
 		case engine.Special(st):
-			in := c.session.InTransaction()
+			b := c.before(true)
 			tag, e := x.Exec(c.ctx, st, text)
 			c.after(st, e)
 			if e != nil {
 				c.fail(engine.ShiftError(e, sql, st))
 				return true, nil
 			}
-			c.warn(st, in)
+			c.warn(st, b)
 			c.relaying.complete = c.at()
 			c.complete(tag)
+		case deallocates(*st) && c.session.Status() != 'E' && c.deallocate(st.Prepared):
+			c.relaying.complete = c.at()
+			c.complete(st.Tag)
 		default:
 			if e := x.Open(c.ctx); e != nil {
 				c.fail(e)

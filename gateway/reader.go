@@ -26,12 +26,15 @@ type reader struct {
 	skip   int // what is left of a message that was given up
 	small  []byte
 	keep   bool               // large buffers are not given back
-	limits func(typ byte) int // greatest length, nil for any
+	limits func(typ byte) int // greatest length, -1 for no such type; nil for any
 	idle   func() error       // called before blocking
 	woken  func()             // called after it, nil for nothing
 }
 
 const headerSize = 5
+
+// errType: there is no such message. The server says so before it knows the length.
+var errType = errors.New("invalid message type")
 
 // errLength: a message's length is impossible, or more than its type may have.
 var errLength = errors.New("invalid message length")
@@ -130,10 +133,16 @@ func (r *reader) head() (typ byte, size int, err error) {
 		r.r += n
 		r.skip -= n
 	}
-	if err := r.need(headerSize); err != nil {
+	if err := r.need(1); err != nil {
 		return 0, 0, err
 	}
 	typ = r.buf[r.r]
+	if r.limits != nil && r.limits(typ) < 0 {
+		return typ, 0, errType
+	}
+	if err := r.need(headerSize); err != nil {
+		return 0, 0, err
+	}
 	length := binary.BigEndian.Uint32(r.buf[r.r+1:])
 	size = int(length) - 4
 	if length < 4 || length > 1<<30+4 || r.limits != nil && size > r.limits(typ) {

@@ -25,6 +25,7 @@ type Server struct {
 	live         atomic.Pointer[Config] // what Reload replaces
 	engine       *engine.Engine
 	database     string
+	user         string // of the DSN
 	pool         engine.PoolConfig
 	resultBuffer int
 	maxPrepared  int
@@ -94,7 +95,7 @@ func Open(ctx context.Context, config Config) (*Server, error) {
 	}
 	ec = e.Config()
 	s := &Server{
-		engine: e, owner: ec.Members[0].Conn.User, began: time.Now(), servers: conns, database: ec.Members[0].Conn.Database, pool: ec.Pool, resultBuffer: ec.ResultBuffer,
+		engine: e, user: ec.Members[0].Conn.User, owner: ec.Members[0].Conn.User, began: time.Now(), servers: conns, database: ec.Members[0].Conn.Database, pool: ec.Pool, resultBuffer: ec.ResultBuffer,
 		maxPrepared: config.MaxPrepared, log: config.Logger, secret: make([]byte, 32),
 		keys:      keys{all: map[string]*key{}},
 		listeners: map[net.Listener]struct{}{}, clients: map[uint32]*client{}, consoles: map[uint32]*console{}, tenants: map[string]*tenant{},
@@ -203,7 +204,9 @@ func (s *Server) enter(c *client) error {
 // numberLocked is one that nobody has.
 func (s *Server) numberLocked() uint32 {
 	for {
-		s.last = s.last%(1<<31-1) + 1
+		if s.last++; s.last < firstID || s.last > 1<<31-1 {
+			s.last = firstID
+		}
 		if s.clients[s.last] == nil && s.consoles[s.last] == nil {
 			return s.last
 		}

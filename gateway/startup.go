@@ -117,13 +117,17 @@ func (st *starting) hello(ctx context.Context) (bool, error) {
 			direct = true
 			continue
 		}
-		if _, err := io.ReadFull(st.conn, head[1:]); err != nil {
+		if _, err := io.ReadFull(st.conn, head[1:4]); err != nil {
 			return false, err
 		}
-		size, code := int(binary.BigEndian.Uint32(head[:])), binary.BigEndian.Uint32(head[4:])
+		size := int(binary.BigEndian.Uint32(head[:]))
 		if size < 8 || size > maxStartup {
 			return false, errors.New("invalid length of a start-up packet")
 		}
+		if _, err := io.ReadFull(st.conn, head[4:]); err != nil {
+			return false, err
+		}
+		code := binary.BigEndian.Uint32(head[4:])
 		body := make([]byte, size-8)
 		if _, err := io.ReadFull(st.conn, body); err != nil {
 			return false, err
@@ -139,6 +143,7 @@ func (st *starting) hello(ctx context.Context) (bool, error) {
 				return false, unsupported(code)
 			}
 			if st.config.TLS == nil || direct {
+				secured = true
 				if err := st.send([]byte{'N'}); err != nil {
 					return false, err
 				}
@@ -296,7 +301,7 @@ func (st *starting) enter(ctx context.Context) (guest, error) {
 	}
 	c := &client{
 		server: s, user: user, db: db, since: time.Now(), app: st.params["application_name"],
-		params: map[string]string{}, statements: map[string]*statement{}, portals: map[string]*statement{},
+		params: map[string]string{}, statements: map[string]*statement{}, portals: map[string]*portal{},
 		key: make([]byte, 4),
 	}
 	if st.tls != nil {
@@ -311,7 +316,7 @@ func (st *starting) enter(ctx context.Context) (guest, error) {
 	c.in.limits, c.in.idle = limit, c.beforeWait
 	c.renew()
 	c.session = s.engine.NewSession(engine.SessionOptions{Tenant: t.Tenant, Settings: settings, Owner: c})
-	if err := c.greet(ctx); err != nil {
+	if err := c.greet(ctx, settings); err != nil {
 		return nil, errors.Join(c.sqlError(err), c.session.Close(ctx))
 	}
 	if err := s.enter(c); err != nil {
@@ -326,7 +331,7 @@ func (st *starting) enter(ctx context.Context) (guest, error) {
 
 // greet tries the user and the settings on a server and tells the client what a
 // server tells at that time.
-func (c *client) greet(ctx context.Context) error {
+func (c *client) greet(ctx context.Context, settings []engine.Setting) error {
 	nothing := &classify.Verdict{Class: classify.Read, Because: "begins a session"}
 	for {
 		lease, err := c.session.Acquire(ctx, engine.Call{Verdict: nothing, Route: engine.RouteLeader})
@@ -336,6 +341,11 @@ func (c *client) greet(ctx context.Context) error {
 		u := lease.Conn().(*upstream)
 		c.params = maps.Clone(u.params)
 		c.params[paramReadOnly] = "off"
+		for _, e := range settings {
+			if strings.EqualFold(e.Name, paramReadOnly) {
+				c.params[paramReadOnly] = onOff(e.Value)
+			}
+		}
 		again, err := lease.Done(ctx, nil)
 		if err != nil {
 			return err
@@ -344,6 +354,7 @@ func (c *client) greet(ctx context.Context) error {
 			break
 		}
 	}
+	c.settings = c.settings[:0]
 	c.first = maps.Clone(c.params)
 	c.out = c.out[:0]
 	for name, value := range c.params {
@@ -352,14 +363,25 @@ func (c *client) greet(ctx context.Context) error {
 	return nil
 }
 
+// onOff is how a server writes a boolean setting that it has accepted.
+func onOff(value string) string {
+	v := strings.ToLower(strings.TrimSpace(value))
+	if v == "1" || v == "on" || v != "" && (strings.HasPrefix("true", v) || strings.HasPrefix("yes", v)) {
+		return "on"
+	}
+	return "off"
+}
+
 // limit is the greatest length of a client's message (PostgreSQL's PQ_LARGE_MESSAGE_LIMIT
-// and PQ_SMALL_MESSAGE_LIMIT).
+// and PQ_SMALL_MESSAGE_LIMIT), -1 if there is no such type.
 func limit(typ byte) int {
 	switch typ {
 	case msgQuery, msgParse, msgBind, msgFunctionCall, msgCopyData:
 		return 1<<30 - 1
+	case msgDescribe, msgExecute, msgClose, msgSync, msgFlush, msgCopyDone, msgCopyFail, msgTerminate:
+		return 10000
 	}
-	return 10000
+	return -1
 }
 
 // startSettings are the settings in a start-up message: its parameters, and those

@@ -20,6 +20,7 @@ import (
 //	Q text                 simple query
 //	P name|text|oid,oid    Parse
 //	B portal|name|v|v…     Bind, values as text, \N for NULL
+//	b portal|name|f/g|v|v… Bind with formats of the values and of the result, f,f/g,g
 //	D S|name  D P|name     Describe
 //	E portal|rows          Execute
 //	C S|name  C P|name     Close
@@ -28,33 +29,44 @@ import (
 //	Z n                    reads until n more ReadyForQuery have come
 //	R                      reads until nothing comes for a while
 //	= text                 sends raw bytes, as Go writes strings
+//	~ n                    from here on in pieces of n bytes
 type talker struct {
 	tb    testing.TB
 	conn  net.Conn
 	front *pgproto3.Frontend
 	buf   []byte
+	piece int
 	log   []string
+	// patience is how long an answer is waited for.
+	patience time.Duration
 }
 
 func talk(tb testing.TB, addr string, params map[string]string) *talker {
 	tb.Helper()
+	t := &talker{tb: tb, patience: patience}
+	t.connect(addr, params)
+	t.log = nil
+	return t
+}
+
+// connect logs in; what is said then is in the log.
+func (t *talker) connect(addr string, params map[string]string) {
+	t.tb.Helper()
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
-		tb.Fatal(err)
+		t.tb.Fatal(err)
 	}
-	tb.Cleanup(func() { _ = conn.Close() })
-	t := &talker{tb: tb, conn: conn, front: pgproto3.NewFrontend(conn, conn)}
+	t.tb.Cleanup(func() { _ = conn.Close() })
+	t.conn, t.front = conn, pgproto3.NewFrontend(conn, conn)
 	p := map[string]string{"user": "postgres", "database": "postgres"}
 	for k, v := range params {
 		p[k] = v
 	}
 	t.front.Send(&pgproto3.StartupMessage{ProtocolVersion: pgproto3.ProtocolVersion30, Parameters: p})
 	if err := t.front.Flush(); err != nil {
-		tb.Fatal(err)
+		t.tb.Fatal(err)
 	}
 	t.until(1)
-	t.log = nil
-	return t
 }
 
 func (t *talker) run(script string) []string {
@@ -95,16 +107,11 @@ func (t *talker) line(line string) {
 		t.put('P', b)
 	case 'B':
 		values := strings.Split(rest, "|")
-		b := values[0] + "\x00" + values[1] + "\x00" + "\x00\x00"
-		b += string(binary.BigEndian.AppendUint16(nil, uint16(len(values)-2)))
-		for _, v := range values[2:] {
-			if v == `\N` {
-				b += "\xff\xff\xff\xff"
-				continue
-			}
-			b += string(binary.BigEndian.AppendUint32(nil, uint32(len(v)))) + v
-		}
-		t.put('B', b+"\x00\x00")
+		t.put('B', values[0]+"\x00"+values[1]+"\x00"+"\x00\x00"+boundValues(values[2:])+"\x00\x00")
+	case 'b':
+		t.bindFormats(strings.Split(rest, "|"))
+	case '~':
+		t.piece, _ = strconv.Atoi(f[0])
 	case 'D', 'C':
 		t.put(line[0], f[0]+f[1]+"\x00")
 	case 'E':
@@ -134,19 +141,55 @@ func (t *talker) line(line string) {
 	}
 }
 
+func boundValues(values []string) string {
+	b := string(binary.BigEndian.AppendUint16(nil, uint16(len(values))))
+	for _, v := range values {
+		if v == `\N` {
+			b += "\xff\xff\xff\xff"
+			continue
+		}
+		b += string(binary.BigEndian.AppendUint32(nil, uint32(len(v)))) + v
+	}
+	return b
+}
+
+func (t *talker) bindFormats(f []string) {
+	formats := func(list string) string {
+		parts := strings.Split(list, ",")
+		b := binary.BigEndian.AppendUint16(nil, uint16(len(parts)))
+		for _, p := range parts {
+			n, _ := strconv.Atoi(p)
+			b = binary.BigEndian.AppendUint16(b, uint16(n))
+		}
+		return string(b)
+	}
+	of, results, _ := strings.Cut(f[2], "/")
+	t.put('B', f[0]+"\x00"+f[1]+"\x00"+formats(of)+boundValues(f[3:])+formats(results))
+}
+
 func (t *talker) put(typ byte, body string) { t.buf = appendMessage(t.buf, typ, []byte(body)) }
 
 func (t *talker) flush() {
-	if _, err := t.conn.Write(t.buf); err != nil {
-		t.log = append(t.log, "write: closed")
+	for b := t.buf; len(b) > 0; {
+		n := len(b)
+		if t.piece > 0 {
+			n = min(n, t.piece)
+		}
+		if _, err := t.conn.Write(b[:n]); err != nil {
+			break // told by what is read
+		}
+		b = b[n:]
 	}
 	t.buf = nil
 }
 
 const patience = 20 * time.Second
 
+// silent stands in the log where an answer was waited for in vain.
+const silent = "nothing comes any more"
+
 func (t *talker) until(n int) {
-	_ = t.conn.SetReadDeadline(time.Now().Add(patience))
+	_ = t.conn.SetReadDeadline(time.Now().Add(t.patience))
 	for n > 0 {
 		m, err := t.front.Receive()
 		if err != nil {
@@ -176,7 +219,7 @@ func (t *talker) quiet() {
 
 func (t *talker) end(err error) {
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		t.log = append(t.log, "nothing comes any more")
+		t.log = append(t.log, silent)
 		return
 	}
 	t.log = append(t.log, "closed")

@@ -45,6 +45,8 @@ func (s *Session) commitText(ctx context.Context, tx *classify.TxStmt) (string, 
 	again := s.tx
 	err := s.Commit(ctx)
 	switch {
+	case errors.Is(err, ErrNoTransaction) && tx.Chain:
+		return "", errNoBlock(tx)
 	case errors.Is(err, ErrNoTransaction):
 		return "COMMIT", nil // PostgreSQL only warns
 	case errors.Is(err, ErrCommitRolledBack):
@@ -57,10 +59,25 @@ func (s *Session) commitText(ctx context.Context, tx *classify.TxStmt) (string, 
 
 func (s *Session) rollbackText(tx *classify.TxStmt) error {
 	again := s.tx
+	if tx.Chain && s.tx.state == txNone {
+		return errNoBlock(tx)
+	}
 	if err := s.Rollback(); err != nil && !errors.Is(err, ErrNoTransaction) {
 		return err
 	}
 	return s.chain(tx, again)
+}
+
+// errNoBlock is the server's error of what is for use between BEGIN and COMMIT only; a
+// string of several statements is no such place.
+func errNoBlock(tx *classify.TxStmt) error {
+	what := map[classify.TxKind]string{
+		classify.TxSavepoint: "SAVEPOINT", classify.TxRelease: "RELEASE SAVEPOINT", classify.TxRollbackTo: "ROLLBACK TO SAVEPOINT",
+		classify.TxCommit: "COMMIT AND CHAIN", classify.TxRollback: "ROLLBACK AND CHAIN",
+	}[tx.Kind]
+	return &pgconn.PgError{
+		Severity: "ERROR", SeverityUnlocalized: "ERROR", Code: "25P01", Message: what + " can only be used in transaction blocks", File: "xact.c",
+	}
 }
 
 // chain begins a transaction with the modes of the one before.

@@ -76,6 +76,9 @@ func (l *Lease) judge() error {
 		}
 		l.sit.traits(&v.Statements[i], len(v.Statements))
 	}
+	if s.tx.state == txNone && len(v.Statements) == 1 && v.Statements[0].Tag == "SET CONSTRAINTS" {
+		l.sit.bare = true // without a transaction it does nothing, and the server says so
+	}
 	l.sit.cursor = l.sit.cursor || l.call.Portal
 	if l.sit.class == classify.Read || l.sit.class == classify.Write { // a write may be tried as a read, or be in a READ ONLY transaction
 		l.sit.hollow = l.sit.hollow || s.e.catalog.hollow(l.call.SQL)
@@ -93,15 +96,12 @@ func (sit *situation) traits(st *classify.Statement, n int) {
 		sit.bare = true
 	}
 	sit.quiet = n == 1 && st.Catalog && st.Pin == 0 && !st.Temp && st.Tag == "SELECT"
-	if len(st.Sets) == 0 {
-		return
-	}
+	sit.leaderSetting = opaqueConfig(st) || touchesReadOnly(st)
 	for _, set := range st.Sets {
 		if set.Kind == classify.SetShow {
 			sit.rwShow = sit.rwShow || showsReadOnly(set.Name)
 		}
 	}
-	sit.leaderSetting = opaqueConfig(st) || touchesReadOnly(st)
 }
 
 func refusal(v *classify.Verdict) error {

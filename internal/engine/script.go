@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -81,7 +82,7 @@ func (x *Script) step(ctx context.Context, st *classify.Statement, text string) 
 	}
 	if s.tx.state == txNone {
 		if st.Class == classify.Utility && st.NoTx {
-			return "", pgError(codeActiveTx, st.Tag+" cannot be executed from a string of several statements", "Send it alone.")
+			return "", pgError(codeActiveTx, st.Tag+" cannot run inside a transaction block", "Send it alone: a string of several statements is one transaction.")
 		}
 		if err := s.beginImplicit(ctx); err != nil {
 			return "", err
@@ -101,16 +102,32 @@ func (x *Script) control(ctx context.Context, st *classify.Statement, text strin
 	s := x.s
 	switch {
 	case st.Tx.Kind == classify.TxBegin && s.tx.implicit:
+		modes, _ := strings.CutPrefix(TxOptions{Isolation: st.Tx.Isolation, ReadOnly: st.Tx.ReadOnly, Deferrable: st.Tx.Deferrable}.sql(), "BEGIN")
+		if modes != "" { // too late for some: the server says so
+			if _, err := s.held.c.exec(ctx, "SET TRANSACTION"+modes); err != nil {
+				return "", err
+			}
+			s.tx.begin += modes // for AND CHAIN
+		}
 		s.tx.implicit = false // what ran so far belongs to it
 		return st.Tag, nil
+	case st.Tx.Chain && s.tx.implicit:
+		return "", errNoBlock(st.Tx)
 	case st.Tx.Kind == classify.TxCommit && s.tx.implicit:
 		x.fresh = false
 		return "COMMIT", s.endImplicit(ctx, nil)
 	case st.Tx.Kind == classify.TxCommit:
 		x.fresh = false
-	case st.Tx.Kind == classify.TxSavepoint && s.tx.state == txNone, st.Tx.Kind == classify.TxSetTransaction && s.tx.state == txNone:
-		if err := s.beginImplicit(ctx); err != nil {
-			return "", err
+	case s.tx.state == txNone || s.tx.implicit:
+		switch st.Tx.Kind {
+		case classify.TxSavepoint, classify.TxRelease, classify.TxRollbackTo:
+			return "", errNoBlock(st.Tx)
+		case classify.TxSetTransaction:
+			if s.tx.state == txNone {
+				if err := s.beginImplicit(ctx); err != nil {
+					return "", err
+				}
+			}
 		}
 	}
 	return s.control(ctx, st, text)

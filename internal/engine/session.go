@@ -168,6 +168,9 @@ func (s *Session) Busy() bool { return s.busy }
 // InTransaction tells whether the client has begun a transaction.
 func (s *Session) InTransaction() bool { return s.tx.state != txNone }
 
+// InBlock tells whether the client itself has begun a transaction, by BEGIN.
+func (s *Session) InBlock() bool { return s.tx.state != txNone && !s.tx.implicit }
+
 // Pinned tells why the session stays on one connection to the leader; empty
 // if it does not.
 func (s *Session) Pinned() string { return s.pins.String() }

@@ -120,8 +120,11 @@ func (s *Session) Begin(ctx context.Context, o TxOptions) error {
 
 // warnBegin lets the server say that there is a transaction already.
 func (s *Session) warnBegin(ctx context.Context) error {
-	if s.tx.state != txOpen {
+	switch s.tx.state {
+	case txPending:
 		return nil
+	case txFailed:
+		return s.failedTx()
 	}
 	_, err := s.held.c.exec(ctx, "BEGIN")
 	return err
@@ -337,6 +340,20 @@ func (l *Lease) doneInTx(ctx context.Context, f failure, cause error) (bool, err
 		s.tx.state, s.tx.movable = txOpen, false // failed: it stays until ROLLBACK
 	}
 	return false, l.explain(f, cause)
+}
+
+// Abort gives an error that a front door raises by itself the effect that a server's
+// has on an open transaction, and returns what the client is to hear.
+func (s *Session) Abort(ctx context.Context, err error) error {
+	if s.Status() == 'E' {
+		return err
+	}
+	if s.tx.state == txPending { // what follows is the server's to judge, if there is one
+		if e := s.startTx(ctx, leaderWrite, false); e != nil {
+			s.tx.state = txPending
+		}
+	}
+	return s.refused(ctx, err)
 }
 
 // abortSQL makes the server abort the transaction that it has open: there is no
