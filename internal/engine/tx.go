@@ -307,6 +307,9 @@ func (l *Lease) doneInTx(ctx context.Context, f failure, cause error) (bool, err
 		}
 		return false, cause
 	}
+	if f == failStatement {
+		l.noteFailed()
+	}
 	switch {
 	case first && f.connectionGone() && !l.delivered && s.pins == 0 && s.try.lost < maxLost:
 		// Its first statement: the transaction begins anew elsewhere.

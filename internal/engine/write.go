@@ -123,6 +123,7 @@ func (l *Lease) finish(ctx context.Context, err error, again bool) error {
 	s := l.s
 	if err != nil || again {
 		rollback(l.hold)
+		l.noteFailed()
 	} else {
 		err = l.noteConfig(ctx)
 		l.noteSession()
@@ -287,6 +288,15 @@ func (l *Lease) noteConfig(ctx context.Context) error {
 		l.s.settings, l.c.applied = next, next
 	}
 	return nil
+}
+
+// noteFailed keeps what a statement that failed may have left all the same: a rollback ends
+// neither prepared statements nor advisory locks, which the next session must not meet.
+func (l *Lease) noteFailed() {
+	const lasting = classify.PinAdvisoryLock | classify.PinPrepared | classify.PinSeed
+	for i := range l.call.Verdict.Statements {
+		l.s.pins |= l.call.Verdict.Statements[i].Pin & lasting
+	}
 }
 
 // noteSession keeps what a statement that succeeded left on its connection.
