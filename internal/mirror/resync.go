@@ -60,18 +60,19 @@ type ResyncResult struct {
 
 // resync is one full copy under way.
 type resync struct {
-	cfg    Config
-	o      ResyncOptions
-	s      *Set // of members only: it is never opened
-	view   *health.View
-	found  []answerOf
-	target *member
-	here   *here // the target's; nil if it has none of its own
-	source *member
-	src    facts
-	system string // the target's server
-	setup  *conn  // at the target, from its making to the last transaction
-	snap   *frozen
+	cfg     Config
+	o       ResyncOptions
+	s       *Set // of members only: it is never opened
+	view    *health.View
+	found   []answerOf
+	target  *member
+	here    *here // the target's; nil if it has none of its own
+	source  *member
+	src     facts
+	system  string // the target's server
+	dropped bool   // the old database is gone, or may be
+	setup   *conn  // at the target, from its making to the last transaction
+	snap    *frozen
 }
 
 // Resync overwrites one member of a set with a full copy of a member in sync,
@@ -115,6 +116,9 @@ func Resync(ctx context.Context, cfg Config, o ResyncOptions) (*ResyncResult, er
 	defer held.release()
 	res, err := r.copy(held.ctx, tools)
 	if err != nil {
+		if r.dropped {
+			r.o.Report("the copy on %s is not complete: it has no vote and is not used until resync has been run again", r.target.host)
+		}
 		if ctx.Err() == nil {
 			err = causeOf(held.ctx, err)
 		}

@@ -125,6 +125,7 @@ func (r *resync) makeAnew(ctx context.Context) error {
 		return err
 	}
 	defer c.close()
+	r.dropped = true
 	for _, sql := range []string{"DROP DATABASE IF EXISTS " + quoteIdent(r.target.cfg.Database) + " WITH (FORCE)", create} {
 		if err := c.exec(ctx, sql); err != nil {
 			return err

@@ -293,8 +293,15 @@ func TestResyncBrokenOff(t *testing.T) {
 		}
 	}
 	ctx, cancel := context.WithCancel(r.ctx())
-	_, err := r.resync(ctx, 3, at(cancel))
+	var said strings.Builder
+	_, err := r.resync(ctx, 3, func(o *ResyncOptions) {
+		at(cancel)(o)
+		o.Report = func(format string, args ...any) { fmt.Fprintf(&said, format+"\n", args...) }
+	})
 	half("cancelled", err)
+	if !strings.Contains(said.String(), "not used until resync has been run again") {
+		t.Errorf("a copy that was cancelled says %q", said.String())
+	}
 
 	_, err = r.resync(r.ctx(), 3, at(func() {
 		if err := r.server(3).Kill(); err != nil {
