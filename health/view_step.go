@@ -167,7 +167,7 @@ func (s *step) consider(p Promise) error {
 		s.base = v
 		return nil
 	}
-	if v.Set != s.base.Set || !slices.Equal(v.Members, s.base.Members) {
+	if v.Set != s.base.Set || !slices.EqualFunc(v.Members, s.base.Members, sameSeat) {
 		return s.fail(ErrConflict, "its view is of another set, or lists other members", p.Member)
 	}
 	if v.Epoch == s.base.Epoch && !v.Equal(s.base) {
@@ -178,6 +178,10 @@ func (s *step) consider(p Promise) error {
 	}
 	return nil
 }
+
+// sameSeat tells whether two views mean the same member. Its system is not part of
+// that: a later view may have put another server in its place.
+func sameSeat(a, b Member) bool { return a.ID == b.ID && a.Host == b.Host && a.Weight == b.Weight }
 
 func (s *step) checkIntent() error {
 	known := func(id MemberID) bool { _, ok := s.base.Member(id); return ok }

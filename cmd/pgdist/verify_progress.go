@@ -39,14 +39,19 @@ func newVerifyProgress(w io.Writer) *verifyProgress {
 }
 
 func (p *verifyProgress) set(g mirror.Progress) {
+	p.show(func(took time.Duration) string { return progressLine(g, took) }, false)
+}
+
+// show shows a line, if it is time or the last.
+func (p *verifyProgress) show(text func(took time.Duration) string, last bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := p.now()
-	if now.Sub(p.shown) < p.every {
+	if now.Sub(p.shown) < p.every && !last {
 		return
 	}
 	p.shown = now
-	line := progressLine(g, now.Sub(p.began))
+	line := text(now.Sub(p.began))
 	if !p.live {
 		fmt.Fprintln(p.w, line)
 		return

@@ -165,6 +165,7 @@ func (e *Engine) reroute() *routes {
 			r.readers = append(r.readers, m)
 		}
 	}
+	e.oids.forget() // before anybody uses a member that is new in this view
 	e.routes.Store(r)
 	for id, m := range e.members {
 		state := excluded

@@ -43,6 +43,14 @@ type oidTables struct {
 	all map[health.MemberID]*oidTable
 }
 
+// forget drops all: a member that comes into use may have been copied afresh, by
+// which all its numbers change, and some then mean something else.
+func (o *oidTables) forget() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.all = nil
+}
+
 // oidTable is the translation for one follower under one leader.
 type oidTable struct {
 	mu     sync.Mutex // guards what follows; held while it is read

@@ -186,6 +186,11 @@ func (a answer) promise(epoch int64, cur *health.View) (health.Promise, error) {
 			Err:  fmt.Errorf("the database there is member %d of set %s, not member %d of set %s", a.p.Member, a.p.Set, a.m.id, cur.Set),
 			Hint: "it was replaced or restored from another set; it counts for nothing until it is added anew"}
 	}
+	if was, ok := cur.Member(a.m.id); ok && was.System != a.p.Cluster {
+		return health.Promise{}, &Error{Op: "change the view", Member: a.m.id, Host: a.m.host,
+			Err:  fmt.Errorf("the server there is %s, member %d was %s", a.p.Cluster, a.m.id, was.System),
+			Hint: "what it promised before is not known there; it counts for nothing until it is copied: pgdist resync DSN --member " + a.m.host}
+	}
 	rank, err := a.p.rank()
 	return health.Promise{Member: a.m.id, Epoch: epoch, Hard: !a.p.Leads, Accepted: a.p.View, Booted: a.p.Booted, Term: a.p.Term, Rank: rank}, err
 }

@@ -22,7 +22,9 @@ var (
 	ErrNotInstalled = errors.New("the database is not part of a pgdist set")
 	// ErrPlaceLost: a member is too far behind, or holds what cannot be undone
 	// row by row; only a full copy makes it usable again.
-	ErrPlaceLost = errors.New("the member lost its place and must be copied afresh")
+	ErrPlaceLost = errors.New("the member lost its place and must be copied afresh (pgdist resync)")
+	// ErrHalfCopied: a full copy of the member was begun and has not been completed.
+	ErrHalfCopied = errors.New("the database is being copied afresh, or that was broken off")
 	// ErrNoMajority: not enough members answer to change the view.
 	ErrNoMajority = errors.New("no majority of the set's members can be reached")
 	// ErrCrashed: a member's UNLOGGED tables were emptied by a crash.

@@ -31,19 +31,37 @@ func (s *Set) inviteBack(ctx context.Context) {
 		if s.cur.Has(id) || s.downErr(id) != nil || m.joining.Load() || time.Now().UnixNano() < m.retry.Load() {
 			continue
 		}
-		if n := m.note.Load(); n != nil && n.Text == textLost {
-			continue
-		}
 		m.joining.Store(true)
 		view := s.cur
 		s.done.Go(func() {
 			defer m.joining.Store(false)
+			if n := m.note.Load(); n != nil && n.Text == textLost && !m.copied(ctx) {
+				m.retry.Store(time.Now().Add(lostPause).UnixNano())
+				return
+			}
 			if err := s.rejoin(ctx, m, view); err != nil && ctx.Err() == nil {
 				s.postpone(m, err)
 				s.log.Warn("a member could not be taken back", "member", m.host, "err", err)
 			}
 		})
 	}
+}
+
+// lostPause is how often a member that lost its place is looked at.
+const lostPause = time.Second
+
+// copied tells whether a member that lost its place is somewhere else now.
+func (m *member) copied(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeoutCause(ctx, openTimeout, health.ErrTimeout)
+	defer cancel()
+	c, err := m.connect(ctx)
+	if err != nil {
+		return false
+	}
+	defer c.close()
+	h, err := c.where(ctx)
+	at := m.left.Load()
+	return err == nil && (at == nil || h.place() != *at)
 }
 
 // postpone makes the next attempt to take a member back wait, longer each time.
@@ -55,7 +73,7 @@ func (s *Set) postpone(m *member, err error) {
 	switch {
 	case errors.Is(err, ErrPlaceLost):
 		m.say(textLost, err)
-	case errors.Is(err, errStranger), errors.Is(err, ErrNotInstalled), errors.As(err, &version):
+	case errors.Is(err, errStranger), errors.Is(err, ErrNotInstalled), errors.Is(err, ErrHalfCopied), errors.As(err, &version):
 		m.say(textRefused, err)
 	default:
 		m.say(textExcluded, err)
@@ -190,7 +208,7 @@ func (c *catchUp) recognise(h *here) error {
 	if h.Set != c.view.Set || h.Member != int(c.m.id) || h.Cluster != want.System {
 		return &Error{Op: "recognise the member", Member: c.m.id, Host: c.m.host,
 			Err:  fmt.Errorf("%w: it is member %d of set %s on cluster %s", errStranger, h.Member, h.Set, h.Cluster),
-			Hint: fmt.Sprintf("expected member %d of set %s on cluster %s; a replaced database has to be added anew", c.m.id, c.view.Set, want.System)}
+			Hint: fmt.Sprintf("expected member %d of set %s on cluster %s; a replaced database is copied by: pgdist resync DSN --member %s", c.m.id, c.view.Set, want.System, c.m.host)}
 	}
 	if err := wrongVersion("recognise the member", c.m.host, h.Version); err != nil && !c.s.cfg.anyVersion {
 		return err

@@ -121,6 +121,9 @@ func (c *conn) where(ctx context.Context) (*here, error) {
 	if err != nil {
 		return nil, err
 	}
+	if s == "" { // no row in pgdist.meta: resync puts it there last
+		return nil, ErrHalfCopied
+	}
 	return decodeHere(s)
 }
 

@@ -67,7 +67,7 @@ var objectQueries = []objectQuery{
 		FROM pg_class c JOIN ns ON ns.oid = c.relnamespace JOIN pg_index i ON i.indexrelid = c.oid`},
 	// A disabled foreign key is seen by its internal triggers alone.
 	{sql: `SELECT 'pg_constraint'::regclass, k.oid, 0, nullif(k.conrelid, 0), jsonb_build_object('constraint', pg_get_constraintdef(k.oid), 'validated', k.convalidated,
-			'local', k.conislocal, 'inherited', k.coninhcount, 'no inherit', k.connoinherit, 'attached', k.conparentid <> 0,
+			'local', k.conislocal, 'inherited', k.coninhcount, 'no inherit', k.contype IN ('c', 'n') AND k.connoinherit, 'attached', k.conparentid <> 0,
 			'enforced by', (SELECT jsonb_agg(format('%s %s', t.tgfoid::regproc, t.tgenabled) ORDER BY t.tgfoid::regproc::text, t.tgenabled) FROM pg_trigger t WHERE t.tgconstraint = k.oid AND t.tgisinternal))
 		FROM pg_constraint k JOIN ns ON ns.oid = k.connamespace`},
 	{sql: `SELECT 'pg_trigger'::regclass, t.oid, 0, t.tgrelid, jsonb_build_object('trigger', pg_get_triggerdef(t.oid), 'enabled', t.tgenabled, 'attached', t.tgparentid <> 0)

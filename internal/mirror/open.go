@@ -71,11 +71,11 @@ type answerOf struct {
 	err  error
 }
 
-// meetMembers asks every configured database who it is.
-func (s *Set) meetMembers(ctx context.Context) ([]answerOf, error) {
-	out := make([]answerOf, len(s.cfg.Members))
+// askAll asks every configured database who it is.
+func askAll(ctx context.Context, cfg Config) []answerOf {
+	out := make([]answerOf, len(cfg.Members))
 	var wg sync.WaitGroup
-	for i, mc := range s.cfg.Members {
+	for i, mc := range cfg.Members {
 		wg.Go(func() {
 			ctx, cancel := context.WithTimeoutCause(ctx, openTimeout, health.ErrTimeout)
 			defer cancel()
@@ -89,10 +89,26 @@ func (s *Set) meetMembers(ctx context.Context) ([]answerOf, error) {
 		})
 	}
 	wg.Wait()
+	return out
+}
+
+// vacant tells that a database's place in the set is to be filled by a copy: it is
+// new, gone, or was left in the middle of one.
+func (a answerOf) vacant(v *health.View) bool {
+	return (errors.Is(a.err, ErrNotInstalled) || errors.Is(a.err, ErrHalfCopied) || sqlState(a.err) == "3D000") &&
+		v != nil && slices.ContainsFunc(v.Members, func(m health.Member) bool { return m.Host == a.cfg.Host() })
+}
+
+// meetMembers asks who is there, and refuses what cannot be a set.
+func (s *Set) meetMembers(ctx context.Context) ([]answerOf, error) {
+	out := askAll(ctx, s.cfg)
 	var errs []error
 	alive := 0
+	view := newestView(out)
 	for _, a := range out {
 		switch {
+		case a.vacant(view):
+			s.log.Warn("a member is to be copied afresh", "member", a.cfg.Host(), "err", a.err, "run", "pgdist resync DSN --member "+a.cfg.Host())
 		case errors.Is(a.err, ErrNotInstalled):
 			errs = append(errs, &Error{Op: "open the set", Host: a.cfg.Host(), Err: a.err, Hint: "run: pgdist init DSN"})
 		case a.err != nil && health.Classify(a.err) != health.Failure && sqlState(a.err) != "":

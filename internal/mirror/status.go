@@ -3,6 +3,7 @@ package mirror
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strconv"
 	"sync"
 	"time"
@@ -110,6 +111,9 @@ func describe(ctx context.Context, s *Set, v *health.View, found []answerOf, con
 			}
 			if a.err != nil {
 				ms.Error = a.err.Error()
+				if a.vacant(v) {
+					ms.Error += " (" + resyncHint(m.host) + ")"
+				}
 				continue
 			}
 			ms.Epoch, ms.Place = a.here.Epoch, a.here.place().String()
@@ -117,6 +121,11 @@ func describe(ctx context.Context, s *Set, v *health.View, found []answerOf, con
 				ms.Error = err.Error()
 			}
 			ms.lag(ctx, lead, a.here, v)
+			if !ms.InSync && ms.Error == "" {
+				if err := strayed(ctx, lead, a.here, v); err != nil {
+					ms.Error = err.Error() + " (" + resyncHint(m.host) + ")"
+				}
+			}
 			if a.here.Unfilled != "" && ms.Error == "" {
 				ms.Error = "materialized views without data: " + a.here.Unfilled
 			}
@@ -125,6 +134,34 @@ func describe(ctx context.Context, s *Set, v *health.View, found []answerOf, con
 	}
 	out.Journal = s.journalFrom(ctx, lead, v)
 	return out
+}
+
+// resyncHint says how a member comes back that cannot by itself.
+func resyncHint(host string) string { return "run: pgdist resync DSN --member " + host }
+
+// strayed tells why a member cannot come back row by row; nil if it can, or if that
+// cannot be told. (DDL of its own that is to be undone only the program finds.)
+func strayed(ctx context.Context, lead *conn, h *here, v *health.View) error {
+	if want, ok := v.Member(health.MemberID(h.Member)); ok && want.System != h.Cluster {
+		return fmt.Errorf("%w: system %s instead of %s", errStranger, h.Cluster, want.System)
+	}
+	if lead == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, openTimeout, health.ErrTimeout)
+	defer cancel()
+	l, err := lead.where(ctx)
+	if err != nil {
+		return nil //nolint:nilerr // the leader's own line tells
+	}
+	met, err := meet(h, l)
+	if err == nil {
+		err = complete("the leader's", l.floor(), met.mine)
+	}
+	if err == nil && h.Term != l.Term {
+		err = complete("its own", h.floor(), met.lead)
+	}
+	return err
 }
 
 // journalFrom asks the leader about its journal; nil if it does not tell.

@@ -1,0 +1,300 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pgdist/pgdist/health"
+)
+
+// A full copy brings back a member that row by row cannot be brought back: its part
+// of the journal is gone, it holds what cannot be undone, or its server is another.
+//
+// The copy is the source as one snapshot sees it, and the member's position is read
+// in that snapshot: so the copy is a follower like any that was away since, and the
+// ordinary catch-up does the rest. Until the last transaction, which writes down who
+// the database is, it is nobody: it gives no promise, has no position, and is
+// refused by name; another copy begins from nothing.
+
+// ResyncOptions says which member is copied, and how.
+type ResyncOptions struct {
+	// Member is "host:port" or "host" of the member to be overwritten.
+	Member string
+	// Jobs is how many tables, or parts of one, are copied at once. Default 2.
+	Jobs int
+	// Force allows overwriting a member in sync, or one of another set.
+	Force bool
+	// Confirm is asked before a database with tables is dropped; an error ends the
+	// copy. nil refuses.
+	Confirm func(question string) error
+	// Wait is how long to wait for the program that uses the set to take the copy
+	// back. Default 1 min; below 0 not at all.
+	Wait time.Duration
+	// Report hears what is being done, for people; nil is silent.
+	Report func(format string, args ...any)
+	// Progress hears of what has been copied, from any goroutine; nil is silent.
+	Progress func(ResyncProgress)
+}
+
+// ResyncProgress is how far a copy has come.
+type ResyncProgress struct {
+	Tables, TablesDone int
+	Rows, Bytes        int64
+	Estimated          float64 // rows, as the statistics have it
+	Table              string  // the one that was worked on last
+}
+
+// ResyncResult is what a copy brought.
+type ResyncResult struct {
+	Source string
+	Place  Place // where the copy is, before it catches up
+	Rows   int64
+	Bytes  int64
+	Took   time.Duration
+	InSync bool // it was taken back while we waited
+}
+
+// resync is one full copy under way.
+type resync struct {
+	cfg     Config
+	o       ResyncOptions
+	s       *Set // of members only: it is never opened
+	view    *health.View
+	found   []answerOf
+	target  *member
+	here    *here // the target's; nil if it has none of its own
+	source  *member
+	src     facts
+	system  string // the target's server
+	dropped bool   // the old database is gone, or may be
+	setup   *conn  // at the target, from its making to the last transaction
+	snap    *frozen
+}
+
+// Resync overwrites one member of a set with a full copy of a member in sync,
+// while the set goes on. It returns once the copy is complete; a program that uses
+// the set then brings it up to date and takes it back, for which Wait allows.
+func Resync(ctx context.Context, cfg Config, o ResyncOptions) (*ResyncResult, error) {
+	cfg = cfg.withDefaults()
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	set(&o.Jobs, 2)
+	set(&o.Wait, time.Minute)
+	if o.Report == nil {
+		o.Report = func(string, ...any) {}
+	}
+	if o.Progress == nil {
+		o.Progress = func(ResyncProgress) {}
+	}
+	r := &resync{cfg: cfg, o: o}
+	defer func() {
+		r.setup.close()
+		r.snap.close()
+	}()
+	if err := r.identify(ctx); err != nil {
+		return nil, err
+	}
+	if err := r.choose(ctx); err != nil {
+		return nil, err
+	}
+	tools, err := findTools(ctx, r.source, r.src.Version/10000)
+	if err != nil {
+		return nil, r.source.fail("find pg_dump", err)
+	}
+	if err := r.examineTarget(ctx); err != nil {
+		return nil, err
+	}
+	held, err := r.hold(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer held.release()
+	res, err := r.copy(held.ctx, tools)
+	if err != nil {
+		if r.dropped {
+			r.o.Report("the copy on %s is not complete: it has no vote and is not used until resync has been run again", r.target.host)
+		}
+		if ctx.Err() == nil {
+			err = causeOf(held.ctx, err)
+		}
+		return nil, err
+	}
+	res.InSync = r.await(held.ctx)
+	return res, nil
+}
+
+func (r *resync) refuse(host, hint, format string, args ...any) error {
+	return &Error{Op: "resync", Host: host, Err: fmt.Errorf(format, args...), Hint: hint}
+}
+
+// identify finds out which member is meant, and refuses what must not be overwritten.
+func (r *resync) identify(ctx context.Context) error {
+	i := -1
+	for j, mc := range r.cfg.Members {
+		if mc.Host() == r.o.Member || mc.Conn.Host == r.o.Member {
+			if i >= 0 {
+				return r.refuse("", "give it as host:port", "%q names more than one member", r.o.Member)
+			}
+			i = j
+		}
+	}
+	if i < 0 {
+		var hosts []string
+		for _, mc := range r.cfg.Members {
+			hosts = append(hosts, mc.Host())
+		}
+		return r.refuse("", "the DSN names "+strings.Join(hosts, ", "), "%q is none of the set's members", r.o.Member)
+	}
+	r.found = askAll(ctx, r.cfg)
+	t := r.found[i]
+	switch others := newestView(slices.Delete(slices.Clone(r.found), i, i+1)); {
+	case others == nil:
+		return r.refuse("", "a copy needs a member in sync that answers", "no other member of the set can be asked")
+	case t.here != nil && t.here.Set != others.Set:
+		if !r.o.Force {
+			return r.refuse(t.cfg.Host(), "to overwrite it all the same, give --force", "it belongs to another set, %s", t.here.Set)
+		}
+		r.found[i].here = nil
+	case t.here != nil && slices.ContainsFunc(r.found, func(a answerOf) bool {
+		return a.cfg.Host() != t.cfg.Host() && a.here != nil && a.here.Member == t.here.Member
+	}):
+		r.found[i].here = nil // what was restored there is another member's
+	case t.here == nil && t.err != nil && !t.vacant(others) && sqlState(t.err) == "":
+		return r.refuse(t.cfg.Host(), connectHint(t.err, t.cfg), "it does not answer: %w", t.err)
+	}
+	r.view = newestView(r.found)
+	r.s = &Set{cfg: r.cfg, log: r.cfg.Logger, cur: r.view, members: map[health.MemberID]*member{}, down: map[health.MemberID]error{}}
+	if err := r.s.assign(r.found, r.view); err != nil {
+		return err
+	}
+	for _, m := range r.s.members {
+		if m.host == t.cfg.Host() {
+			r.target = m
+		}
+	}
+	if r.target.id == r.view.Leader {
+		return r.refuse(r.target.host, "copy goes from the leader's side to the others; have another member lead first", "it is the set's leader")
+	}
+	if r.here = r.found[i].here; r.here != nil && r.view.Has(r.target.id) && !r.o.Force {
+		return r.refuse(r.target.host, "nothing is to be done; to copy it all the same, give --force", "it is in sync")
+	}
+	return r.majority()
+}
+
+// majority makes sure that the set can decide without the target: what was promised
+// there is lost, and only a majority of the others knows what it may have promised.
+func (r *resync) majority() error {
+	var others []health.MemberID
+	var silent []string
+	for _, a := range r.found {
+		switch {
+		case a.cfg.Host() == r.target.host:
+		case a.here == nil:
+			silent = append(silent, a.cfg.Host())
+		default:
+			others = append(others, health.MemberID(a.here.Member))
+		}
+	}
+	if r.view.Quorum(others) {
+		return nil
+	}
+	hint := "the member to be copied has the casting vote; a set that lost it cannot go on"
+	if len(silent) > 0 {
+		hint = "bring back " + strings.Join(silent, ", ")
+	}
+	return &Error{Op: "resync", Host: r.target.host, Err: fmt.Errorf("%w without it", ErrNoMajority), Hint: hint}
+}
+
+// choose takes the member to copy from that is missed least: a follower if there is
+// one. It must be in sync and must not have crashed.
+func (r *resync) choose(ctx context.Context) error {
+	var errs []error
+	for _, id := range append(r.view.Followers(), r.view.Leader) {
+		i := slices.IndexFunc(r.found, func(a answerOf) bool { return a.here != nil && a.here.Member == int(id) })
+		if id == r.target.id || i < 0 {
+			continue
+		}
+		a := r.found[i]
+		if a.here.Crashed || a.here.Leads != (id == r.view.Leader) || (a.here.Leads && !a.here.Booted) {
+			errs = append(errs, fmt.Errorf("%s has crashed or changed its role, and has not been taken back", a.cfg.Host()))
+			continue
+		}
+		if err := wrongVersion("resync", a.cfg.Host(), a.here.Version); err != nil {
+			return err
+		}
+		k, err := examine(ctx, a.cfg, a.cfg.Conn.User)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		k.c.close()
+		if !k.facts.Super {
+			return r.refuse(a.cfg.Host(), "copying roles, and rows of all owners, needs the user that ran init, or another superuser", "role %s is not a superuser", k.facts.User)
+		}
+		r.source, r.src = r.s.members[id], k.facts
+		return nil
+	}
+	return errors.Join(append(errs, r.refuse("", "", "no member in sync can be copied from"))...)
+}
+
+// copy is everything from the first change at the target to the last.
+func (r *resync) copy(ctx context.Context, t *tools) (*ResyncResult, error) {
+	began := time.Now()
+	defs, err := r.freeze(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	if r.view.Has(r.target.id) {
+		if _, err := r.renew(ctx, health.Intent{Exclude: []health.MemberID{r.target.id}}); err != nil {
+			return nil, err
+		}
+	}
+	r.o.Report("making the database on %s anew", r.target.host)
+	if err := r.makeAnew(ctx); err != nil {
+		return nil, r.target.fail("make the database anew", err)
+	}
+	if err := r.restore(ctx, defs.pre, "restore definitions"); err != nil {
+		return nil, err
+	}
+	if err := r.alike(ctx); err != nil {
+		return nil, err
+	}
+	r.o.Report("copying %d tables from %s as of %v", len(r.snap.tables), r.source.host, r.snap.place)
+	rows, bytes, err := r.contents(ctx)
+	if err != nil {
+		return nil, err
+	}
+	r.o.Report("indexes, constraints, triggers")
+	if err := r.restore(ctx, defs.post, "restore indexes and constraints"); err != nil {
+		return nil, err
+	}
+	if err := r.complete(ctx); err != nil {
+		return nil, err
+	}
+	return &ResyncResult{Source: r.source.host, Place: r.snap.place, Rows: rows, Bytes: bytes, Took: time.Since(began)}, nil
+}
+
+// await waits until the set has taken the copy back.
+func (r *resync) await(ctx context.Context) bool {
+	if r.o.Wait < 0 {
+		return false
+	}
+	r.o.Report("complete; waiting for the program that uses the set to bring it up to date")
+	ctx, cancel := context.WithTimeout(ctx, r.o.Wait)
+	defer cancel()
+	for ctx.Err() == nil {
+		if v := newestView(askAll(ctx, r.cfg)); v != nil && v.Has(r.target.id) {
+			return true
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(250 * time.Millisecond):
+		}
+	}
+	return false
+}

@@ -1,0 +1,267 @@
+package mirror
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+)
+
+// copyPages is how much of a table is copied at once: 64 MB of pages of 8 kB. Several
+// connections share a large table, and progress has something to tell.
+var copyPages int64 = 8192
+
+// tidRanges is the first version that finds a range of pages without reading all
+// (release notes of PostgreSQL 14).
+const tidRanges = 140000
+
+// copyPart is a range of a table's pages, the last without an end.
+type copyPart struct {
+	t        *relation
+	from, to int64 // to 0: no end
+	binary   bool
+	columns  string
+}
+
+// copying is the contents under way.
+type copying struct {
+	r     *resync
+	mu    sync.Mutex
+	parts []copyPart
+	left  map[string]int // parts of a table yet to be done
+	seen  ResyncProgress
+}
+
+// portableSQL lists the tables whose columns' types have the same numbers in every
+// database. Only for these is the binary form the same: an array, say, names its
+// elements' type by number.
+const portableSQL = `SELECT format('%I.%I', n.nspname, c.relname),
+		(SELECT coalesce(string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum), '') FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''),
+		NOT EXISTS (SELECT 1 FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' AND (a.atttypid >= 16384 OR a.atttypid IN ('xml'::regtype, 'record'::regtype)))
+	FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'r' AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_(toast|temp)'`
+
+// contents copies all rows, the journal's among them, and where sequences are.
+func (r *resync) contents(ctx context.Context) (rows, bytes int64, err error) {
+	w := &copying{r: r, left: map[string]int{}}
+	if err := w.plan(ctx); err != nil {
+		return 0, 0, r.source.fail("list tables", err)
+	}
+	// Constraints whose outcome depends on more than the row held when it was written.
+	if err := r.setup.exec(ctx, "BEGIN; SELECT pgdist.relax()"); err != nil {
+		return 0, 0, r.target.fail("set constraints aside", err)
+	}
+	relaxed, err := r.setup.one(ctx, `SELECT current_setting('pgdist.relaxed')`)
+	if err == nil {
+		err = r.setup.exec(ctx, "COMMIT")
+	}
+	if err != nil {
+		return 0, 0, r.target.fail("set constraints aside", err)
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var wg sync.WaitGroup
+	for range r.o.Jobs {
+		wg.Go(func() {
+			if err := w.work(ctx); err != nil {
+				cancel(err)
+			}
+		})
+	}
+	wg.Wait()
+	if ctx.Err() != nil {
+		return 0, 0, context.Cause(ctx)
+	}
+	if err := r.journalRows(ctx); err != nil {
+		return 0, 0, err
+	}
+	if err := r.setup.exec(ctx, "BEGIN; SELECT set_config('pgdist.relaxed', "+quoteLiteral(relaxed)+", true); SELECT pgdist.tighten(); COMMIT"); err != nil {
+		return 0, 0, r.target.fail("put constraints back", err)
+	}
+	return w.seen.Rows, w.seen.Bytes, r.sequences(ctx)
+}
+
+// plan divides the tables into parts, the largest first.
+func (w *copying) plan(ctx context.Context) error {
+	listed, err := w.r.snap.c.call(ctx, portableSQL)
+	if err != nil {
+		return err
+	}
+	forms := map[string][2]string{}
+	for _, l := range listed {
+		forms[string(l[0])] = [2]string{string(l[1]), string(l[2])}
+	}
+	tables := slices.SortedFunc(slices.Values(w.r.snap.tables), func(a, b *relation) int {
+		return cmp.Or(cmp.Compare(b.Pages, a.Pages), cmp.Compare(a.Name, b.Name))
+	})
+	for _, t := range tables {
+		form, ok := forms[t.Name]
+		if !ok {
+			return fmt.Errorf("table %s is not there", t.Name)
+		}
+		p := copyPart{t: t, columns: form[0], binary: form[1] == "t"}
+		for ; t.Heap && w.r.src.Version >= tidRanges && t.Pages-p.from > copyPages+copyPages/2; p.from = p.to {
+			p.to = p.from + copyPages
+			w.parts = append(w.parts, p)
+			w.left[t.Name]++
+		}
+		p.to = 0
+		w.parts = append(w.parts, p)
+		w.left[t.Name]++
+		w.seen.Estimated += max(t.Rows, 0)
+	}
+	w.seen.Tables = len(tables)
+	return nil
+}
+
+// work copies parts until none is left.
+func (w *copying) work(ctx context.Context) error {
+	src, err := dial(ctx, w.r.source.cfg, readerSettings)
+	if err != nil {
+		return w.r.source.fail("connect", err)
+	}
+	defer src.close()
+	dst, err := dial(ctx, w.r.target.cfg, copyTo)
+	if err != nil {
+		return w.r.target.fail("connect", err)
+	}
+	defer dst.close()
+	for {
+		w.mu.Lock()
+		if len(w.parts) == 0 {
+			w.mu.Unlock()
+			return nil
+		}
+		p := w.parts[0]
+		w.parts = w.parts[1:]
+		w.mu.Unlock()
+		if err := w.part(ctx, src, dst, p); err != nil {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			return err
+		}
+	}
+}
+
+// part copies one part, in a transaction of its own at the source: locks on tables
+// that are done would keep DDL waiting.
+func (w *copying) part(ctx context.Context, src, dst *conn, p copyPart) error {
+	format := "text"
+	if p.binary {
+		format = "binary"
+	}
+	where := ""
+	if p.from > 0 || p.to > 0 {
+		where = " WHERE ctid >= '(" + strconv.FormatInt(p.from, 10) + ",0)'"
+		if p.to > 0 {
+			where += " AND ctid < '(" + strconv.FormatInt(p.to, 10) + ",0)'"
+		}
+	}
+	into := p.t.Name
+	if p.columns != "" {
+		into += " (" + p.columns + ")"
+	}
+	if err := src.exec(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; SET TRANSACTION SNAPSHOT "+quoteLiteral(w.r.snap.name)); err != nil {
+		return w.r.source.fail("take over the snapshot", err)
+	}
+	n, bytes, err := w.r.pipe(ctx, src, dst, "COPY (SELECT "+p.columns+" FROM ONLY "+p.t.Name+where+") TO STDOUT (FORMAT "+format+")",
+		"COPY "+into+" FROM STDIN (FORMAT "+format+")")
+	if state := sqlState(err); state == "57014" || state == "42P01" || state == "42703" {
+		return fmt.Errorf("copy table %s: DDL came in between; run the copy again: %w", p.t.Name, err)
+	}
+	if err != nil {
+		return fmt.Errorf("copy table %s: %w", p.t.Name, err)
+	}
+	// What TRUNCATE or a rewriting ALTER has done since the snapshot does not show in
+	// it: the table looks empty.
+	same, err := src.one(ctx, `SELECT count(*) FROM pg_class c WHERE c.oid = $1::text::oid AND c.relfilenode = pg_relation_filenode(c.oid)`, text(p.t.OID))
+	if err != nil {
+		return w.r.source.fail("look after table "+p.t.Name, err)
+	}
+	if same != "1" {
+		return w.r.source.fail("copy table "+p.t.Name, errRewrittenMeanwhile)
+	}
+	if err := src.exec(ctx, "COMMIT"); err != nil {
+		return w.r.source.fail("copy table "+p.t.Name, err)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.left[p.t.Name]--
+	if w.left[p.t.Name] == 0 {
+		w.seen.TablesDone++
+	}
+	w.seen.Rows += n
+	w.seen.Bytes += bytes
+	w.seen.Table = p.t.Name
+	w.r.o.Progress(w.seen)
+	return nil
+}
+
+var errRewrittenMeanwhile = errors.New("it was truncated or rewritten while it was copied; run the copy again")
+
+// counter counts what passes.
+type counter struct {
+	io.Writer
+	n int64
+}
+
+func (c *counter) Write(b []byte) (int, error) {
+	n, err := c.Writer.Write(b)
+	c.n += int64(n)
+	return n, err
+}
+
+// pipe sends what one statement yields into another.
+func (r *resync) pipe(ctx context.Context, src, dst *conn, from, to string) (rows, bytes int64, err error) {
+	out, in := io.Pipe()
+	count := &counter{Writer: in}
+	var read error
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		_, read = src.CopyTo(ctx, count, from)
+		in.CloseWithError(read) // nil is the end
+	})
+	tag, err := dst.CopyFrom(ctx, out, to)
+	out.CloseWithError(errors.Join(errTargetFailed, err))
+	wg.Wait()
+	switch {
+	case read != nil && !errors.Is(read, errTargetFailed):
+		return 0, 0, r.source.fail("read", read)
+	case err != nil:
+		return 0, 0, r.target.fail("write", err)
+	}
+	return tag.RowsAffected(), count.n, nil
+}
+
+var errTargetFailed = errors.New("the target takes no more")
+
+// journalRows copies the source's journal, too: what became of a lost COMMIT is asked
+// of whoever leads by then, and a member that is away longer comes back by it.
+func (r *resync) journalRows(ctx context.Context) error {
+	_, _, err := r.pipe(ctx, r.snap.c, r.setup, `COPY (SELECT 0::smallint, id, term, xid, tab, gen, op, conn, keys FROM pgdist.journal) TO STDOUT (FORMAT binary)`,
+		`COPY pgdist.journal (slot, id, term, xid, tab, gen, op, conn, keys) FROM STDIN (FORMAT binary)`)
+	if err != nil {
+		return fmt.Errorf("copy the journal: %w", err)
+	}
+	return nil
+}
+
+// sequences sets them; they are no part of a snapshot, and go on only forward until
+// the catch-up sets them again.
+func (r *resync) sequences(ctx context.Context) error {
+	values, err := sequenceValues(ctx, r.snap.c)
+	if err != nil {
+		return r.source.fail("read sequences", err)
+	}
+	var sql strings.Builder
+	for name, v := range values {
+		at, called, _ := strings.Cut(v, ",")
+		fmt.Fprintf(&sql, "SELECT pg_catalog.setval(%s, %s, %s);\n", quoteLiteral(name), at, called)
+	}
+	return r.target.fail("set sequences", r.setup.exec(ctx, sql.String()))
+}

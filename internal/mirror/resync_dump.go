@@ -1,0 +1,275 @@
+package mirror
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// tools are the programs that write a database's definitions as SQL.
+type tools struct{ dump, restore string }
+
+var versionText = regexp.MustCompile(`\(PostgreSQL\) (\d+)`)
+
+// findTools looks for pg_dump of the source's version or a newer one: beside the
+// server's programs, should they be on this machine, where distributions put them,
+// and in PATH.
+func findTools(ctx context.Context, source *member, major int) (*tools, error) {
+	var dirs []string
+	c, err := source.connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer c.close()
+	if dir, err := c.one(ctx, `SELECT setting FROM pg_config() WHERE name = 'BINDIR'`); err == nil {
+		dirs = append(dirs, dir)
+	}
+	for _, pattern := range []string{"/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin"} {
+		found, err := filepath.Glob(pattern)
+		if err != nil {
+			return nil, err
+		}
+		dirs = append(dirs, found...)
+	}
+	dirs = append(dirs, filepath.SplitList(os.Getenv("PATH"))...)
+	var best *tools
+	at := 0
+	for _, dir := range dirs {
+		t := &tools{dump: filepath.Join(dir, "pg_dump"), restore: filepath.Join(dir, "pg_restore")}
+		out, err := exec.CommandContext(ctx, t.dump, "--version").Output()
+		m := versionText.FindSubmatch(out)
+		if err != nil || m == nil {
+			continue
+		}
+		if _, err := os.Stat(t.restore); err != nil {
+			continue
+		}
+		// The source's own version is best, else the next newer one.
+		if v, err := strconv.Atoi(string(m[1])); err == nil && v >= major && (best == nil || v < at) {
+			best, at = t, v
+		}
+	}
+	if best == nil {
+		return nil, &Error{Op: "find pg_dump", Err: fmt.Errorf("pg_dump and pg_restore of PostgreSQL %d or later are not on this machine", major),
+			Hint: fmt.Sprintf("install them here: apt-get install postgresql-client-%d, or the like; or put them into PATH", major)}
+	}
+	return best, nil
+}
+
+// dumped are a database's definitions, without schema pgdist and what belongs to it.
+type dumped struct{ pre, post string }
+
+// ours are entries of an archive's table of contents that pgdist makes itself, and
+// data, of which a schema has none but what it says of materialized views.
+var ours = regexp.MustCompile(`(?m)^\d+; \d+ \d+ (?:TRIGGER .* pgdist_[iudt] |EVENT TRIGGER - "?!pgdist_|COMMENT - EVENT TRIGGER "?!pgdist_|MATERIALIZED VIEW DATA ).*\n`)
+
+// restricted are lines for psql alone that pg_dump puts around its script.
+var restricted = regexp.MustCompile(`(?m)^\\(?:un)?restrict .*$`)
+
+// definitions writes down the source's definitions as a snapshot sees them.
+func (t *tools) definitions(ctx context.Context, cfg *pgconn.Config, snapshot string) (*dumped, error) {
+	dir, err := os.MkdirTemp("", "pgdist-resync-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	archive, list := filepath.Join(dir, "archive"), filepath.Join(dir, "list")
+	args := []string{"--format=custom", "--schema-only", "--no-sync", "--exclude-schema=pgdist", "--snapshot=" + snapshot, "--file=" + archive}
+	if _, err := run(ctx, cfg, t.dump, args...); err != nil {
+		return nil, err
+	}
+	toc, err := run(ctx, cfg, t.restore, "--list", archive)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(list, ours.ReplaceAll(toc, nil), 0o600); err != nil {
+		return nil, err
+	}
+	d := &dumped{}
+	for section, script := range map[string]*string{"pre-data": &d.pre, "post-data": &d.post} {
+		text, err := run(ctx, cfg, t.restore, "--section="+section, "--use-list="+list, "--file=-", archive)
+		if err != nil {
+			return nil, err
+		}
+		*script = string(restricted.ReplaceAll(text, nil))
+	}
+	return d, nil
+}
+
+// run executes one of PostgreSQL's programs, which finds the server by its
+// environment: arguments can be seen by others.
+func run(ctx context.Context, cfg *pgconn.Config, program string, args ...string) ([]byte, error) {
+	mode := "disable"
+	if cfg.TLSConfig != nil {
+		mode = "require"
+		if !cfg.TLSConfig.InsecureSkipVerify {
+			mode = "verify-full"
+		}
+	}
+	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.Env = append(os.Environ(), "PGHOST="+cfg.Host, "PGPORT="+strconv.Itoa(int(cfg.Port)), "PGUSER="+cfg.User, "PGDATABASE="+cfg.Database,
+		"PGCLIENTENCODING=UTF8", "PGAPPNAME=pgdist", "PGOPTIONS=", "LC_ALL=C")
+	if os.Getenv("PGSSLMODE") == "" || mode == "disable" {
+		cmd.Env = append(cmd.Env, "PGSSLMODE="+mode)
+	}
+	if cfg.Password != "" {
+		cmd.Env = append(cmd.Env, "PGPASSWORD="+cfg.Password)
+	}
+	var errs bytes.Buffer
+	cmd.Stderr = &errs
+	out, err := cmd.Output()
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		return nil, fmt.Errorf("%s: %w: %s", filepath.Base(program), err, strings.TrimSpace(errs.String()))
+	}
+	return out, nil
+}
+
+// frozen is the source as one snapshot sees it, and the position that this is.
+type frozen struct {
+	c      *conn  // keeps the snapshot
+	name   string // by which others take it over
+	place  Place
+	terms  []byte // JSON
+	ids    string // of the tables, for pgdist.sync
+	floor  Place
+	tables []*relation
+	roles  []byte // the leader's shared objects; not of the snapshot: they are state
+	gate   string // up to where the source's WAL must be on disk
+	public bool   // there is a schema public
+}
+
+func (f *frozen) close() {
+	if f != nil {
+		f.c.close()
+	}
+}
+
+// positionSQL reads the position that a snapshot of a member is. At the leader it is
+// capped, like what a batch gives a follower: above the newest journaled transaction
+// there may be some that left nothing, whose numbers a crash gives out again.
+const positionSQL = `SELECT json_build_object(
+	'term', CASE WHEN f.last_value & 1 = 1 THEN t.last_value ELSE p.term END,
+	'snap', CASE WHEN f.last_value & 1 = 1 THEN pgdist.cap(pg_current_snapshot(), greatest('3'::xid8,
+			(SELECT (j.xid::text::bigint + 1)::text::xid8 FROM pgdist.journal j WHERE j.term = t.last_value ORDER BY j.xid DESC LIMIT 1),
+			(SELECT pg_snapshot_xmax(l.snap) FROM pgdist.floor l WHERE l.term = t.last_value)))::text ELSE p.snap::text END,
+	'leads', f.last_value & 1 = 1, 'booted', coalesce((SELECT b.term = t.last_value FROM pgdist.boot b), false), 'sound', pgdist.sound(),
+	'floor_term', l.term, 'floor_snap', l.snap,
+	'terms', (SELECT coalesce(json_agg(json_build_object('term', x.term, 'leader', x.leader, 'prev', x.prev, 'snap', x.snap) ORDER BY x.term), '[]') FROM pgdist.terms x),
+	'ids', (SELECT coalesce(json_agg(json_build_object('id', x.id, 'nsp', x.nsp, 'rel', x.rel, 'gen', x.gen)), '[]') FROM pgdist.tables x),
+	'public', EXISTS (SELECT 1 FROM pg_namespace WHERE nspname = 'public'))
+	FROM pgdist.fence f, pgdist.term t, pgdist.floor l, (SELECT * FROM pgdist.position q ORDER BY q.one DESC LIMIT 1) p`
+
+// freezeTries is how often definitions are read again because DDL came in between.
+const freezeTries = 10
+
+// freeze takes the snapshot and reads the definitions that go with it. pg_dump
+// deparses some of these as they are now, not as its snapshot sees them, so DDL that
+// came since calls for another.
+func (r *resync) freeze(ctx context.Context, t *tools) (*dumped, error) {
+	r.o.Report("reading definitions on %s", r.source.host)
+	for range freezeTries {
+		r.snap.close()
+		var err error
+		if r.snap, err = r.snapshot(ctx); err != nil {
+			return nil, r.source.fail("take a snapshot", err)
+		}
+		defs, err := t.definitions(ctx, r.source.cfg, r.snap.name)
+		var changed bool
+		if err == nil {
+			changed, err = r.ddlSince(ctx)
+		}
+		if err == nil && !changed {
+			return defs, nil
+		}
+		if err != nil { // DDL may have been the reason
+			if changed, why := r.ddlSince(ctx); why != nil || !changed {
+				return nil, r.source.fail("read definitions", err)
+			}
+		}
+	}
+	return nil, r.source.fail("read definitions", errors.New("the schema changes all the time"))
+}
+
+func (r *resync) snapshot(ctx context.Context) (*frozen, error) {
+	c, err := dial(ctx, r.source.cfg, readerSettings)
+	if err != nil {
+		return nil, err
+	}
+	f := &frozen{c: c}
+	if err := c.exec(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"); err != nil {
+		return f, err
+	}
+	raw, err := c.one(ctx, positionSQL)
+	if err != nil {
+		return f, err
+	}
+	var h struct {
+		here
+		Sound  bool            `json:"sound"`
+		Public bool            `json:"public"`
+		Terms  json.RawMessage `json:"terms"`
+		IDs    json.RawMessage `json:"ids"`
+	}
+	if err := json.Unmarshal([]byte(raw), &h); err != nil {
+		return f, err
+	}
+	if leads := r.source.id == r.view.Leader; h.Leads != leads || !h.Sound || (leads && !h.Booted) {
+		return f, errors.New("it crashed or changed its role just now; try again")
+	}
+	f.place, f.floor, f.terms, f.ids, f.public = h.place(), h.floor(), h.Terms, string(h.IDs), h.Public
+	if f.place.Snapshot == "" && f.place.Term > 0 { // all of term 0 is what every member has at init
+		return f, fmt.Errorf("it has no position to copy: it is at %v", f.place)
+	}
+	if f.gate, err = c.one(ctx, `SELECT pg_current_wal_insert_lsn()`); err != nil {
+		return f, err
+	}
+	tables, err := readRelations(ctx, c)
+	if err != nil {
+		return f, err
+	}
+	for _, t := range tables {
+		f.tables = append(f.tables, t)
+	}
+	// Handed over to a transaction that has read nothing: this one has a lock on the
+	// fence, for which a change of view ends whoever has it.
+	name, err := c.one(ctx, exportSQL)
+	if err != nil {
+		return f, err
+	}
+	if f.c, err = dial(ctx, r.source.cfg, readerSettings); err != nil {
+		f.c = nil
+		c.close()
+		return f, err
+	}
+	err = f.c.exec(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; SET TRANSACTION SNAPSHOT "+quoteLiteral(name))
+	c.close()
+	if err == nil {
+		f.name, err = f.c.one(ctx, exportSQL)
+	}
+	return f, err
+}
+
+// ddlSince tells whether the source got DDL after the snapshot.
+func (r *resync) ddlSince(ctx context.Context) (bool, error) {
+	c, err := r.source.connect(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer c.close()
+	n, err := c.one(ctx, `SELECT count(*) FROM pgdist.fresh($1::bigint, $2::pg_snapshot) j WHERE j.op = 'd'`,
+		strconv.AppendInt(nil, r.snap.place.Term, 10), nullable(r.snap.place.Snapshot))
+	return n != "0", err
+}
