@@ -187,10 +187,14 @@ func (c *client) plan() plan {
 	c.refuseOutside()
 	p := plan{groups: c.groups[:0]}
 	executes, first, last := 0, 0, 0 // first has a Bind
-	alone := false
+	alone, copying := false, false
 	for i := range c.ops {
 		o := &c.ops[i]
 		o.local = o.err != nil || o.st != nil && o.st.special && o.typ != msgClose || c.deallocates(i) || o.typ == msgExecute && o.portal != nil && o.portal.to != nil
+		if copying {
+			o.local = false // the server says that it has no place in a COPY
+		}
+		copying = copying || o.typ == msgExecute && !o.local && copiesIn(o.st)
 		n := len(p.groups)
 		neutral := o.typ == msgClose && o.st != nil
 		if n == 0 || p.groups[n-1].local != o.local && !neutral {
@@ -222,6 +226,15 @@ func (c *client) plan() plan {
 // runsAlone tells what no transaction takes.
 func runsAlone(st *classify.Statement) bool {
 	return st.NoTx || st.Set != nil && st.Set.Kind == classify.SetDiscardAll
+}
+
+// copiesIn tells a COPY FROM STDIN.
+func copiesIn(st *statement) bool {
+	if st == nil || len(st.verdict.Statements) != 1 {
+		return false
+	}
+	c := st.verdict.Statements[0].Copy
+	return c != nil && c.From && !c.Server
 }
 
 // copies tells whether the pipeline has a COPY, which what the client sends may be for.
@@ -338,6 +351,9 @@ func (c *client) resolve(i int) {
 		}
 		if o.st.special || c.deallocates(i) {
 			o.err = c.bindError(o.st, string(portalName), body)
+		}
+		if o.err != nil {
+			return
 		}
 		o.portal = &portal{st: o.st, at: i}
 		if o.st.signal != nil {
@@ -590,7 +606,10 @@ func (c *client) runPortal(i int, x *engine.Script) (failed bool) {
 	switch {
 	case o.portal.gone:
 		return c.failPortal(o, "34000", "does not exist")
-	case o.portal.ran:
+	case c.session.Status() == 'E' && !leaves(o.st):
+		c.fail(abortedError())
+		return true
+	case o.portal.ran && c.session.Status() != 'E':
 		return c.failPortal(o, "55000", "cannot be run")
 	}
 	o.portal.ran = true

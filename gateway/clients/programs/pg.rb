@@ -9,9 +9,10 @@ begin; c.transaction { c.exec("DELETE FROM rb"); c.exec("SELECT nosuch") }; resc
 c.copy_data("COPY rb FROM STDIN") { c.put_copy_data("9\tnine\n") }
 c.copy_data("COPY (SELECT id FROM rb ORDER BY id) TO STDOUT") { while r = c.get_copy_data; puts r; end }
 c.send_query("SELECT id FROM rb ORDER BY id"); c.set_single_row_mode; c.get_result.stream_each { |r| print r["id"], " " }
+c.get_last_result
 c.enter_pipeline_mode
 c.send_query_params("SELECT 1", []); c.send_query_params("SELECT nosuch", []); c.send_query_params("SELECT 2", []); c.pipeline_sync
-8.times { r = c.get_result rescue (puts $!.message; next); puts r.nil? ? "nil" : r.res_status }
+8.times { r = c.get_result rescue (puts $!.message; next); puts r.nil? ? "nil" : r.res_status(r.result_status) }
 c.exit_pipeline_mode rescue puts $!.message
 c.close
 PG.connect.exec("DROP TABLE rb")

@@ -12,11 +12,11 @@ END;
 SQL
 pgbench -i -q -s 1 >/dev/null 2>&1; echo "made: $?"
 for mode in simple extended prepared; do
-	pgbench -n -M $mode -c 4 -j 2 -t 25 2>&1 | grep -E 'mode|processed|failed|error|abort'
-	pgbench -n -S -M $mode -c 4 -j 2 -t 50 2>&1 | grep -E 'mode|processed|failed|error|abort'
+	pgbench -n -M $mode -c 4 -j 2 -t 10 2>&1 | grep -E 'mode|processed|failed|error|abort'
+	pgbench -n -S -M $mode -c 4 -j 2 -t 20 2>&1 | grep -E 'mode|processed|failed|error|abort'
 done
 for mode in extended prepared; do
-	pgbench -n -f "$dir/pipe.sql" -M $mode -c 2 -t 25 2>&1 | grep -E 'mode|processed|failed|error|abort'
+	pgbench -n -f "$dir/pipe.sql" -M $mode -c 2 -t 10 2>&1 | grep -E 'mode|processed|failed|error|abort'
 done
-psql -X -At -c "SELECT sum(abalance) = sum(tbalance) + 100 FROM (SELECT sum(abalance) AS abalance FROM pgbench_accounts) a, (SELECT sum(tbalance) AS tbalance FROM pgbench_tellers) t"
+psql -X -At -c "SELECT sum(abalance) = sum(tbalance) + 40 FROM (SELECT sum(abalance) AS abalance FROM pgbench_accounts) a, (SELECT sum(tbalance) AS tbalance FROM pgbench_tellers) t"
 psql -X -q -c "DROP TABLE pgbench_accounts, pgbench_branches, pgbench_history, pgbench_tellers"
