@@ -473,6 +473,10 @@ func (c *client) lookup(name string, i int) *statement {
 			return o.st
 		case o.typ == msgClose && o.st != nil && o.st != noStatement && o.st.name == name:
 			return nil
+		case o.typ == msgExecute && o.st != nil && o.st.deallocates && name != "":
+			if p := o.st.verdict.Statements[0].Prepared; p.Name == "" || p.Name == name {
+				return nil
+			}
 		}
 	}
 	return c.statements[name]
