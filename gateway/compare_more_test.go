@@ -277,6 +277,24 @@ var comparedToo = map[string]string{
 		f never mind
 		Q SELECT 1
 		Z 2`,
+	"what follows a COPY may undo it": `
+		P |COPY t (id) FROM STDIN|
+		B |
+		E |0
+		d 930\n
+		c
+		E nosuch|0
+		S
+		Q SELECT id FROM t WHERE id = 930
+		Z 2
+		P |DELETE FROM t WHERE id = 1|
+		B |
+		P b|BEGIN|
+		E |0
+		B |nosuch
+		S
+		Q SELECT id FROM t WHERE id = 1
+		Z 2`,
 	"CopyFail in both protocols": `
 		Q COPY t (id) FROM STDIN
 		f simple

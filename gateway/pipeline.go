@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -179,6 +180,7 @@ type group struct {
 	from, to int
 	local    bool
 	executes int
+	binds    bool
 }
 
 // plan looks up what each op concerns and divides them.
@@ -202,8 +204,11 @@ func (c *client) plan() plan {
 			n++
 		}
 		p.groups[n-1].to = i + 1
-		if o.typ == msgBind && first == 0 {
-			first = n
+		if o.typ == msgBind {
+			p.groups[n-1].binds = true
+			if first == 0 {
+				first = n
+			}
 		}
 		if o.typ == msgExecute {
 			p.groups[n-1].executes++
@@ -537,7 +542,7 @@ func (c *client) refail(err error) {
 func (c *client) runGroups(p plan, x *engine.Script, ends bool) (failed bool, err error) {
 	for i := range p.groups {
 		g := &p.groups[i]
-		if x != nil && !g.local && g.executes > 0 {
+		if x != nil && !g.local && (g.executes > 0 || g.binds) {
 			if e := x.Open(c.ctx); e != nil {
 				c.fail(e)
 				return true, nil
@@ -629,13 +634,24 @@ func (c *client) runPortal(i int, x *engine.Script) (failed bool) {
 		c.endPortals(i)
 	}
 	if err != nil {
-		c.fail(err)
+		c.fail(inPipeline(err, x != nil && !before.in))
 		return true
 	}
 	c.warn(only, before)
 	c.relaying.complete = c.at()
 	c.complete(tag)
 	return false
+}
+
+// inPipeline has an error say where its statement cannot run.
+func inPipeline(err error, is bool) error {
+	var pe *pgconn.PgError
+	if !is || !errors.As(err, &pe) || pe.Code != "25001" {
+		return err
+	}
+	told := *pe
+	told.Message = strings.Replace(pe.Message, "cannot run inside a transaction block", "cannot be executed within a pipeline", 1)
+	return &told
 }
 
 func (c *client) failPortal(o *op, code, what string) bool {
