@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help deps build vet test browser mutants torture demo bench hardcases clean
+.PHONY: help deps build vet test browser mutants torture demo bench hardcases clients clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ bench: deps ## measure against plain pgx and pgpool-II: ten minutes; BENCH="--on
 hardcases: deps ## what such systems get wrong, against pgpool-II and pgdist: ten minutes; prints internal/mirror/HARD-CASES.md
 	@scripts/bench-deps.sh
 	@go run ./internal/bench/hardcases
+
+clients: deps ## real clients on a plain server and through the gateway, their output compared: ten minutes; CLIENTS="-only psql,jdbc -show"
+	@scripts/clients.sh $(CLIENTS)
 
 clean: ## remove what was built
 	rm -rf bin

@@ -69,12 +69,13 @@ func builtinEffect(name string) (e effect, known bool) {
 	case originVolatile:
 		return effect{class: LeaderRead, because: "tells about one server, or acts on it"}, true
 	case originOIDs:
-		return effect{class: LeaderRead, because: "depends on OIDs, in which members differ", catalog: true}, true
+		return oids, true
 	}
 	return effect{class: Read}, true
 }
 
 var (
+	oids      = effect{class: LeaderRead, because: "depends on OIDs, in which members differ", catalog: true}
 	harmless  = effect{class: Read}
 	movesSeq  = effect{class: Write, because: "moves a sequence", pin: PinSequence, seq: true}
 	seqState  = effect{class: LeaderRead, because: "depends on this connection's nextval", pin: PinSequence}
@@ -136,6 +137,9 @@ var effects = map[string]effect{
 	"pg_current_xact_id": xids, "pg_current_xact_id_if_assigned": xids,
 	"txid_current": xids, "txid_current_if_assigned": xids, "txid_status": xids, "pg_xact_status": xids,
 	"pg_export_snapshot": xids,
+
+	// it takes an OID or a name, and which one does not show; what psql gives it is an OID
+	"pg_get_viewdef": oids,
 
 	"pg_backend_pid": session, "pg_listening_channels": session, "pg_prepared_statement": session,
 	"pg_cursor": session, "pg_show_all_settings": session,

@@ -145,7 +145,7 @@ func (c *client) message(typ byte, body []byte) error {
 	case msgCopyData, msgCopyDone, msgCopyFail:
 		if len(c.ops) > 0 && !c.skip && c.copies() { // sent on together with the Execute that it is for
 			c.in.back()
-			return c.runPipeline()
+			return c.runOpen() // what comes before Sync may undo it yet
 		}
 		return nil // what follows a COPY that failed
 	case msgTerminate:

@@ -51,9 +51,17 @@ func (c *client) pumpAll(p *pump) error {
 			return c.pumpFailed(u, err)
 		}
 		if typ != msgCopyData && typ != msgCopyDone && typ != msgCopyFail && typ != msgFlush && typ != msgSync {
-			p.unexpected = typ
-			_ = u.conn.Close() // rolls the COPY back, as the server would
-			return errors.Join(errGone, errors.New("not a message of COPY"))
+			// The server may have found something wrong with the data that it has got already; then it
+			// says so, and the message is one like any other.
+			p.unexpected, p.sync = typ, c.relaying.extended
+			b := appendText(nil, msgCopyFail, outOfPlace)
+			if p.sync {
+				b = appendMessage(b, msgSync, nil)
+			}
+			if _, err := u.conn.Write(b); err != nil {
+				return nil // the server's side says what happened
+			}
+			return nil
 		}
 		if typ == msgFlush || typ == msgSync { // ignored during COPY, as by the server
 			if _, _, err := c.in.next(); err != nil {
@@ -143,17 +151,24 @@ func (c *client) stopPump() error {
 	<-p.ended
 	_ = c.conn.SetReadDeadline(time.Time{})
 	c.in.idle = c.beforeWait
-	if p.unexpected != 0 {
-		var first *pgconn.PgError
-		if r.failed == nil {
-			first = protocolError(fmt.Sprintf("unexpected message type 0x%02X during COPY from stdin", p.unexpected))
-		}
-		return c.outOfStep(first)
-	}
 	if errors.Is(p.err, errGone) {
 		return errGone
 	}
 	return nil
+}
+
+// outOfPlace is what a COPY is ended with whose client sends something else.
+const outOfPlace = "pgdist: not a message of COPY"
+
+// misplaced ends the client whose COPY the server has ended for that reason.
+func (c *client) misplaced() error {
+	r := &c.relaying
+	p := r.pump
+	_ = r.u.broken(errGone)
+	if err := c.stopPump(); err != nil {
+		return err
+	}
+	return c.outOfStep(protocolError(fmt.Sprintf("unexpected message type 0x%02X during COPY from stdin", p.unexpected)))
 }
 
 // outOfStep ends a client that sent what has no place where it stands; first, if it is

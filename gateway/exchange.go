@@ -419,6 +419,9 @@ func (c *client) answer(typ byte, body []byte) error {
 			}
 			return c.lost(pe)
 		}
+		if r.pump != nil && pe.Code == "57014" && strings.HasSuffix(pe.Message, outOfPlace) {
+			return c.misplaced()
+		}
 		r.failed, r.failedAt = pe, c.at()
 		if told := c.inClientsNames(pe); told != nil {
 			c.out = appendError(c.out, msgError, told)

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -179,6 +180,7 @@ type group struct {
 	from, to int
 	local    bool
 	executes int
+	binds    bool
 }
 
 // plan looks up what each op concerns and divides them.
@@ -187,10 +189,14 @@ func (c *client) plan() plan {
 	c.refuseOutside()
 	p := plan{groups: c.groups[:0]}
 	executes, first, last := 0, 0, 0 // first has a Bind
-	alone := false
+	alone, copying := false, false
 	for i := range c.ops {
 		o := &c.ops[i]
 		o.local = o.err != nil || o.st != nil && o.st.special && o.typ != msgClose || c.deallocates(i) || o.typ == msgExecute && o.portal != nil && o.portal.to != nil
+		if copying {
+			o.local = false // the server says that it has no place in a COPY
+		}
+		copying = copying || o.typ == msgExecute && !o.local && copiesIn(o.st)
 		n := len(p.groups)
 		neutral := o.typ == msgClose && o.st != nil
 		if n == 0 || p.groups[n-1].local != o.local && !neutral {
@@ -198,8 +204,11 @@ func (c *client) plan() plan {
 			n++
 		}
 		p.groups[n-1].to = i + 1
-		if o.typ == msgBind && first == 0 {
-			first = n
+		if o.typ == msgBind {
+			p.groups[n-1].binds = true
+			if first == 0 {
+				first = n
+			}
 		}
 		if o.typ == msgExecute {
 			p.groups[n-1].executes++
@@ -222,6 +231,15 @@ func (c *client) plan() plan {
 // runsAlone tells what no transaction takes.
 func runsAlone(st *classify.Statement) bool {
 	return st.NoTx || st.Set != nil && st.Set.Kind == classify.SetDiscardAll
+}
+
+// copiesIn tells a COPY FROM STDIN.
+func copiesIn(st *statement) bool {
+	if st == nil || len(st.verdict.Statements) != 1 {
+		return false
+	}
+	c := st.verdict.Statements[0].Copy
+	return c != nil && c.From && !c.Server
 }
 
 // copies tells whether the pipeline has a COPY, which what the client sends may be for.
@@ -338,6 +356,9 @@ func (c *client) resolve(i int) {
 		}
 		if o.st.special || c.deallocates(i) {
 			o.err = c.bindError(o.st, string(portalName), body)
+		}
+		if o.err != nil {
+			return
 		}
 		o.portal = &portal{st: o.st, at: i}
 		if o.st.signal != nil {
@@ -457,6 +478,10 @@ func (c *client) lookup(name string, i int) *statement {
 			return o.st
 		case o.typ == msgClose && o.st != nil && o.st != noStatement && o.st.name == name:
 			return nil
+		case o.typ == msgExecute && o.st != nil && o.st.deallocates && name != "":
+			if p := o.st.verdict.Statements[0].Prepared; p.Name == "" || p.Name == name {
+				return nil
+			}
 		}
 	}
 	return c.statements[name]
@@ -517,7 +542,7 @@ func (c *client) refail(err error) {
 func (c *client) runGroups(p plan, x *engine.Script, ends bool) (failed bool, err error) {
 	for i := range p.groups {
 		g := &p.groups[i]
-		if x != nil && !g.local && g.executes > 0 {
+		if x != nil && !g.local && (g.executes > 0 || g.binds) {
 			if e := x.Open(c.ctx); e != nil {
 				c.fail(e)
 				return true, nil
@@ -590,7 +615,10 @@ func (c *client) runPortal(i int, x *engine.Script) (failed bool) {
 	switch {
 	case o.portal.gone:
 		return c.failPortal(o, "34000", "does not exist")
-	case o.portal.ran:
+	case c.session.Status() == 'E' && !leaves(o.st):
+		c.fail(abortedError())
+		return true
+	case o.portal.ran && c.session.Status() != 'E':
 		return c.failPortal(o, "55000", "cannot be run")
 	}
 	o.portal.ran = true
@@ -606,13 +634,24 @@ func (c *client) runPortal(i int, x *engine.Script) (failed bool) {
 		c.endPortals(i)
 	}
 	if err != nil {
-		c.fail(err)
+		c.fail(inPipeline(err, x != nil && !before.in))
 		return true
 	}
 	c.warn(only, before)
 	c.relaying.complete = c.at()
 	c.complete(tag)
 	return false
+}
+
+// inPipeline has an error say where its statement cannot run.
+func inPipeline(err error, is bool) error {
+	var pe *pgconn.PgError
+	if !is || !errors.As(err, &pe) || pe.Code != "25001" {
+		return err
+	}
+	told := *pe
+	told.Message = strings.Replace(pe.Message, "cannot run inside a transaction block", "cannot be executed within a pipeline", 1)
+	return &told
 }
 
 func (c *client) failPortal(o *op, code, what string) bool {

@@ -118,7 +118,7 @@ func (c *client) warn(st *classify.Statement, b before) {
 // prepared by the protocol.
 func (c *client) runDeallocate(sql string, v *classify.Verdict) error {
 	st := &v.Statements[0]
-	if c.deallocate(st.Prepared) {
+	if c.session.Status() != 'E' && c.deallocate(st.Prepared) {
 		c.complete(st.Tag)
 		return nil
 	}

@@ -1,0 +1,435 @@
+package gateway
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/pgdist/pgdist/internal/pgtest"
+)
+
+// comparedToo are scripts for what proxies get wrong, by what it is.
+var comparedToo = map[string]string{
+	"one ReadyForQuery for each Sync and Query": `
+		S
+		S
+		S
+		Q SELECT 1
+		S
+		Q
+		Z 6`,
+	"discards up to Sync after an error": `
+		P a|SELECT 1|
+		B |nosuch
+		E |0
+		D S|a
+		C S|a
+		Q SELECT 2
+		S
+		Z 1
+		D S|a
+		S
+		Z 1`,
+	"one transaction before a Sync": `
+		P |INSERT INTO t (id) VALUES (910)|
+		B |
+		E |0
+		B |nosuch
+		S
+		Z 1
+		P |INSERT INTO t (id) VALUES (910)|
+		B |
+		E |0
+		P |SET DateStyle = 'German'|
+		B |
+		E |0
+		P taken|SELECT 1|
+		P taken|SELECT 1|
+		S
+		Z 1
+		Q SELECT count(*) FROM t WHERE id = 910
+		Q SHOW DateStyle
+		Z 2`,
+	"one transaction in a string": `
+		Q INSERT INTO t (id) VALUES (911); SELECT 1/0
+		Q SELECT count(*) FROM t WHERE id = 911
+		Q INSERT INTO t (id) VALUES (911); BEGIN; INSERT INTO t (id) VALUES (912); ROLLBACK
+		Q SELECT count(*) FROM t WHERE id IN (911, 912)
+		Q INSERT INTO t (id) VALUES (911); COMMIT; SELECT 1/0
+		Q DELETE FROM t WHERE id = 911
+		Z 6`,
+	"modes of a BEGIN within a string": `
+		Q SELECT 1; BEGIN READ ONLY
+		Q DELETE FROM t
+		Q ROLLBACK
+		Q SELECT 1; BEGIN ISOLATION LEVEL SERIALIZABLE
+		Z 4`,
+	"empty queries": `
+		Q
+		Q ;;
+		Q /* x */ ; -- y
+		P |;|
+		D S|
+		B |
+		D P|
+		E |0
+		S
+		Z 4`,
+	"the unnamed statement and portal": `
+		P |SELECT 1|
+		S
+		Q SELECT 2
+		B |
+		S
+		Z 3
+		P |SELECT 1|
+		S
+		P |SELEC|
+		S
+		B |
+		S
+		Z 3
+		B |
+		S
+		Z 1
+		Q BEGIN
+		P |SELECT 1|
+		B |
+		S
+		Q SELECT 2
+		E |0
+		S
+		Q ROLLBACK
+		Z 5`,
+	"a name that is taken": `
+		P n|SELECT 1|
+		P n|SELECT 1|
+		S
+		B |n
+		E |0
+		C S|n
+		P n|SELECT 2|
+		B |n
+		E |0
+		S
+		Z 2`,
+	"Close closes what is there": `
+		P n|SELECT generate_series(1, 4)|
+		B p|n
+		E p|1
+		C S|n
+		C S|n
+		C P|p
+		C P|p
+		E p|0
+		S
+		Z 1`,
+	"unknown names": `
+		B p|nosuch
+		S
+		D S|nosuch
+		S
+		D S|
+		S
+		D P|nosuch
+		S
+		E nosuch|0
+		S
+		E |0
+		S
+		Q SELECT 1
+		Z 7`,
+	"a failed Parse leaves its name free": `
+		P n|SELECT nosuch|
+		S
+		P n|SELECT 1|
+		B |n
+		E |0
+		S
+		Z 2`,
+	"one text with different types": `
+		P a|SELECT $1|23
+		P b|SELECT $1|25
+		P c|SELECT $1|
+		D S|a
+		D S|b
+		S
+		Z 1
+		B |a|x
+		S
+		B |b|x
+		E |0
+		S
+		Z 2`,
+	"DEALLOCATE where it stands": `
+		P a|SELECT 1|
+		P b|SELECT 2|
+		P d|DEALLOCATE a|
+		S
+		B |d
+		E |0
+		B |a
+		E |0
+		S
+		B |b
+		E |0
+		S
+		Z 3
+		Q SELECT 1; DEALLOCATE b; SELECT 2
+		B |b
+		S
+		Q BEGIN
+		P e|SELECT 3|
+		S
+		Q DEALLOCATE /* x */ "e"
+		Q ROLLBACK
+		B |e
+		S
+		Z 6
+		Q deallocate prepare all; SELECT 1
+		B |d
+		S
+		Z 2`,
+	"Describe tells of formats once they are bound": `
+		P a|SELECT 1::int, 'x'::text|
+		D S|a
+		b |a|0/1
+		D P|
+		E |0
+		S
+		Z 1
+		b |a|0/1,0
+		D P|
+		E |0
+		S
+		Z 1
+		b |a|0/1,0,1
+		S
+		Z 1`,
+	"portals end with their transaction": `
+		P a|SELECT generate_series(1, 4)|
+		B p|a
+		E p|1
+		S
+		E p|1
+		S
+		Q BEGIN
+		B p|a
+		E p|1
+		S
+		E p|1
+		P c|COMMIT|
+		B |c
+		E |0
+		E p|1
+		S
+		Z 5`,
+	"Flush": `
+		P a|SELECT 1|
+		H
+		R
+		D S|a
+		H
+		R
+		B |nosuch
+		H
+		R
+		E |0
+		H
+		S
+		Z 1`,
+	"function calls": `
+		= F\x00\x00\x00\x1a\x00\x00\x00\xb1\x00\x00\x00\x02\x00\x00\x00\x04\x00\x00\x00\x02
+		S
+		R`,
+	"COPY ignores Flush and Sync": `
+		Q COPY t (id) FROM STDIN
+		H
+		S
+		d 920\n
+		S
+		H
+		c
+		Z 1
+		P |COPY t (id) FROM STDIN|
+		B |
+		E |0
+		S
+		H
+		d 921\n
+		c
+		S
+		Z 1
+		Q DELETE FROM t WHERE id IN (920, 921)
+		Z 1`,
+	"COPY data after an error is passed over": `
+		Q COPY t (id) FROM STDIN
+		d nonsense\n
+		d 922\n
+		c
+		Q SELECT 1
+		Z 2
+		Q COPY t (id) FROM STDIN
+		d nonsense\n
+		f never mind
+		Q SELECT 1
+		Z 2`,
+	"what follows a COPY may undo it": `
+		P |COPY t (id) FROM STDIN|
+		B |
+		E |0
+		d 930\n
+		c
+		E nosuch|0
+		S
+		Q SELECT id FROM t WHERE id = 930
+		Z 2
+		P |DELETE FROM t WHERE id = 1|
+		B |
+		P b|BEGIN|
+		E |0
+		B |nosuch
+		S
+		Q SELECT id FROM t WHERE id = 1
+		Z 2`,
+	"CopyFail in both protocols": `
+		Q COPY t (id) FROM STDIN
+		f simple
+		Z 1
+		P |COPY t (id) FROM STDIN|
+		B |
+		E |0
+		f extended
+		P |SELECT 1|
+		S
+		Z 1`,
+	"another message ends a COPY": `
+		Q COPY t (id) FROM STDIN
+		Q SELECT 1
+		R`,
+	"and in a pipeline": `
+		P |COPY t (id) FROM STDIN|
+		B |
+		E |0
+		E |0
+		S
+		R`,
+	"and behind what is wrong already": `
+		Q COPY t (id) FROM STDIN
+		d nonsense\n
+		Q SELECT 1
+		Z 2`,
+	"settings told once, as they are in the end": `
+		Q BEGIN; SET TimeZone = 'Asia/Tokyo'; ROLLBACK
+		Q SET TimeZone = 'Asia/Tokyo'; RESET TimeZone
+		Q BEGIN
+		Q SET DateStyle = 'German'
+		Q ROLLBACK
+		Q SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY
+		Q DELETE FROM t
+		Q SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE
+		Z 8`,
+	"what warns outside a transaction": `
+		Q SET LOCAL DateStyle = 'German'
+		Q SET TRANSACTION READ ONLY
+		Q SET CONSTRAINTS ALL IMMEDIATE
+		Q COMMIT
+		Q ROLLBACK
+		Q BEGIN
+		Q BEGIN
+		Q COMMIT
+		Q SELECT 1; COMMIT
+		Q SELECT 1; SET LOCAL DateStyle = 'German'
+		Z 10`,
+	"what fails outside a transaction": `
+		Q SAVEPOINT a
+		Q ROLLBACK TO a
+		Q RELEASE a
+		Q LOCK TABLE t
+		Q DECLARE c CURSOR FOR SELECT 1
+		Q COMMIT AND CHAIN
+		Q ROLLBACK AND CHAIN
+		Q SELECT 1; SAVEPOINT a
+		P |SAVEPOINT a|
+		B |
+		E |0
+		S
+		P |LOCK TABLE t|
+		B |
+		E |0
+		S
+		Z 10`,
+	"errors of the gateway's own end a transaction": `
+		Q BEGIN
+		B |nosuch
+		S
+		Q SELECT 1
+		Q COMMIT
+		Q BEGIN
+		P a|SELECT 1|
+		P a|SELECT 1|
+		S
+		Q COMMIT
+		Z 7`,
+	"parameters of what takes none": `
+		P |BEGIN|23
+		D S|
+		B |
+		S
+		P |BEGIN|0
+		S
+		P |COMMIT|
+		B ||1
+		S
+		b ||0,0/0
+		S
+		Z 4`,
+	"bodies that are cut short": `
+		= P\x00\x00\x00\x06ab
+		S
+		= P\x00\x00\x00\x05\x00
+		S
+		= D\x00\x00\x00\x04
+		S
+		= D\x00\x00\x00\x06X\x00
+		S
+		= C\x00\x00\x00\x06X\x00
+		S
+		= E\x00\x00\x00\x05\x00
+		S
+		= H\x00\x00\x00\x05a
+		S
+		= Q\x00\x00\x00\x04
+		Z 8`,
+	"a Describe that is too long": `
+		= D\x00\x00\x4e\x24Sx
+		R`,
+	"an unknown type, and nothing more": `
+		Q SELECT 1
+		= y
+		R`,
+}
+
+// TestCompareMore runs them on a plain server and through the gateway.
+func TestCompareMore(t *testing.T) {
+	plain := pgtest.Start(t, pgtest.Options{})
+	s := newSet(t, nil)
+	talk(t, plain.Addr(), nil).run(compareSchema)
+	talk(t, s.addr, nil).run(compareSchema)
+	for _, name := range slices.Sorted(maps.Keys(comparedToo)) {
+		t.Run(name, func(t *testing.T) {
+			script := strings.ReplaceAll(comparedToo[name], `\t`, "\t")
+			want := talk(t, plain.Addr(), nil).run(script)
+			got := talk(t, s.addr, nil).run(script)
+			if slices.Contains(want, silent) {
+				t.Fatalf("the script waits for too much:\n%s", strings.Join(want, "\n"))
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("the gateway (+) answers differently than PostgreSQL (-):\n%s", diff)
+			}
+		})
+	}
+}
