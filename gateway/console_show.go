@@ -26,7 +26,7 @@ func shows() []*command {
 		{words: "SERVERS", help: "connections to servers", columns: columnsOf("type user database state addr port# local_addr local_port# connect_time close_needed# ptr link remote_pid# tls id# purpose"), run: (*console).servers},
 		{words: "STATS", help: "totals, and averages per second of the time since the start", columns: columnsOf("database total_server_assignment_count# total_xact_count# total_query_count# total_received# total_sent# total_xact_time# total_query_time# total_wait_time# avg_server_assignment_count# avg_xact_count# avg_query_count# avg_recv# avg_sent# avg_xact_time# avg_query_time# avg_wait_time#"), run: (*console).stats},
 		{words: "MEMBERS", help: "the databases of the set", columns: columnsOf("member# host role in_sync usable weight# reads# writes# errors# outstanding# latency_us# read_in_use# read_idle# read_max# write_in_use# write_idle# write_max# waiting# last_error"), run: (*console).members},
-		{words: "VIEW", help: "who leads, since when", columns: columnsOf("set epoch# term# leader leader_id# in_sync ready"), run: (*console).view},
+		{words: "VIEW", help: "who leads, since when; acked is the leader's snapshot behind every acknowledged write", columns: columnsOf("set epoch# term# leader leader_id# in_sync ready acked"), run: (*console).view},
 		{words: "EVENTS", help: "what happened to the set lately", columns: columnsOf("at event"), run: (*console).events},
 		{words: "CONFIG", help: "the configuration, without secrets", columns: columnsOf("key value default changeable"), run: (*console).config},
 		{words: "LISTS", help: "how many there are of everything", columns: columnsOf("list items#"), run: (*console).lists},
@@ -278,7 +278,7 @@ func (k *console) view(string) ([][]any, error) {
 	if v.Leader != 0 {
 		leader = hostOf(v, v.Leader)
 	}
-	return [][]any{{v.Set, v.Epoch, v.Term, leader, int64(v.Leader), fmt.Sprint(v.InSync), yes(k.server.Ready())}}, nil
+	return [][]any{{v.Set, v.Epoch, v.Term, leader, int64(v.Leader), fmt.Sprint(v.InSync), yes(k.server.Ready()), k.server.engine.Acked().Snapshot}}, nil
 }
 
 func (k *console) events(string) (rows [][]any, err error) {
@@ -291,6 +291,9 @@ func (k *console) events(string) (rows [][]any, err error) {
 func (k *console) config(string) (rows [][]any, err error) {
 	for _, o := range k.server.conf().options() {
 		rows = append(rows, []any{o.key, o.value, o.standard, yes(o.live)})
+		if o.key == "max_clients" { // PgBouncer's word, which its exporters look for
+			rows = append(rows, []any{"max_client_conn", o.value, o.standard, yes(o.live)})
+		}
 	}
 	return rows, nil
 }

@@ -5,13 +5,29 @@ import (
 	"errors"
 	"net"
 	"sync"
+	"time"
 )
 
 // crowd bounds how many connections of one address are logging in at the same time: who
 // connects and stays silent must not take what others need.
 type crowd struct {
-	mu    sync.Mutex // guards what follows
-	gates map[string]*turnstile
+	mu     sync.Mutex // guards what follows
+	gates  map[string]*turnstile
+	warned time.Time
+}
+
+// warnEvery is how often the log tells of a crowd.
+const warnEvery = 10 * time.Second
+
+// warn tells whether it is time to.
+func (c *crowd) warn() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if time.Since(c.warned) < warnEvery {
+		return false
+	}
+	c.warned = time.Now()
+	return true
 }
 
 // turnstile is one address's. It is dropped when nobody is left.

@@ -57,6 +57,9 @@ func (s *Server) login(conn net.Conn) (guest, error) {
 	place, err := s.crowd.enter(ctx, conn, config.MaxStarting)
 	if err != nil {
 		s.measures.refused.Add(1)
+		if s.crowd.warn() {
+			s.log.Warn("connections are closed before they log in", "address", conn.RemoteAddr(), "max_starting", config.MaxStarting, "error", err)
+		}
 		return nil, err
 	}
 	defer place.leave()

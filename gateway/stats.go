@@ -157,16 +157,15 @@ func (e *errorCounts) each(f func(class string, n uint64)) {
 
 // measures are what a server counts besides its clients' tallies.
 type measures struct {
-	latency      [works]histogram
-	waits        histogram // for a connection to a server
-	errors       errorCounts
-	clients      atomic.Uint64 // that ever logged in
-	refused      atomic.Uint64 // connections that were turned away
-	slow         atomic.Uint64
-	slowFrom     atomic.Int64 // nanoseconds from which on a statement is logged, 0 is never
-	views        atomic.Uint64
-	failovers    atomic.Uint64
-	reloadFailed atomic.Uint64
+	latency   [works]histogram
+	waits     histogram // for a connection to a server
+	errors    errorCounts
+	clients   atomic.Uint64 // that ever logged in
+	refused   atomic.Uint64 // connections that were turned away
+	slow      atomic.Uint64
+	slowFrom  atomic.Int64 // nanoseconds from which on a statement is logged, 0 is never
+	views     atomic.Uint64
+	failovers atomic.Uint64
 }
 
 // mark is when the statement at hand began: with the client's command, or when the one

@@ -17,6 +17,7 @@ type status struct {
 	Epoch      int64          `json:"epoch"`
 	Term       int64          `json:"term"`
 	Leader     string         `json:"leader"`
+	Acked      string         `json:"acked"`
 	Members    []memberStatus `json:"members"`
 	Clients    map[string]int `json:"clients"`
 	Pinned     int            `json:"pinned"`
@@ -130,7 +131,7 @@ func (a *admin) report() status {
 	view, n := s.engine.View(), s.census()
 	st := status{
 		At: time.Now(), Version: version(), Since: s.began, Ready: s.Ready(), Paused: s.paused.Load() != nil, Draining: s.isClosing(),
-		Epoch: view.Epoch, Term: view.Term, Leader: hostOf(view, view.Leader), Clients: n.states, Pinned: n.pinned, MaxClients: s.conf().MaxClients,
+		Epoch: view.Epoch, Term: view.Term, Leader: hostOf(view, view.Leader), Acked: s.engine.Acked().Snapshot, Clients: n.states, Pinned: n.pinned, MaxClients: s.conf().MaxClients,
 		Prepared: n.prepared, Rates: a.rates(), Errors: []errorStatus{}, Events: s.history.latest(),
 	}
 	s.measures.errors.each(func(class string, n uint64) { st.Errors = append(st.Errors, errorStatus{class, n}) })

@@ -67,7 +67,7 @@ function show(s) {
   $("state").textContent = text;
   $("state").className = "badge " + kind;
   document.title = `${text} – pgdist gateway`;
-  $("view").textContent = `${s.leader} leads · epoch ${s.epoch}, term ${s.term} · ${s.version} · since ${new Date(s.since).toLocaleString()}`;
+  $("view").textContent = `${s.leader} leads · epoch ${s.epoch}, term ${s.term} · acknowledged ${s.acked || "–"} · ${s.version} · since ${new Date(s.since).toLocaleString()}`;
   replace("members", s.members.map(member));
   replace("rates", [
     tile(count(s.rates.statements), "statements/s"), tile(count(s.rates.transactions), "transactions/s"),

@@ -122,6 +122,10 @@ func (e *Engine) WaitView(ctx context.Context, epoch int64) (*health.View, error
 	return e.mirror.WaitView(ctx, epoch)
 }
 
+// Acked is a point in the leader's history that lies behind every transaction that was
+// acknowledged so far.
+func (e *Engine) Acked() Point { return e.mirror.Acked() }
+
 // Ready tells whether there is a leader and its breaker lets statements through.
 func (e *Engine) Ready() bool {
 	view := e.mirror.View()
