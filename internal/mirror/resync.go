@@ -124,6 +124,8 @@ func Resync(ctx context.Context, cfg Config, o ResyncOptions) (*ResyncResult, er
 		}
 		return nil, err
 	}
+	r.snap.close() // it holds back vacuum on the source
+	r.setup.close()
 	res.InSync = r.await(held.ctx)
 	return res, nil
 }
