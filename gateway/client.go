@@ -6,6 +6,8 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -211,6 +213,7 @@ func (c *client) ready() {
 	if len(c.late) > 0 {
 		c.out, c.late = append(c.out, c.late...), c.late[:0]
 	}
+	slices.SortFunc(c.settings, func(a, b parameter) int { return strings.Compare(strings.ToLower(a.name), strings.ToLower(b.name)) }) // as PostgreSQL does
 	for _, p := range c.settings {
 		if old, ok := c.params[p.name]; !ok || old != p.value {
 			c.params[p.name] = p.value

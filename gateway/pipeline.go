@@ -35,6 +35,7 @@ type portal struct {
 	seen bool // an Execute of it is in the pipeline
 	ran  bool // by the session: it cannot be run once more
 	gone bool // with its transaction
+	here bool // no server has it
 	// to is whom a signal is for, nil if it is none or a server's affair; binary is how the
 	// client wants to hear of it.
 	to     *client
@@ -161,6 +162,11 @@ func (c *client) runPipeline() error {
 		if c.script != nil {
 			c.script = nil
 		}
+		for name, p := range c.portals { // skipped, or gone with what failed
+			if p.at >= 0 {
+				delete(c.portals, name)
+			}
+		}
 	}
 	if !c.session.InTransaction() {
 		clear(c.portals)
@@ -193,6 +199,13 @@ func (c *client) plan() plan {
 	for i := range c.ops {
 		o := &c.ops[i]
 		o.local = o.err != nil || o.st != nil && o.st.special && o.typ != msgClose || c.deallocates(i) || o.typ == msgExecute && o.portal != nil && o.portal.to != nil
+		switch {
+		case o.portal == nil || o.err != nil:
+		case o.typ == msgBind:
+			o.portal.here = o.local
+		default:
+			o.local = o.local || o.portal.here
+		}
 		if copying {
 			o.local = false // the server says that it has no place in a COPY
 		}
@@ -447,7 +460,7 @@ func (c *client) bindError(st *statement, portal string, body []byte) *pgconn.Pg
 		return protocolError(fmt.Sprintf("bind message has %d parameter formats but %d parameters", formats, n))
 	case n != want:
 		return protocolError(fmt.Sprintf("bind message supplies %d parameters, but prepared statement \"%s\" requires %d", n, st.name, want))
-	case portal != "" && c.portals[portal] != nil:
+	case portal != "" && c.portals[portal] != nil && c.session.Status() != 'E':
 		return &pgconn.PgError{Severity: "ERROR", Code: "42P03", Message: `cursor "` + portal + `" already exists`}
 	}
 	return nil

@@ -18,12 +18,13 @@ type signal struct {
 	function string
 	column   string
 	literal  uint32 // 0 if it is a parameter
+	self     bool   // whoever says it is meant
 }
 
 // signalLength is the greatest length of such a statement: longer ones are not searched.
 const signalLength = 200
 
-var signalCall = regexp.MustCompile(`(?is)^\s*SELECT\s+(?:pg_catalog\s*\.\s*)?(pg_terminate_backend|pg_cancel_backend)\s*\(\s*(?:(\d{7,10})|\$1(?:\s*::\s*int(?:4|eger)?)?)\s*(?:,\s*\d+\s*)?\)(?:\s+(?:AS\s+)?([a-z_][a-z0-9_]*))?\s*;?\s*$`)
+var signalCall = regexp.MustCompile(`(?is)^\s*SELECT\s+(?:pg_catalog\s*\.\s*)?(pg_terminate_backend|pg_cancel_backend)\s*\(\s*(?:(\d{7,10})|\$1(?:\s*::\s*int(?:4|eger)?)?|((?:pg_catalog\s*\.\s*)?pg_backend_pid\s*\(\s*\)))\s*(?:,\s*\d+\s*)?\)(?:\s+(?:AS\s+)?([a-z_][a-z0-9_]*))?\s*;?\s*$`)
 
 // signalOf recognises such a statement.
 func signalOf(sql string) *signal {
@@ -34,9 +35,12 @@ func signalOf(sql string) *signal {
 	if m == nil {
 		return nil
 	}
-	s := &signal{function: strings.ToLower(m[1]), column: strings.ToLower(m[3])}
+	s := &signal{function: strings.ToLower(m[1]), column: strings.ToLower(m[4]), self: m[3] != ""}
 	if s.column == "" {
 		s.column = s.function
+	}
+	if s.self && s.function != "pg_terminate_backend" {
+		return nil // a server does that to its own process, with the same effect
 	}
 	if m[2] != "" {
 		n, err := strconv.ParseUint(m[2], 10, 31)
@@ -78,10 +82,13 @@ func (c *client) send(s *signal, to *client) {
 // runSignal answers a simple query that is such a statement; false if it is for a server.
 func (c *client) runSignal(sql string) bool {
 	s := signalOf(sql)
-	if s == nil || s.literal == 0 || c.session.Status() == 'E' {
+	if s == nil || s.literal == 0 && !s.self || c.session.Status() == 'E' {
 		return false
 	}
-	to := c.target(s.literal)
+	to := c
+	if !s.self {
+		to = c.target(s.literal)
+	}
 	if to == nil {
 		return false
 	}
@@ -110,7 +117,10 @@ func (c *client) signalled(inBinary bool) {
 func (c *client) bindSignal(p *portal, body []byte) {
 	s := p.st.signal
 	id := s.literal
-	if id == 0 {
+	switch {
+	case s.self:
+		id = c.id
+	case id == 0:
 		values, ok := bindValues(body)
 		if !ok || len(values) != 1 || values[0] == nil {
 			return

@@ -54,6 +54,12 @@ func TestSignals(t *testing.T) {
 			}
 		}
 	}
+	for _, mode := range []pgx.QueryExecMode{pgx.QueryExecModeSimpleProtocol, pgx.QueryExecModeExec} {
+		own := connect(t, s.url(""))
+		if _, err := own.Exec(ctx, "SELECT pg_terminate_backend(pg_backend_pid())", mode); code(err) != "57P01" || !own.IsClosed() {
+			t.Errorf("who ends itself hears %v", err)
+		}
+	}
 	var ok bool
 	if err := admin.QueryRow(ctx, "SELECT pg_cancel_backend(2147483647)", pgx.QueryExecModeSimpleProtocol).Scan(&ok); err != nil || ok {
 		t.Errorf("nobody's number: %v %v", ok, err)
