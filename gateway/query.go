@@ -1,7 +1,9 @@
 package gateway
 
 import (
+	"bytes"
 	"slices"
+	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -12,6 +14,106 @@ import (
 // writeVerdict is for what is known to be no read and not known otherwise.
 var writeVerdict = &classify.Verdict{
 	Class: classify.Write, Because: "calls a function", Statements: []classify.Statement{{Class: classify.Write, Tag: "SELECT", Sequences: true, End: -1}},
+}
+
+// query runs a simple query.
+func (c *client) query(body []byte) error {
+	if c.skip {
+		return nil
+	}
+	c.begun()
+	text := string(body)
+	if len(c.ops) > 0 { // without a Sync before it: both are one transaction
+		if err := c.flushPipeline(nil); err != nil || c.skip {
+			return err
+		}
+	}
+	sql, rest, ok := strings.Cut(text, "\x00")
+	if !ok || rest != "" {
+		wrong := badEnd
+		if !ok {
+			wrong = badString
+		}
+		c.fail(c.session.Abort(c.ctx, protocolError(wrong)))
+		c.endQuery(true)
+		return nil
+	}
+	if st := c.statements[""]; st != nil {
+		c.forget(st)
+	}
+	c.failure = nil
+	if err := c.runQuery(sql); err != nil {
+		return err
+	}
+	c.endQuery(c.failure != nil)
+	return nil
+}
+
+// endQuery ends a simple query, and the transaction that a pipeline without a Sync before it
+// had begun.
+func (c *client) endQuery(failed bool) {
+	if x := c.script; x != nil {
+		c.script = nil
+		var err error
+		if failed {
+			_, err = x.Fail(c.ctx, c.failure)
+			c.refail(err)
+		} else if err = x.End(c.ctx); err != nil {
+			c.cut(c.relaying.complete)
+			c.fail(err)
+		}
+	}
+	if !c.session.InTransaction() {
+		clear(c.portals)
+	}
+	c.ready()
+}
+
+// simple runs a text on one connection by the simple protocol.
+func (c *client) simple(call engine.Call, each func(u *upstream)) (failed bool, err error) {
+	for {
+		again, failed, err := c.attempt(call, func(_ *engine.Lease, u *upstream) error {
+			r := &c.relaying
+			c.expected = c.expected[:0]
+			u.unnamed = nil
+			r.swallow = u.start()
+			u.out = appendText(u.out, msgQuery, call.SQL)
+			err := c.relay()
+			if each != nil {
+				each(u)
+			}
+			return err
+		})
+		if !again {
+			return failed, err
+		}
+	}
+}
+
+// functionCall relays a call of a function by its number.
+func (c *client) functionCall(body []byte) error {
+	if c.skip {
+		return nil
+	}
+	c.begun()
+	body = bytes.Clone(body)
+	call := engine.Call{Verdict: writeVerdict}
+	for {
+		again, _, err := c.attempt(call, func(_ *engine.Lease, u *upstream) error {
+			r := &c.relaying
+			c.expected = c.expected[:0]
+			r.swallow = u.start()
+			u.out = appendMessage(u.out, msgFunctionCall, body)
+			return c.relay()
+		})
+		if err != nil {
+			return err
+		}
+		if !again {
+			c.ready()
+			return nil
+		}
+	}
 }
 
 // runQuery runs the statements of one Query message. Its error ends the client.
