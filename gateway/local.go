@@ -1,0 +1,168 @@
+package gateway
+
+import (
+	"errors"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/pgdist/pgdist/classify"
+	"github.com/pgdist/pgdist/internal/engine"
+)
+
+// runLocal answers ops that no server hears of as they are.
+func (c *client) runLocal(g *group, x *engine.Script) (failed bool) {
+	for i := g.from; i < g.to; i++ {
+		o := &c.ops[i]
+		if o.err == nil && c.session.Status() == 'E' && o.typ != msgClose && o.typ != msgDescribe && !leaves(o.st) {
+			o.err = abortedError()
+		}
+		if o.err != nil {
+			if o.typ == msgParse && o.st != nil {
+				c.failedParse(o.st)
+			}
+			c.fail(c.session.Abort(c.ctx, o.err))
+			return true
+		}
+		switch o.typ {
+		case msgParse:
+			c.register(o.st)
+			c.out = appendMessage(c.out, msgParseComplete, nil)
+		case msgBind:
+			c.out = appendMessage(c.out, msgBindComplete, nil)
+		case msgDescribe:
+			if o.portal != nil && o.portal.gone {
+				return c.failPortal(o, "34000", "does not exist")
+			}
+			if c.body(o)[0] == 'S' {
+				c.out = appendMessage(c.out, msgParameterDescription, o.st.rest)
+			}
+			c.out = appendMessage(c.out, msgNoData, nil)
+		case msgClose:
+			c.closeStatement(o.st)
+		case msgExecute:
+			if failed := c.runPortal(i, x); failed {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// runPortal has the session carry out what an Execute asks for.
+func (c *client) runPortal(i int, x *engine.Script) (failed bool) {
+	o := &c.ops[i]
+	switch {
+	case o.portal.gone:
+		return c.failPortal(o, "34000", "does not exist")
+	case c.session.Status() == 'E' && !leaves(o.st):
+		c.fail(abortedError())
+		return true
+	case o.portal.ran && c.session.Status() != 'E':
+		return c.failPortal(o, "55000", "cannot be run")
+	}
+	o.portal.ran = true
+	if o.portal.to != nil {
+		c.send(o.st.signal, o.portal.to)
+		c.signalled(o.portal.binary)
+		return false
+	}
+	only := &o.st.verdict.Statements[0]
+	before := c.before(false)
+	tag, err := c.execute(o.st, x)
+	if only.Tx != nil && (only.Tx.Kind == classify.TxCommit || only.Tx.Kind == classify.TxRollback) || only.Set != nil && only.Set.Kind == classify.SetDiscardAll {
+		c.endPortals(i)
+	}
+	if err != nil {
+		c.fail(inPipeline(err, x != nil && !before.in))
+		return true
+	}
+	c.warn(only, before)
+	c.relaying.complete = c.at()
+	c.complete(tag)
+	return false
+}
+
+// inPipeline has an error say where its statement cannot run.
+func inPipeline(err error, is bool) error {
+	var pe *pgconn.PgError
+	if !is || !errors.As(err, &pe) || pe.Code != "25001" {
+		return err
+	}
+	told := *pe
+	told.Message = strings.Replace(pe.Message, "cannot run inside a transaction block", "cannot be executed within a pipeline", 1)
+	return &told
+}
+
+func (c *client) failPortal(o *op, code, what string) bool {
+	name := c.body(o)
+	if o.typ == msgDescribe {
+		name = name[1:]
+	}
+	name, _, _ = cstring(name)
+	c.fail(c.session.Abort(c.ctx, &pgconn.PgError{Severity: "ERROR", Code: code, Message: `portal "` + string(name) + `" ` + what}))
+	return true
+}
+
+// endPortals follows the end of a transaction by the op at i: portals made before it are gone.
+func (c *client) endPortals(i int) {
+	for k := range c.ops[i:] {
+		if p := c.ops[i+k].portal; p != nil && p.at <= i {
+			p.gone = true
+		}
+	}
+	for name, p := range c.portals {
+		if p.at <= i {
+			delete(c.portals, name)
+		}
+	}
+}
+
+// leaves tells the statements that a transaction takes after an error.
+func leaves(st *statement) bool {
+	if st == nil || st.verdict == nil || len(st.verdict.Statements) != 1 || st.verdict.Statements[0].Tx == nil {
+		return false
+	}
+	switch st.verdict.Statements[0].Tx.Kind {
+	case classify.TxCommit, classify.TxRollback, classify.TxRollbackTo:
+		return true
+	}
+	return false
+}
+
+func (c *client) closeStatement(st *statement) {
+	if st != noStatement {
+		c.forget(st)
+	}
+	c.out = appendMessage(c.out, msgCloseComplete, nil)
+}
+
+// execute has the session carry out a special statement.
+func (c *client) execute(st *statement, x *engine.Script) (tag string, err error) {
+	only := &st.verdict.Statements[0]
+	if st.deallocates {
+		c.deallocate(only.Prepared)
+		return only.Tag, nil
+	}
+	began := c.mark()
+	if x != nil {
+		tag, err = x.Exec(c.ctx, only, only.Text(st.sql))
+	} else {
+		tag, err = c.session.Exec(c.ctx, engine.Call{SQL: st.sql, Verdict: st.verdict})
+	}
+	c.carried(st.sql, st.verdict, began)
+	c.after(only, err)
+	return tag, err
+}
+
+// after follows what a special statement means for the client's view of its session.
+func (c *client) after(st *classify.Statement, err error) {
+	if err == nil && st.Set != nil && st.Set.Kind == classify.SetDiscardAll {
+		for name, value := range c.first {
+			c.parameter(name, value)
+		}
+		for _, s := range c.statements {
+			c.forget(s)
+		}
+	}
+}
