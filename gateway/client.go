@@ -153,6 +153,9 @@ func (c *client) message(typ byte, body []byte) error {
 	case msgTerminate:
 		return io.EOF
 	}
+	if err := c.flushPipeline(nil); err != nil {
+		return err
+	}
 	return c.fatal("08P01", "invalid frontend message type "+itoa(int(typ)))
 }
 

@@ -242,7 +242,7 @@ var comparedToo = map[string]string{
 		S
 		Z 1`,
 	"function calls": `
-		= F\x00\x00\x00\x1a\x00\x00\x00\xb1\x00\x00\x00\x02\x00\x00\x00\x04\x00\x00\x00\x02
+		= F\x00\x00\x00\x18\x00\x00\x00\xb1\x00\x00\x00\x02\x00\x00\x00\x011\x00\x00\x00\x012\x00\x00
 		S
 		R`,
 	"COPY ignores Flush and Sync": `
@@ -332,6 +332,21 @@ var comparedToo = map[string]string{
 		Q DELETE FROM t
 		Q SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE
 		Z 8`,
+	"back to what the session began with": `
+		Q SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY
+		Q RESET ALL
+		Q INSERT INTO t (id) VALUES (940)
+		Q DELETE FROM t WHERE id = 940
+		Z 4`,
+	"a function call behind a pipeline": `
+		B |nosuch
+		= F\x00\x00\x00\x18\x00\x00\x00\xb1\x00\x00\x00\x02\x00\x00\x00\x011\x00\x00\x00\x012\x00\x00
+		S
+		Z 1`,
+	"an unknown type behind a pipeline": `
+		P a|SELECT 1|
+		= y
+		R`,
 	"what warns outside a transaction": `
 		Q SET LOCAL DateStyle = 'German'
 		Q SET TRANSACTION READ ONLY

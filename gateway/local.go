@@ -157,6 +157,9 @@ func (c *client) execute(st *statement, x *engine.Script) (tag string, err error
 
 // after follows what a special statement means for the client's view of its session.
 func (c *client) after(st *classify.Statement, err error) {
+	if err == nil && st.Set != nil && (st.Set.Kind == classify.SetResetAll || st.Set.Kind == classify.SetReset && st.Set.Name == paramReadOnly) {
+		c.parameter(paramReadOnly, c.first[paramReadOnly]) // connections for reads do not tell
+	}
 	if err == nil && st.Set != nil && st.Set.Kind == classify.SetDiscardAll {
 		for name, value := range c.first {
 			c.parameter(name, value)

@@ -97,6 +97,11 @@ func (c *client) functionCall(body []byte) error {
 	}
 	c.begun()
 	body = bytes.Clone(body)
+	if len(c.ops) > 0 { // without a Sync before it
+		if err := c.flushPipeline(nil); err != nil || c.skip {
+			return err
+		}
+	}
 	call := engine.Call{Verdict: writeVerdict}
 	for {
 		again, _, err := c.attempt(call, func(_ *engine.Lease, u *upstream) error {
