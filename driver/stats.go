@@ -67,4 +67,6 @@ func memberStats(e *engine.Engine) []MemberStats {
 	return list
 }
 
-func poolStats(s engine.PoolStats) PoolStats { return PoolStats{InUse: s.InUse, Idle: s.Idle, Max: s.Max} }
+func poolStats(s engine.PoolStats) PoolStats {
+	return PoolStats{InUse: s.InUse, Idle: s.Idle, Max: s.Max}
+}

@@ -8,7 +8,7 @@ import (
 
 // describe passes a description of rows or parameters on, in the leader's numbers
 // of tables and types (RowDescription: name, table, column, type, size, modifier, format).
-func (c *client) describe(typ byte, body []byte) error {
+func (c *client) describe(typ byte, body []byte) {
 	r := &c.relaying
 	from := len(c.out)
 	c.out = appendMessage(c.out, typ, body)
@@ -24,18 +24,17 @@ func (c *client) describe(typ byte, body []byte) error {
 		}
 		return true
 	}) {
-		return nil // not understood: as it is
+		return // not understood: as it is
 	}
 	if st := c.describing(); st != nil && user {
 		c.learn(st, c.out[from+headerSize:], typ)
 	}
 	if r.u.writes {
 		c.remember(typ, c.out[from+headerSize:])
-		return nil
+		return
 	}
 	c.renumber(c.out[from+headerSize:], each)
 	c.remember(typ, c.out[from+headerSize:])
-	return nil
 }
 
 // describing is the statement that a Describe asked for, nil if it was a portal's.

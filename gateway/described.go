@@ -20,7 +20,8 @@ const staleMessage = "cached plan must not change result type"
 // remember keeps the description of a statement's result.
 func (c *client) remember(typ byte, body []byte) {
 	st := c.describing()
-	if st == nil || st.name == "" || typ != msgRowDescription || c.relaying.elsewhere {
+	// Without a key it was closed further back in the pipeline than it is described.
+	if st == nil || st.key == nil || typ != msgRowDescription || c.relaying.elsewhere {
 		return
 	}
 	st.row = append(st.row[:0], shape(body)...)

@@ -5,8 +5,6 @@ import (
 	"strconv"
 	"sync"
 
-	"github.com/jackc/pgx/v5/pgtype"
-
 	"github.com/pgdist/pgdist/classify"
 	"github.com/pgdist/pgdist/internal/engine"
 )
@@ -252,6 +250,3 @@ func bindCounts(body []byte) (formats, params int) {
 	}
 	return formats, int(binary.BigEndian.Uint16(b[2+2*formats:]))
 }
-
-// textOID is where a parameter described without a server says it is text.
-const textOID = pgtype.TextOID

@@ -154,9 +154,7 @@ func (c *client) answer(typ byte, body []byte) error {
 	case msgCopyBoth:
 		return c.lost(errors.New("replication is not supported"))
 	case msgRowDescription, msgParameterDescription:
-		if err := c.describe(typ, body); err != nil {
-			return err
-		}
+		c.describe(typ, body)
 		if typ == msgRowDescription {
 			c.answered(msgDescribe)
 		}
