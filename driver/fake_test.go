@@ -69,6 +69,8 @@ func (f *fakeMirror) Resolve(_ context.Context, a engine.Attempt) (engine.Outcom
 func (f *fakeMirror) Acked() engine.Point                          { return engine.Point{} }
 func (f *fakeMirror) Report(health.MemberID, time.Duration, error) {}
 func (f *fakeMirror) Evicted(health.MemberID, uint32) bool         { return false }
+func (f *fakeMirror) Current(context.Context, time.Duration) error { return nil }
+
 func (f *fakeMirror) Vouch(context.Context, health.MemberID) error { return nil }
 func (f *fakeMirror) Usable(health.MemberID) bool                  { return true }
 func (f *fakeMirror) WaitView(ctx context.Context, epoch int64) (*health.View, error) {

@@ -129,12 +129,13 @@ func checkNext(t *testing.T, base, v *View, promises []Promise, in Intent) {
 		must(v.Has(id) || !said[id].Hard || slices.Contains(in.Exclude, id), "nobody is left out without a reason")
 		last := id == base.Leader
 		fit := said[id].Hard && !slices.Contains(in.Exclude, id)
-		must(v.Term == base.Term || v.Leader != base.Leader || last || !fit, "a fallen leader leads again only if nobody else can")
+		fallen := in.DropLeader || !said[base.Leader].Booted
+		must(v.Term == base.Term || v.Leader != base.Leader || last || !fit || !fallen, "a fallen leader leads again only if nobody else can")
 		rivals := kept || in.Leader != 0 || last || !fit || v.Leader == base.Leader
 		must(rivals || said[id].Rank.Compare(boss.Rank) <= 0, "the most advanced is elected")
 	}
 	must(in.Join == 0 || v.Has(in.Join), "the joiner joined")
-	calm := boss.Booted && !in.DropLeader
+	calm := boss.Booted && !boss.Hard && !in.DropLeader
 	must(kept || !calm || v.Leader != base.Leader, "a leader in good health keeps its term")
 }
 

@@ -82,7 +82,7 @@ func Weights(n int) []int {
 //   - In sync are those that were in sync in the base, promised and are not
 //     excluded, and the joiner; except for a leader that is kept, only who
 //     promised hard.
-//   - The leader is kept, and its term with it, if it promised, has not crashed,
+//   - The leader is kept, and its term with it, if it promised softly, has not crashed,
 //     and neither the intent nor an exclusion takes the office from it.
 //   - Otherwise the leader is the one wanted, else the most advanced, among
 //     the base's in-sync members that promised hard; its term is e. A leader that
@@ -215,7 +215,8 @@ func (s *step) kept() bool {
 	leader := s.base.Leader
 	p, promised := s.promised[leader]
 	wanted := s.in.Leader == 0 || s.in.Leader == leader
-	return promised && p.Booted && wanted && !s.in.DropLeader && !s.excluded(leader)
+	// A hard promise has ended its role: it may be elected, but stays in no office.
+	return promised && !p.Hard && p.Booted && wanted && !s.in.DropLeader && !s.excluded(leader)
 }
 
 // eligible lists the old in-sync members that promised and are not excluded.

@@ -93,7 +93,7 @@ func TestNext(t *testing.T) {
 		{"nothing changes", []Promise{soft(v, 1), hard(v, 2), hard(v, 3)}, Intent{}, 1, 3, []MemberID{1, 2, 3}},
 		{"who does not promise is out", []Promise{soft(v, 1), hard(v, 3)}, Intent{}, 1, 3, []MemberID{1, 3}},
 		{"a soft follower is out: nothing fences it", []Promise{soft(v, 1), soft(v, 2), hard(v, 3)}, Intent{}, 1, 3, []MemberID{1, 3}},
-		{"a hard leader is kept as well", []Promise{hard(v, 1), hard(v, 2), hard(v, 3)}, Intent{}, 1, 3, []MemberID{1, 2, 3}},
+		{"a hard leader takes office anew: its role is over", []Promise{hard(v, 1), hard(v, 2), hard(v, 3)}, Intent{}, 1, 9, []MemberID{1, 2, 3}},
 		{"exclusion", []Promise{soft(v, 1), hard(v, 2), hard(v, 3)}, Intent{Exclude: []MemberID{2}}, 1, 3, []MemberID{1, 3}},
 		{"down to the leader", []Promise{soft(v, 1), hard(v, 2), hard(v, 3)}, Intent{Exclude: []MemberID{2, 3}}, 1, 3, []MemberID{1}},
 		{"leader silent", []Promise{hard(v, 2), hard(v, 3)}, Intent{}, 2, 9, []MemberID{2, 3}},

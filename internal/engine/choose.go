@@ -80,6 +80,20 @@ func (p *patience) wait(ctx context.Context, m Mirror, epoch int64, cause error)
 	return nil
 }
 
+// current waits until the view is known to be the present one: what is read after it
+// is no older than what anybody was told before it was called.
+func (e *Engine) current(ctx context.Context) error {
+	limit := e.config.FailoverTimeout
+	if limit == never {
+		limit = 0
+	}
+	err := e.mirror.Current(ctx, limit)
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	return errUnconfirmed(err)
+}
+
 // acquireLeader leases a read-write connection to the leader, waiting for one
 // to be chosen if need be.
 func (e *Engine) acquireLeader(ctx context.Context, t *Tenant, p purpose) (hold, error) {

@@ -67,6 +67,13 @@ type Config struct {
 	// hold up a change there (DDL, TRUNCATE, or the flush that brings them)
 	// before its holder is made to give way; 0 is one second.
 	DDLConflictTimeout time.Duration
+	// ViewLease is for how long statements go on after a majority of the databases
+	// has confirmed who may be read. A database that is excluded while another
+	// program that uses the set cannot be reached holds up writes for as long;
+	// 0 is half a second.
+	ViewLease time.Duration
+	// MinorityReads says whether reads go on while no majority answers; "" is MinorityAlone.
+	MinorityReads MinorityReads
 	// JournalMaxSize, in bytes, and JournalMaxAge are how much a database that is
 	// away may hold back of the journal before it loses its place and has to be
 	// copied; 0 is 8 GiB and 72 hours.
@@ -86,7 +93,21 @@ type Config struct {
 	Dial DialFunc
 }
 
+// MinorityReads says what happens to reads while no majority of the databases answers.
+type MinorityReads string
+
 const (
+	// MinorityAlone lets them go on if no other program used the set when a majority
+	// last answered. If one begins to meanwhile, where this one sees no majority, and
+	// excludes the database that is read here, what is read here is of the past.
+	MinorityAlone MinorityReads = "alone"
+	// MinorityNever makes them wait, and fail with SQLSTATE 57P03 after FailoverTimeout.
+	MinorityNever MinorityReads = "never"
+)
+
+const (
+	minViewLease           = 50 * time.Millisecond
+	maxViewLease           = time.Minute
 	defaultFailoverTimeout = 30 * time.Second
 	defaultDDLConflict     = time.Second
 	defaultResultBuffer    = 1 << 20
@@ -144,6 +165,12 @@ func (c Config) Validate() error {
 	}
 	if c.DDLConflictTimeout < 0 {
 		errs = append(errs, errors.New("ddl_conflict_timeout must not be negative: a lock that is waited for without end would stop all writes"))
+	}
+	if c.ViewLease != 0 && (c.ViewLease < minViewLease || c.ViewLease > maxViewLease) {
+		errs = append(errs, fmt.Errorf("view_lease is %v: it must be between %v and %v", c.ViewLease, minViewLease, maxViewLease))
+	}
+	if m := c.MinorityReads; m != "" && m != MinorityAlone && m != MinorityNever {
+		errs = append(errs, fmt.Errorf("minority_reads is %q: it must be %s or %s", m, MinorityAlone, MinorityNever))
 	}
 	if c.JournalMaxSize < 0 || c.JournalMaxAge < 0 || c.JournalMaxSize > 0 && c.JournalMaxSize < minJournal || c.JournalMaxAge > 0 && c.JournalMaxAge < minJournalAge {
 		errs = append(errs, fmt.Errorf("journal_max_size must be at least %dMB and journal_max_age at least %v: less is reached with every database present", minJournal>>20, minJournalAge))

@@ -150,6 +150,13 @@ func errResultLost() error {
 		"Do not run it again.")
 }
 
+// errInPart is given for a statement that committed several transactions, of which some
+// are lost with the leader.
+func errInPart() error {
+	return pgError(codeUnknownOutcome, "the leader was lost while the statement's transactions were on their way to the other databases: the first of them are kept, the last may not be",
+		"A procedure or DO block that commits inside is several transactions. Look how far it came before you go on.")
+}
+
 // errPinLost is given to a session whose state lived on a lost connection.
 func errPinLost(reason string) error {
 	return pgError(codeLost, "the leader's connection was lost, and with it this session's state: "+reason,
@@ -162,6 +169,13 @@ func errNoLeader(cause error) error {
 	if cause != nil {
 		e.Detail = cause.Error()
 	}
+	return e
+}
+
+// errUnconfirmed is given when no majority says whether the view is the present one.
+func errUnconfirmed(cause error) error {
+	e := pgError(codeUnavailable, "no majority of the databases can be reached", "Bring enough of them back: `pgdist status` shows which do not answer. Nothing was done.")
+	e.Detail = cause.Error()
 	return e
 }
 

@@ -29,6 +29,11 @@ type Mirror interface {
 	// as the others. Asked after connecting, for each new connection.
 	Vouch(ctx context.Context, id health.MemberID) error
 
+	// Current returns once the view is known to be the present one, at once unless
+	// no majority of the members has answered lately. Asked before every statement:
+	// it must be cheap. limit bounds the wait; 0 leaves that to ctx.
+	Current(ctx context.Context, limit time.Duration) error
+
 	// Ack waits until every in-sync follower holds what was committed on the
 	// leader of term before the call. It returns ErrTermOver when the term of
 	// the commit ended meanwhile: the outcome is then unknown until Resolve
@@ -95,6 +100,12 @@ type Attempt struct {
 	// Since is Mirror.Acked() taken after the connection's previous
 	// transaction was over and before this one began.
 	Since Point
+	// Parts is set for a statement that may commit several transactions by itself (CALL,
+	// DO, or one that runs outside of transactions), once it has succeeded. Last is then
+	// the number of the last one that it wrote in, as capture left it in the setting
+	// pgdist.last; "" if that could not be read.
+	Parts bool
+	Last  string
 }
 
 // Outcome of a transaction whose COMMIT got no answer.
@@ -112,6 +123,9 @@ const (
 var (
 	// ErrTermOver: the leader changed or crashed between commit and acknowledgement.
 	ErrTermOver = errors.New("the leader's term ended before the commit was acknowledged")
+	// ErrInPart: of the transactions that one statement committed, the first are kept
+	// and the last are lost, or may be.
+	ErrInPart = errors.New("only a part of the statement is known to have been kept")
 	// ErrOutcomeUnknown: nothing that could tell the outcome could be reached.
 	ErrOutcomeUnknown = errors.New("whether the transaction was committed could not be found out")
 )

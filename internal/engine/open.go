@@ -41,7 +41,8 @@ func Open(ctx context.Context, config Config) (*Engine, error) {
 
 // mirror is the part of c that concerns mirroring.
 func (c Config) mirror() mirror.Config {
-	mc := mirror.Config{Health: c.Health, Logger: c.Logger, BlockedTimeout: c.DDLConflictTimeout, JournalMax: c.JournalMaxSize, JournalMaxAge: c.JournalMaxAge}
+	mc := mirror.Config{Health: c.Health, Logger: c.Logger, BlockedTimeout: c.DDLConflictTimeout, JournalMax: c.JournalMaxSize, JournalMaxAge: c.JournalMaxAge,
+		ViewLease: c.ViewLease, MinorityReads: c.MinorityReads != MinorityNever}
 	for _, m := range c.Members {
 		mc.Members = append(mc.Members, mirror.MemberConfig{Conn: c.mirrorConn(m), Health: m.Health})
 	}
@@ -88,6 +89,10 @@ func (m mirrorSet) Evicted(id health.MemberID, pid uint32) bool { return m.set.E
 
 func (m mirrorSet) Vouch(ctx context.Context, id health.MemberID) error { return m.set.Vouch(ctx, id) }
 
+func (m mirrorSet) Current(ctx context.Context, limit time.Duration) error {
+	return m.set.Current(ctx, limit)
+}
+
 func (m mirrorSet) Ack(ctx context.Context, term int64, c Change) error {
 	return outward(m.set.Ack(ctx, term, mirror.Change(c)))
 }
@@ -96,7 +101,7 @@ func (m mirrorSet) Flush(ctx context.Context) error { return outward(m.set.Flush
 
 func (m mirrorSet) Resolve(ctx context.Context, a Attempt) (Outcome, error) {
 	committed, err := m.set.Resolve(ctx, mirror.Attempt{
-		Conn: a.Conn, PID: a.PID, Started: a.Started, Leader: a.Leader, Term: a.Term, Since: mirror.Place(a.Since),
+		Conn: a.Conn, PID: a.PID, Started: a.Started, Leader: a.Leader, Term: a.Term, Since: mirror.Place(a.Since), Parts: a.Parts, Last: a.Last,
 	})
 	switch {
 	case err != nil:
@@ -120,6 +125,8 @@ func outward(err error) error {
 	switch {
 	case errors.Is(err, mirror.ErrTermOver):
 		return errors.Join(ErrTermOver, err)
+	case errors.Is(err, mirror.ErrInPart):
+		return errors.Join(ErrInPart, err)
 	case errors.Is(err, mirror.ErrOutcomeUnknown):
 		return errors.Join(ErrOutcomeUnknown, err)
 	}

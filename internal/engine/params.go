@@ -29,6 +29,8 @@ var params = append([]param{
 	{"pool_wait_timeout", "longest wait for a free connection", setDuration(func(c *Config) *time.Duration { return &c.Pool.WaitTimeout })},
 	{"failover_timeout", "longest wait of a statement for a leader", setDuration(func(c *Config) *time.Duration { return &c.FailoverTimeout })},
 	{"ddl_conflict_timeout", "longest time that a lock on a database may hold up DDL there before its holder gives way", setDuration(func(c *Config) *time.Duration { return &c.DDLConflictTimeout })},
+	{"view_lease", "how long statements go on after a majority has confirmed the view", setDuration(func(c *Config) *time.Duration { return &c.ViewLease })},
+	{"minority_reads", "what reads do while no majority answers: alone (go on if no other program uses the set) or never", setText(func(c *Config, v string) { c.MinorityReads = MinorityReads(v) })},
 	{"journal_max_size", "bytes of the journal that a database that is away may hold back, such as 8GB", setSize(func(c *Config) *int64 { return &c.JournalMaxSize })},
 	{"journal_max_age", "age of what it may hold back", setDuration(func(c *Config) *time.Duration { return &c.JournalMaxAge })},
 	{"result_buffer", "bytes of a write's rows kept back until it is acknowledged", setInt(func(c *Config) *int { return &c.ResultBuffer })},

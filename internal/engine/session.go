@@ -128,6 +128,9 @@ func (s *Session) Acquire(ctx context.Context, call Call) (*Lease, error) {
 		s.try = attempts{}
 		return nil, err
 	}
+	if err := s.e.current(ctx); err != nil {
+		return nil, err
+	}
 	if !s.try.going {
 		s.try = attempts{}
 	}

@@ -154,6 +154,7 @@ func (l *Lease) doneBare(ctx context.Context, f failure, cause error) (bool, err
 	l.write.change = Change{Sequences: true, Schema: true}
 	switch f {
 	case failNone:
+		l.parts(ctx)
 		err := s.acknowledge(ctx, &l.write)
 		if errors.Is(err, errRolledBack) && l.mayRepeat() {
 			return true, l.finish(ctx, nil, true)
@@ -169,6 +170,7 @@ func (l *Lease) doneBare(ctx context.Context, f failure, cause error) (bool, err
 	case failCancelled:
 		return false, l.finish(ctx, cause, false)
 	case failLost:
+		l.write.attempt.Parts = true
 		outcome, err := s.resolve(ctx, l.write.attempt)
 		switch {
 		case err != nil:
@@ -187,6 +189,16 @@ func (l *Lease) doneBare(ctx context.Context, f failure, cause error) (bool, err
 		cause = errors.Join(cause, err)
 	}
 	return false, l.finish(ctx, cause, false)
+}
+
+// parts finds out which was the last transaction that the statement committed: if the
+// leader is lost before the others have it, they may have some that came before.
+func (l *Lease) parts(ctx context.Context) {
+	l.write.attempt.Parts = true
+	rows, err := l.c.Rows(ctx, "SELECT pg_catalog.current_setting('pgdist.last', true)")
+	if err == nil && len(rows) == 1 && len(rows[0]) == 1 {
+		l.write.attempt.Last = string(rows[0][0])
+	}
 }
 
 // mayRepeat counts a statement that was lost without a trace, and tells whether
@@ -268,7 +280,10 @@ func (s *Session) resolve(ctx context.Context, a Attempt) (Outcome, error) {
 	began := time.Now()
 	outcome, err := s.e.mirror.Resolve(ctx, a)
 	s.e.log.Info("asked for the outcome of a commit", "leader", a.Leader, "term", a.Term, "outcome", int(outcome), "took", time.Since(began), "error", err)
-	if err != nil {
+	switch {
+	case errors.Is(err, ErrInPart):
+		return Unknown, errInPart()
+	case err != nil:
 		return Unknown, errUnknownOutcome(err)
 	}
 	return outcome, nil

@@ -13,7 +13,8 @@ import (
 )
 
 const (
-	enterSQL     = `SELECT pgdist.enter($1::bigint, $2::bigint, $3::pg_snapshot)`
+	enterOldSQL  = `SELECT pgdist.enter($1::bigint, $2::bigint, $3::pg_snapshot)` // of the version before
+	enterSQL     = `SELECT pgdist.enter($1::bigint, $2::bigint, $3::pg_snapshot, $4::bigint)`
 	recordSQL    = `SELECT pgdist.record($1::text[])`
 	sequencesSQL = `SELECT pgdist.sequences($1::text[], $2::text[])`
 	leaveSQL     = `SELECT pgdist.leave($1::bigint, $2::pg_snapshot)`
@@ -80,9 +81,16 @@ func (o op) step(ddl bool) (step, error) {
 }
 
 // enterStep begins an apply under the fence of epoch.
-func enterStep(epoch int64, from Place) step {
-	return step{sql: enterSQL, params: [][]byte{strconv.AppendInt(nil, epoch, 10), strconv.AppendInt(nil, from.Term, 10), nullable(from.Snapshot)}}
+func enterStep(epoch int64, from Place, tick int64) step {
+	s := step{sql: enterOldSQL, params: [][]byte{strconv.AppendInt(nil, epoch, 10), strconv.AppendInt(nil, from.Term, 10), nullable(from.Snapshot)}}
+	if tick != tickless {
+		s.sql, s.params = enterSQL, append(s.params, strconv.AppendInt(nil, tick, 10))
+	}
+	return s
 }
+
+// tickless is the tick of members whose schema does not count applies.
+const tickless = -1
 
 // mendStep comes before enterStep on a member that crashed.
 func mendStep(done bool) step {
@@ -94,8 +102,8 @@ func leaveStep(to Place) step {
 }
 
 // plan is a small batch as statements, as few as can be.
-func (b *batch) plan(epoch int64, terms []byte) ([]step, error) {
-	steps, err := b.steps(epoch, terms)
+func (b *batch) plan(epoch, tick int64, terms []byte) ([]step, error) {
+	steps, err := b.steps(epoch, tick, terms)
 	if err != nil || b.head.DDL || b.shared != nil {
 		return steps, err
 	}
@@ -104,9 +112,9 @@ func (b *batch) plan(epoch int64, terms []byte) ([]step, error) {
 
 // steps is a small batch as statements of one call each, in the order they must
 // run: DDL and emptied tables first, then rows.
-func (b *batch) steps(epoch int64, terms []byte) ([]step, error) {
+func (b *batch) steps(epoch, tick int64, terms []byte) ([]step, error) {
 	steps := make([]step, 0, len(b.ops)+4)
-	steps = append(steps, enterStep(epoch, b.from))
+	steps = append(steps, enterStep(epoch, b.from, tick))
 	ops := b.ops
 	if b.shared != nil {
 		ops = slices.Concat([]op{{kind: 'g', a: b.shared}}, ops, []op{{kind: 'p', a: b.shared}})
@@ -122,6 +130,17 @@ func (b *batch) steps(epoch int64, terms []byte) ([]step, error) {
 		steps = append(steps, step{sql: termsSQL, params: [][]byte{terms}})
 	}
 	return append(steps, leaveStep(b.to())), nil
+}
+
+// at makes a plan that of a member which has seen tick applies.
+func at(steps []step, tick int64) []step {
+	if tick == tickless {
+		return steps
+	}
+	out := slices.Clone(steps)
+	out[0].params = slices.Clone(out[0].params)
+	out[0].params[3] = strconv.AppendInt(nil, tick, 10)
+	return out
 }
 
 // join makes one statement of several, one call after the other in one list, which
@@ -162,7 +181,7 @@ func join(steps []step) step {
 // be a statement to keep prepared.
 func joined(steps []step) []step {
 	frame := func(s step) bool {
-		return s.sql == enterSQL || s.sql == recordSQL || s.sql == sequencesSQL || s.sql == leaveSQL
+		return s.sql == enterSQL || s.sql == enterOldSQL || s.sql == recordSQL || s.sql == sequencesSQL || s.sql == leaveSQL
 	}
 	head, tail := 0, len(steps)
 	for head < tail && frame(steps[head]) {
@@ -295,7 +314,7 @@ func (w *stepwise) exec(ctx context.Context, s step) error {
 
 // begin opens the transaction and takes the fence. mend: it brings back what a
 // crash has taken.
-func (w *stepwise) begin(ctx context.Context, epoch int64, from Place, mend bool) error {
+func (w *stepwise) begin(ctx context.Context, epoch int64, from Place, tick int64, mend bool) error {
 	if err := w.c.exec(ctx, "BEGIN"); err != nil {
 		return err
 	}
@@ -304,7 +323,7 @@ func (w *stepwise) begin(ctx context.Context, epoch int64, from Place, mend bool
 			return err
 		}
 	}
-	return w.exec(ctx, enterStep(epoch, from))
+	return w.exec(ctx, enterStep(epoch, from, tick))
 }
 
 func (w *stepwise) apply(ctx context.Context, o op) error {

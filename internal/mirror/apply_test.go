@@ -15,7 +15,7 @@ func TestApplyIsJoined(t *testing.T) {
 		}
 		return out
 	}
-	enter := enterStep(7, Place{Term: 1, Snapshot: "3:3:"})
+	enter := enterStep(7, Place{Term: 1, Snapshot: "3:3:"}, 5)
 	record := step{sql: recordSQL, params: p("j")}
 	rows := func(tab int) step { return step{sql: rowsSQL(tab), params: p("k", "v")} }
 	images := step{sql: imagesSQL(3), params: p("k", "v")}
@@ -29,15 +29,15 @@ func TestApplyIsJoined(t *testing.T) {
 		sizes []int
 	}{
 		{"rows of one table", []step{enter, record, rows(1), seqs, leave}, []string{
-			"SELECT pgdist.enter($1::bigint, $2::bigint, $3::pg_snapshot), pgdist.record($4::text[]), pgdist.a_1($5::text[], $6::text[]), pgdist.sequences($7::text[], $8::text[]), pgdist.leave($9::bigint, $10::pg_snapshot)"}, []int{10}},
+			"SELECT pgdist.enter($1::bigint, $2::bigint, $3::pg_snapshot, $4::bigint), pgdist.record($5::text[]), pgdist.a_1($6::text[], $7::text[]), pgdist.sequences($8::text[], $9::text[]), pgdist.leave($10::bigint, $11::pg_snapshot)"}, []int{11}},
 		{"images", []step{enter, record, images, leave}, []string{
-			"SELECT pgdist.enter($1::bigint, $2::bigint, $3::pg_snapshot), pgdist.record($4::text[]), pgdist.a_3(pgdist.y_3($5::text[]), $6::text[]), pgdist.leave($7::bigint, $8::pg_snapshot)"}, []int{8}},
+			"SELECT pgdist.enter($1::bigint, $2::bigint, $3::pg_snapshot, $4::bigint), pgdist.record($5::text[]), pgdist.a_3(pgdist.y_3($6::text[]), $7::text[]), pgdist.leave($8::bigint, $9::pg_snapshot)"}, []int{9}},
 		{"two tables", []step{enter, record, rows(1), rows(2), seqs, leave}, []string{
-			"SELECT pgdist.enter($1::bigint, $2::bigint, $3::pg_snapshot), pgdist.record($4::text[])", rowsSQL(1), rowsSQL(2),
-			"SELECT pgdist.sequences($1::text[], $2::text[]), pgdist.leave($3::bigint, $4::pg_snapshot)"}, []int{4, 2, 2, 4}},
-		{"nothing but the end", []step{enter, leave}, []string{"SELECT pgdist.enter($1::bigint, $2::bigint, $3::pg_snapshot), pgdist.leave($4::bigint, $5::pg_snapshot)"}, []int{5}},
+			"SELECT pgdist.enter($1::bigint, $2::bigint, $3::pg_snapshot, $4::bigint), pgdist.record($5::text[])", rowsSQL(1), rowsSQL(2),
+			"SELECT pgdist.sequences($1::text[], $2::text[]), pgdist.leave($3::bigint, $4::pg_snapshot)"}, []int{5, 2, 2, 4}},
+		{"nothing but the end", []step{enter, leave}, []string{"SELECT pgdist.enter($1::bigint, $2::bigint, $3::pg_snapshot, $4::bigint), pgdist.leave($5::bigint, $6::pg_snapshot)"}, []int{6}},
 		{"not rows", []step{enter, record, replay, leave}, []string{
-			"SELECT pgdist.enter($1::bigint, $2::bigint, $3::pg_snapshot), pgdist.record($4::text[])", replaySQL, leaveSQL}, []int{4, 1, 2}},
+			"SELECT pgdist.enter($1::bigint, $2::bigint, $3::pg_snapshot, $4::bigint), pgdist.record($5::text[])", replaySQL, leaveSQL}, []int{5, 1, 2}},
 	} {
 		var got []string
 		var sizes []int

@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"errors"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -21,6 +22,16 @@ func (a *arena) attempt(c *pgx.Conn) Attempt {
 	return at
 }
 
+// last is the number of the last transaction that c journaled in.
+func last(a *arena, c *pgx.Conn) string {
+	a.t.Helper()
+	var s string
+	if err := c.QueryRow(a.ctx(), `SELECT current_setting('pgdist.last')`).Scan(&s); err != nil {
+		a.t.Fatal(err)
+	}
+	return s
+}
+
 func (a *arena) outcome(at Attempt, want bool) {
 	a.t.Helper()
 	began := time.Now()
@@ -36,7 +47,8 @@ func (a *arena) outcome(at Attempt, want bool) {
 // A COMMIT whose answer was lost has one outcome, and it is the one told.
 func TestAttackOutcome(t *testing.T) {
 	a := trial{config: quiet, schema: `CREATE TABLE k (k int PRIMARY KEY); CREATE TABLE kl (a int);
-		CREATE PROCEDURE p() LANGUAGE plpgsql AS $$ BEGIN INSERT INTO k VALUES (100); COMMIT; INSERT INTO k VALUES (101); COMMIT; INSERT INTO k VALUES (102); END $$`}.on(t, ground(t, 3, nil))
+		CREATE PROCEDURE p() LANGUAGE plpgsql AS $$ BEGIN INSERT INTO k VALUES (100); COMMIT; INSERT INTO k VALUES (101); COMMIT; INSERT INTO k VALUES (102); END $$;
+		CREATE PROCEDURE p3(i int) LANGUAGE plpgsql AS $$ BEGIN INSERT INTO k VALUES (i); COMMIT; INSERT INTO k VALUES (i + 1); END $$`}.on(t, ground(t, 3, nil))
 	gone := `SELECT NOT EXISTS (SELECT 1 FROM pg_stat_activity WHERE pid = `
 	a.sub("leader alive", func(a *arena) {
 		c := a.client()
@@ -70,6 +82,33 @@ func TestAttackOutcome(t *testing.T) {
 		at := a.attempt(c)
 		a.do(c, `CALL p()`)
 		a.outcome(at, true)
+	})
+	a.sub("procedure lost in part", func(a *arena) {
+		c := a.client()
+		at := a.attempt(c)
+		a.do(c, `CALL p3(200)`) // the others have all of it
+		at.Parts, at.Last = true, last(a, c)
+		whole := at
+		at = a.attempt(c)
+		a.do(c, `INSERT INTO k VALUES (210)`)
+		a.exec(c, `INSERT INTO k VALUES (211)`) // as a procedure's last part, which stays at the leader
+		at.Parts, at.Last = true, last(a, c)
+		none := a.attempt(c)
+		a.exec(c, `INSERT INTO k VALUES (212)`)
+		none.Parts, none.Last = true, last(a, c)
+		old := a.killLeader()
+		a.outcome(whole, true)
+		a.outcome(none, false)
+		if _, err := a.set.Resolve(a.ctx(), at); !errors.Is(err, ErrInPart) {
+			t.Errorf("the first part is kept, the second is lost: got %v", err)
+		}
+		at.Last = ""
+		if _, err := a.set.Resolve(a.ctx(), at); !errors.Is(err, ErrInPart) {
+			t.Errorf("nobody knows how many parts there were: got %v", err)
+		}
+		a.start(old)
+		a.whole()
+		a.everywhere("200,201,210", `SELECT string_agg(k::text, ',' ORDER BY k) FROM k WHERE k BETWEEN 200 AND 299`)
 	})
 	a.sub("leader killed after the flush", func(a *arena) {
 		c := a.client()

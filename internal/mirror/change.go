@@ -32,12 +32,45 @@ type answer struct {
 // clients see change only if all of it came about. with runs between promise
 // and acceptance, when nobody can be acknowledged: the last step of joining.
 func (s *Set) change(ctx context.Context, in health.Intent, with func(epoch int64) error) error {
-	for epoch := s.cur.Epoch + 1; ; {
+	began := s.cur.Epoch
+	epoch := began + 1
+	if s.others.Load() > 0 {
+		did, highest, err := s.adopt(ctx)
+		if err != nil {
+			return err
+		}
+		if did {
+			return errSuperseded
+		}
+		epoch = max(epoch, highest+1)
+	}
+	for {
+		s.proposing.Store(epoch)
+		s.log.Debug("proposing a view", "epoch", epoch, "exclude", in.Exclude, "join", in.Join, "leader", in.Leader, "drop_leader", in.DropLeader)
 		again, err := s.propose(ctx, epoch, in, with)
 		if again <= epoch {
+			if s.cur.Epoch == began {
+				s.proposing.Store(0)
+			}
 			return err
 		}
 		epoch = again
+		if s.others.Load() == 0 {
+			continue
+		}
+		// Somebody else is changing the view: it may be for the same reason.
+		s.proposing.Store(0)
+		if !hesitate(ctx, proposalTime) {
+			return context.Cause(ctx)
+		}
+		did, highest, err := s.adopt(ctx)
+		if err != nil {
+			return err
+		}
+		if did {
+			return errSuperseded
+		}
+		epoch = max(epoch, highest+1)
 	}
 }
 
@@ -94,19 +127,28 @@ func (s *Set) propose(ctx context.Context, epoch int64, in health.Intent, with f
 // has what the new leader lacks, the old leader with its tail first of all, is
 // not in sync until that is undone.
 func (s *Set) next(epoch int64, given []health.Promise, answers []answer, in health.Intent) (*health.View, error) {
+	// Whom this distributor means to drop is the leader of its own view: another one may
+	// have put somebody else into office since, or the same in a new term.
+	base := s.cur
+	for _, p := range given {
+		if p.Accepted != nil && p.Accepted.Epoch > base.Epoch {
+			base = p.Accepted
+		}
+	}
+	in.DropLeader = in.DropLeader && base.Term == s.cur.Term
 	next, err := health.Next(epoch, given, in)
 	if err != nil || next.Term != epoch {
 		return next, err
 	}
-	places, crashed := map[health.MemberID]Place{}, map[health.MemberID]bool{}
+	places, crashed, booted := map[health.MemberID]Place{}, map[health.MemberID]bool{}, map[health.MemberID]bool{}
 	for _, a := range answers {
 		if a.err == nil && a.p.Given {
-			places[a.m.id], crashed[a.m.id] = a.p.place(), a.p.Crashed
+			places[a.m.id], crashed[a.m.id], booted[a.m.id] = a.p.place(), a.p.Crashed, a.p.Booted
 		}
 	}
 	best := next.Leader
 	for _, id := range next.InSync {
-		if id == s.cur.Leader || in.Leader != 0 {
+		if id == base.Leader && (in.DropLeader || !booted[id]) || in.Leader != 0 {
 			continue // it comes last, or another was wished for
 		}
 		if ahead, err := places[best].within(places[id]); err != nil {
@@ -230,6 +272,7 @@ func (s *Set) install(ctx context.Context, next *health.View, answers []answer) 
 		}
 		s.fill(ctx, leader, next)
 	}
+	s.settled(s.cur, next, answers)
 	return s.enterView(ctx, next)
 }
 
@@ -237,6 +280,7 @@ func (s *Set) install(ctx context.Context, next *health.View, answers []answer) 
 func (s *Set) enterView(ctx context.Context, next *health.View) error {
 	old := s.cur
 	s.cur = next
+	s.entered.Store(next.Epoch)
 	s.forgetHeld(next.InSync)
 	if old == nil || old.Leader != next.Leader || old.Term != next.Term {
 		s.leaderC.close()
@@ -246,6 +290,8 @@ func (s *Set) enterView(ctx context.Context, next *health.View) error {
 	for id, m := range s.members {
 		if !next.Has(id) || id == next.Leader {
 			m.forget()
+		} else if s.others.Load() > 0 {
+			m.unsure()
 		}
 	}
 	return s.connectLeader(ctx)
@@ -258,7 +304,7 @@ func (s *Set) connectLeader(ctx context.Context) error {
 		return nil
 	}
 	m := s.members[s.cur.Leader]
-	c, err := dial(ctx, m.cfg, map[string]string{"default_transaction_read_only": "on"})
+	c, err := dial(ctx, m.cfg, m.named(map[string]string{"default_transaction_read_only": "on"}))
 	if err != nil {
 		return &leaderError{m.fail("connect", err)}
 	}

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -40,7 +42,16 @@ type Config struct {
 	JournalKeep   time.Duration
 	JournalMax    int64
 	JournalMaxAge time.Duration
-	anyVersion    bool // tests: act as the program of the version before
+	// ViewLease is for how long reads go on after a majority of the members has
+	// confirmed the view; who leaves a member out waits as long for distributors
+	// that cannot be reached. Default 500 ms.
+	ViewLease time.Duration
+	// MinorityReads lets the only distributor of a set read on while no majority of
+	// the members answers.
+	MinorityReads bool
+	// Name is what others are told of this distributor. Default: program, host, process.
+	Name       string
+	anyVersion bool // tests: act as the program of the version before
 	// Logger gets events of the set; nil discards them.
 	Logger *slog.Logger
 }
@@ -67,11 +78,22 @@ func (c Config) withDefaults() Config {
 	set(&c.JournalKeep, 5*time.Minute)
 	set(&c.JournalMax, 8<<30)
 	set(&c.JournalMaxAge, 72*time.Hour)
+	set(&c.ViewLease, 500*time.Millisecond)
+	set(&c.Name, ownName())
 	c.Health = c.Health.WithDefaults()
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	return c
+}
+
+// ownName says which process this is.
+func ownName() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "?"
+	}
+	return fmt.Sprintf("%s at %s, process %d", filepath.Base(os.Args[0]), host, os.Getpid())
 }
 
 func set[T comparable](field *T, value T) {

@@ -27,6 +27,9 @@ var (
 	ErrHalfCopied = errors.New("the database is being copied afresh, or that was broken off")
 	// ErrNoMajority: not enough members answer to change the view.
 	ErrNoMajority = errors.New("no majority of the set's members can be reached")
+	// ErrUnconfirmed: no majority of the members has confirmed the view lately, so
+	// nobody knows whether what a read would show is the present.
+	ErrUnconfirmed = errors.New("no majority of the set's members confirms who may be read")
 	// ErrCrashed: a member's UNLOGGED tables were emptied by a crash.
 	ErrCrashed = errors.New("the database crashed, and its UNLOGGED tables are empty until they have been copied")
 	// ErrClosed: the set was closed.

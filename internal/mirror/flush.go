@@ -85,6 +85,14 @@ func (s *Set) groups(ctx context.Context, targets []*member) (map[Place][]*membe
 	return out, floor, nil
 }
 
+// moved notes that this distributor's apply has brought the follower to a place.
+func (m *member) moved(to Place) {
+	m.place = to
+	if m.tick != tickless {
+		m.tick++
+	}
+}
+
 // locate asks a follower where it is.
 func (s *Set) locate(ctx context.Context, m *member) error {
 	c, err := m.applier(ctx)
@@ -95,8 +103,7 @@ func (s *Set) locate(ctx context.Context, m *member) error {
 	if err != nil {
 		return m.fail("ask for its position", err)
 	}
-	m.place, m.known = h.place(), true
-	m.leaveAt(m.place)
+	m.at(h.place(), h.Tick)
 	return nil
 }
 
@@ -121,7 +128,11 @@ func (s *Set) flushGroup(ctx context.Context, epoch int64, from Place, group []*
 	case b.head.Big || slices.ContainsFunc(b.ops, func(o op) bool { return o.kind == 'c' }):
 		return s.flushStream(ctx, epoch, from, group, floor, how, nil)
 	}
-	steps, err := b.plan(epoch, s.terms)
+	tick := int64(tickless)
+	if len(group) > 0 {
+		tick = group[0].tick
+	}
+	steps, err := b.plan(epoch, tick, s.terms)
 	if err != nil {
 		return nil, err
 	}
@@ -141,10 +152,11 @@ func (s *Set) flushGroup(ctx context.Context, epoch int64, from Place, group []*
 				return m.fail("add labels of an enum", causeOf(ctx, err))
 			}
 		}
-		if err := c.run(ctx, steps, gate); err != nil {
+		if err := c.run(ctx, at(steps, m.tick), gate); err != nil {
 			return m.fail("apply", causeOf(ctx, err))
 		}
-		m.place, m.sequences = b.to(), shown
+		m.moved(b.to())
+		m.sequences = shown
 		if b.shared != nil {
 			m.shared = string(b.shared)
 		}
@@ -287,7 +299,8 @@ func (s *Set) flushStream(ctx context.Context, epoch int64, from Place, group []
 		}
 		for _, m := range group {
 			if failed[m.id] == nil {
-				m.place, m.sequences, m.shared = b.to(), nil, ""
+				m.moved(b.to())
+				m.sequences, m.shared = nil, ""
 			}
 		}
 		s.advance(b.to())

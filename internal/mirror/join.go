@@ -39,13 +39,24 @@ func (s *Set) inviteBack(ctx context.Context) {
 				m.retry.Store(time.Now().Add(lostPause).UnixNano())
 				return
 			}
-			if err := s.rejoin(ctx, m, view); err != nil && ctx.Err() == nil {
+			err := s.rejoin(ctx, m, view)
+			if errors.Is(err, errClaimed) || errors.Is(err, errSuperseded) {
+				m.retry.Store(time.Now().Add(claimedPause).UnixNano())
+				return
+			}
+			if err != nil && ctx.Err() == nil {
 				s.postpone(m, err)
 				s.log.Warn("a member could not be taken back", "member", m.host, "err", err)
 			}
 		})
 	}
 }
+
+// errClaimed: another distributor brings the member up to date already.
+var errClaimed = errors.New("another distributor brings it up to date")
+
+// claimedPause is how long the member is left to that one.
+const claimedPause = 300 * time.Millisecond
 
 // lostPause is how often a member that lost its place is looked at.
 const lostPause = time.Second
@@ -124,6 +135,7 @@ type catchUp struct {
 	mine    *conn // at the member, for questions
 	leader  *conn
 	epoch   int64
+	claimed bool // no other distributor does the same
 	defined bool // DDL was run ahead of rows
 	singly  bool // rows are too wide to be read together
 }
@@ -162,6 +174,7 @@ func (c *catchUp) round(ctx context.Context) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
+	c.twin.at(h.place(), h.Tick)
 	return c.ship(ctx, h.place(), from, x, lead)
 }
 
@@ -173,9 +186,21 @@ func (c *catchUp) prepare(ctx context.Context) (*here, error) {
 		if c.mine, err = c.m.connect(ctx); err != nil {
 			return nil, err
 		}
+		c.claimed = false
+	}
+	if !c.claimed {
+		got, err := c.mine.one(ctx, `SELECT pgdist.claim()`)
+		switch {
+		case sqlState(err) != "" || err == nil && got == "": // not installed, or half copied: it says so below
+		case err != nil:
+			return nil, c.m.fail("ask for its state", err)
+		case got != "t":
+			return nil, errClaimed
+		}
+		c.claimed = true
 	}
 	if c.leader == nil || c.leader.IsClosed() {
-		if c.leader, err = dial(ctx, c.s.members[c.view.Leader].cfg, map[string]string{"default_transaction_read_only": "on"}); err != nil {
+		if c.leader, err = dial(ctx, c.s.members[c.view.Leader].cfg, c.m.named(map[string]string{"default_transaction_read_only": "on"})); err != nil {
 			return nil, &leaderError{err}
 		}
 	}
@@ -286,7 +311,7 @@ func (c *catchUp) define(ctx context.Context, at, from Place, x *extras) (*extra
 			ops = append(ops, o)
 		}
 	}
-	steps := []step{mendStep(false), enterStep(c.epoch, at)}
+	steps := []step{mendStep(false), enterStep(c.epoch, at, c.twin.tick)}
 	for _, o := range ops {
 		s, err := o.step(true)
 		if err != nil {
@@ -336,6 +361,10 @@ func (s *Set) join(ctx context.Context, j *joiner) error {
 		if s.terms, err = json.Marshal(h.Terms); err != nil {
 			return err
 		}
+		// Nobody else applies anything under this epoch, but somebody may have until now.
+		for _, f := range s.followers() {
+			f.unsure()
+		}
 		failed, err := s.flush(ctx, epoch, append(s.followers(), m), thorough)
 		if err != nil {
 			return err
@@ -347,9 +376,14 @@ func (s *Set) join(ctx context.Context, j *joiner) error {
 	}
 	err := s.change(ctx, health.Intent{Join: m.id}, with)
 	if err != nil {
+		s.log.Debug("the last step of taking a member back failed", "member", m.host, "err", err)
 		m.forget()
 		// The epoch was promised by others already: have a view chosen under it.
-		return errors.Join(err, s.reload(ctx))
+		again := s.reload(ctx)
+		if again == nil {
+			again = s.round(ctx, thorough) // and let everybody know of it
+		}
+		return errors.Join(err, again)
 	}
 	m.lost = false
 	s.log.Info("a member is in sync again", "member", m.host, "epoch", s.cur.Epoch)

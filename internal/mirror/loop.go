@@ -37,6 +37,12 @@ func (s *Set) loop(ctx context.Context) {
 			s.trouble(ctx, err)
 			continue
 		}
+		if s.newer.Load() || s.unsupported.Load() {
+			if err := s.renew(ctx); err != nil {
+				s.trouble(ctx, err)
+				continue
+			}
+		}
 		if idle {
 			s.inviteBack(ctx)
 			s.prune(ctx)
@@ -128,6 +134,17 @@ func (s *Set) serve(ctx context.Context, ws []*waiter, all bool) {
 		s.trouble(ctx, err)
 		return
 	}
+	if len(ws) > 0 {
+		if err := s.awaitDrain(ctx); err != nil {
+			s.giveBack(ws)
+			if errors.Is(err, errNewerEpoch) {
+				s.poke()
+			} else {
+				s.trouble(ctx, err)
+			}
+			return
+		}
+	}
 	for _, w := range ws {
 		if w.term != s.cur.Term {
 			w.done <- ErrTermOver
@@ -183,7 +200,12 @@ func (s *Set) flushInSync(ctx context.Context, how depth) (map[health.MemberID]e
 	if s.terms != nil {
 		how = thorough // a follower may have led until now, and hold what only a leader does
 	}
-	failed, err := s.flush(ctx, s.cur.Epoch, s.followers(), how)
+	over, err := s.takeTurn(ctx, s.followers())
+	var failed map[health.MemberID]error
+	if err == nil {
+		failed, err = s.flush(ctx, s.cur.Epoch, s.followers(), how)
+		over()
+	}
 	var dead *memberError
 	if errors.As(context.Cause(ctx), &dead) {
 		if dead.id == s.cur.Leader {
@@ -247,7 +269,28 @@ func (s *Set) alter(ctx context.Context, in health.Intent) error {
 		in.DropLeader = true
 		err = s.change(ctx, in, nil)
 	}
+	if errors.Is(err, errSuperseded) {
+		return nil // what is still to be changed shows by that view's flush
+	}
 	return err
+}
+
+// renew goes by the view that somebody else has chosen, before anybody has to wait
+// for it.
+func (s *Set) renew(ctx context.Context) error {
+	s.newer.Store(false)
+	alone := s.unsupported.Swap(false)
+	did, highest, err := s.adopt(ctx)
+	if err == nil && !did {
+		if highest <= s.cur.Epoch && !alone {
+			return nil // it has been adopted meanwhile
+		}
+		err = s.reload(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	return s.round(ctx, thorough)
 }
 
 // followerFailed tells whether the same apply may be tried again.
@@ -255,6 +298,10 @@ func (s *Set) followerFailed(ctx context.Context, m *member, err error) (again b
 	var dead *memberError
 	var held *errHeld
 	state := sqlState(err)
+	if state == codePosition && s.others.Load() > 0 {
+		m.unsure() // another distributor was first
+		return true
+	}
 	m.forget()
 	switch {
 	case errors.As(err, &dead) && dead.id != m.id:
@@ -309,6 +356,9 @@ func (s *Set) leaderFailed(ctx context.Context, cause error) error {
 	s.log.Warn("the leader failed", "member", s.hostOf(s.cur.Leader), "err", cause)
 	old := s.members[s.cur.Leader]
 	err := s.change(ctx, health.Intent{DropLeader: true}, nil)
+	if errors.Is(err, errSuperseded) {
+		err = nil
+	}
 	if err == nil && s.cur.Leader != old.id {
 		old.say(textExcluded, cause)
 		s.postpone(old, cause)
@@ -325,12 +375,6 @@ func (s *Set) leaderAnswers(ctx context.Context) bool {
 	}
 	h, err := s.leaderC.where(ctx)
 	return err == nil && h.Leads && h.Booted
-}
-
-// reload takes over a view that somebody else had chosen, by having the same
-// chosen again under a fresh epoch.
-func (s *Set) reload(ctx context.Context) error {
-	return s.alter(ctx, health.Intent{})
 }
 
 // heal acts on breakers that opened while no flush was under way.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"sync/atomic"
 	"time"
 
@@ -16,12 +17,14 @@ import (
 type member struct {
 	id     health.MemberID
 	host   string
+	app    string // the application_name of this distributor's connections
 	cfg    *pgconn.Config
 	health health.Config
 
 	// Owned by the loop.
 	apply   *conn // where batches are applied; nil until needed
 	place   Place // where a follower is; valid if known
+	tick    int64 // how many applies it has seen; valid if known
 	known   bool
 	strikes int
 	lost    bool // the journal is no longer kept for it
@@ -31,6 +34,9 @@ type member struct {
 
 	vouching chan struct{} // has room for whoever uses witness
 	witness  *conn         // opened while the member was sound
+
+	confirming atomic.Bool // has lease in use
+	lease      *conn
 
 	// Owned by the prober, which never probes a member twice at once.
 	probe *conn
@@ -72,6 +78,8 @@ type here struct {
 	View      *health.View `json:"view"`
 	Term      int64        `json:"term"`
 	Snap      string       `json:"snap"`
+	Tick      int64        `json:"tick"`
+	Mates     []mate       `json:"distributors"`
 	At        float64      `json:"at"`
 	FloorTerm int64        `json:"floor_term"`
 	FloorSnap string       `json:"floor_snap"`
@@ -129,8 +137,21 @@ func (c *conn) where(ctx context.Context) (*here, error) {
 
 // connect opens a connection for a task of the moment.
 func (m *member) connect(ctx context.Context) (*conn, error) {
-	c, err := dial(ctx, m.cfg, nil)
+	c, err := dial(ctx, m.cfg, m.named(nil))
 	return c, m.fail("connect", err)
+}
+
+// named adds to settings what tells this distributor's connections from others'.
+func (m *member) named(settings map[string]string) map[string]string {
+	if m.app == "" {
+		return settings
+	}
+	out := maps.Clone(settings)
+	if out == nil {
+		out = map[string]string{}
+	}
+	out["application_name"] = m.app
+	return out
 }
 
 // applier returns the connection batches are applied on.
@@ -166,7 +187,7 @@ func (m *member) leaveAt(p Place) { m.left.Store(&p) }
 
 // twin is the same member with connections of its own, for work beside the loop.
 func (m *member) twin() *member {
-	return &member{id: m.id, host: m.host, cfg: m.cfg, health: m.health}
+	return &member{id: m.id, host: m.host, app: m.app, cfg: m.cfg, health: m.health}
 }
 
 // check asks whether the database works; health.Board calls it. broken hears of

@@ -113,6 +113,9 @@ func (s *Set) lookAfter(ctx context.Context, c *conn, w *watched) (working bool,
 	}
 	if len(rows) == 0 {
 		rows, err = c.call(ctx, workingSQL, pid)
+		if err == nil && len(rows) == 0 {
+			rows, err = c.call(ctx, `SELECT 1 WHERE pgdist.behind_mate($1::int)`, pid)
+		}
 		return err == nil && len(rows) == 1, nil
 	}
 	if time.Since(w.began) < s.cfg.BlockedTimeout {

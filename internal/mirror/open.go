@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/pgdist/pgdist/health"
 )
 
@@ -32,7 +34,11 @@ func Open(ctx context.Context, cfg Config) (*Set, error) {
 		crashed: map[health.MemberID]error{},
 		wake:    make(chan struct{}, 1),
 		joins:   make(chan *joiner),
-		aligns:  make(chan *alignment),
+		granted: make(chan struct{}), drains: make(chan struct{}), confirms: make(chan struct{}, 1),
+		aligns: make(chan *alignment),
+	}
+	if !cfg.anyVersion {
+		s.id = uuid.NewString()
 	}
 	s.acked.Store(&Place{})
 	s.life, s.stop = context.WithCancel(context.Background())
@@ -59,6 +65,7 @@ func (s *Set) closeConns() {
 		m.apply.close()
 		m.probe.close()
 		m.witness.close()
+		m.lease.close()
 	}
 	s.leaderC.close()
 	s.gateC.close()
@@ -141,6 +148,7 @@ func (s *Set) firstView(ctx context.Context, found []answerOf) error {
 		return err
 	}
 	s.cur = newest
+	s.entered.Store(newest.Epoch)
 	if len(s.members) != len(newest.Members) {
 		return &Error{Op: "open the set", Err: fmt.Errorf("the set has %d members (%s), the DSN names %d", len(newest.Members), hostList(newest), len(s.members)),
 			Hint: "name all of them"}
@@ -152,6 +160,10 @@ func (s *Set) firstView(ctx context.Context, found []answerOf) error {
 			m.say(textExcluded, nil)
 		}
 	}
+	if err := s.register(ctx, newest); err != nil {
+		return err
+	}
+	s.meetMates(found)
 	if fit := s.inForce(found, newest); !fit {
 		in := health.Intent{DropLeader: !s.leaderFit(found, newest)}
 		if err := s.alter(ctx, in); err != nil {
@@ -189,7 +201,7 @@ func (s *Set) assign(found []answerOf, v *health.View) error {
 			return &Error{Op: "open the set", Member: id, Host: a.cfg.Host(), Err: fmt.Errorf("two of the addresses lead to member %d", id), Hint: "name each database once"}
 		}
 		taken[id] = true
-		s.members[id] = &member{id: id, host: a.cfg.Host(), cfg: a.cfg.Conn, health: a.cfg.Health.Over(s.cfg.Health), vouching: make(chan struct{}, 1)}
+		s.members[id] = &member{id: id, host: a.cfg.Host(), app: s.app(), cfg: a.cfg.Conn, health: a.cfg.Health.Over(s.cfg.Health), vouching: make(chan struct{}, 1)}
 		return nil
 	}
 	var silent []answerOf
@@ -277,6 +289,9 @@ func (s *Set) start() error {
 	}
 	s.board = health.NewBoard(bc)
 	s.done.Go(func() { s.watch(ctx) })
+	if s.id != "" {
+		s.done.Go(func() { s.confirm(ctx) })
+	}
 	s.done.Go(func() { s.loop(ctx) })
 	return s.board.Start(ctx)
 }

@@ -21,20 +21,32 @@ type Attempt struct {
 	Leader  health.MemberID
 	Term    int64
 	Since   Place // Acked() before the transaction began
+	// Parts is set if it was a statement that may have committed several transactions;
+	// Last is then the setting pgdist.last of the connection after it, "" if that is
+	// not known.
+	Parts bool
+	Last  string
 }
 
+// ErrInPart: of the transactions that one statement committed the first are kept, and
+// the last are lost, or may be.
+var ErrInPart = errors.New("the statement committed several transactions, not all of which are known to have been kept")
+
 // Resolve tells definitely whether an attempt was committed. The answer holds
-// for ever: it is itself acknowledged before it is given.
+// for ever: it is itself acknowledged before it is given. ErrInPart is an answer, too.
 func (s *Set) Resolve(ctx context.Context, a Attempt) (committed bool, err error) {
 	var last error
 	for ctx.Err() == nil {
 		v := s.View()
-		committed, err := s.decide(ctx, v, a)
+		left, err := s.decide(ctx, v, a)
 		if err == nil {
 			err = s.Ack(ctx, v.Term, Change{Sequences: true})
 		}
+		if err == nil && a.Parts && left == leftPart {
+			return true, ErrInPart
+		}
 		if err == nil {
-			return committed, nil
+			return left != leftNothing, nil
 		}
 		if errors.Is(err, ErrClosed) || errors.Is(err, errPruned) {
 			return false, errors.Join(ErrOutcomeUnknown, err)
@@ -52,38 +64,44 @@ func (s *Set) Resolve(ctx context.Context, a Attempt) (committed bool, err error
 // decide asks the leader of v. In the attempt's own term its backend must be
 // gone first; in a later one the old leader's transactions count only as far as
 // this leader has them.
-func (s *Set) decide(ctx context.Context, v *health.View, a Attempt) (bool, error) {
+func (s *Set) decide(ctx context.Context, v *health.View, a Attempt) (string, error) {
 	m := s.members[v.Leader]
 	if m == nil {
-		return false, ErrNoMajority
+		return "", ErrNoMajority
 	}
 	ask, cancel := context.WithTimeoutCause(ctx, m.health.ProbeTimeout, health.ErrTimeout)
 	defer cancel()
 	c, err := m.connect(ask)
 	if err != nil {
-		return false, err
+		return "", err
 	}
 	defer c.close()
 	if v.Term == a.Term && v.Leader == a.Leader {
 		if err := c.end(ctx, m, a); err != nil {
-			return false, err
+			return "", err
 		}
 	}
 	ask, cancel = context.WithTimeoutCause(ctx, m.health.SyncTimeout, health.ErrTimeout)
 	defer cancel()
 	h, err := c.where(ask)
 	if err != nil {
-		return false, m.fail("ask for its state", err)
+		return "", m.fail("ask for its state", err)
 	}
 	if !h.Leads || !h.Booted || h.Office != v.Term {
-		return false, ErrTermOver
+		return "", ErrTermOver
 	}
 	if ok, err := h.floor().within(a.Since); err != nil || !ok {
-		return false, m.fail("look for the transaction", errors.Join(errPruned, err))
+		return "", m.fail("look for the transaction", errors.Join(errPruned, err))
 	}
-	got, err := c.one(ask, `SELECT pgdist.wrote($1, $2::bigint, $3::pg_snapshot)`, text(a.Conn), strconv.AppendInt(nil, a.Since.Term, 10), nullable(a.Since.Snapshot))
-	return got == "t", m.fail("look for the transaction", err)
+	got, err := c.one(ask, `SELECT pgdist.left($1, $2::bigint, $3::pg_snapshot, $4::text::xid8)`, text(a.Conn), strconv.AppendInt(nil, a.Since.Term, 10), nullable(a.Since.Snapshot), nullable(a.Last))
+	return got, m.fail("look for the transaction", err)
 }
+
+// What an attempt may have left, as pgdist.left() says it.
+const (
+	leftPart    = "part"
+	leftNothing = "nothing"
+)
 
 // end ends the attempt's backend and waits until it is gone: until then it may
 // still commit.

@@ -30,11 +30,14 @@ func (a *arena) shipped(id health.MemberID, epoch int64, from Place) error {
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	steps, err := b.plan(epoch, nil)
+	steps, err := b.plan(epoch, 0, nil)
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	return c.run(a.ctx(), steps, nil)
+	if err := twin.relocate(a.ctx()); err != nil {
+		a.t.Fatal(err)
+	}
+	return c.run(a.ctx(), at(steps, twin.tick), nil)
 }
 
 // placeOf is where a member says it is.

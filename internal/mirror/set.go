@@ -35,6 +35,18 @@ type Set struct {
 	cancel  context.CancelCauseFunc   // ends the flush in progress
 	engaged map[health.MemberID]bool  // members that flush talks to
 
+	id          string                // of this distributor
+	grant       atomic.Pointer[grant] // until when reads may go by view; nil: not yet
+	others      atomic.Int32          // distributors beside this one that are alive
+	newer       atomic.Bool           // a member has heard of a newer view
+	unsupported atomic.Bool           // no majority of those that answer has accepted the view
+	proposing   atomic.Int64          // the epoch that this distributor has, or had, a view chosen for
+	entered     atomic.Int64          // of cur
+	drained     atomic.Int64          // nobody reads by a view older than that of this epoch
+	granted     chan struct{}         // closed and replaced with each grant
+	drains      chan struct{}         // closed and replaced when drained rises
+	confirms    chan struct{}         // asks for a confirmation at once
+
 	wake   chan struct{}
 	joins  chan *joiner
 	aligns chan *alignment
@@ -182,6 +194,7 @@ func (s *Set) publish() {
 	defer s.mu.Unlock()
 	close(s.news)
 	s.news = make(chan struct{})
+	s.confirmSoon()
 }
 
 // What a member's State.Text may be.
@@ -263,6 +276,7 @@ func (s *Set) Close() {
 		s.stop()
 		s.board.Close()
 		s.done.Wait()
+		s.deregister()
 		s.mu.Lock()
 		waiting := s.waiting
 		s.waiting = nil

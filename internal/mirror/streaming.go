@@ -126,7 +126,7 @@ func (r *runner) begin(ctx context.Context, j streamJob) error {
 	if at == (Place{}) {
 		at = j.from
 	}
-	return r.step.begin(ctx, j.epoch, at, j.extra != nil && j.extra.mend)
+	return r.step.begin(ctx, j.epoch, at, r.m.tick, j.extra != nil && j.extra.mend)
 }
 
 func (r *runner) commit(ctx context.Context, b *batch, gate func() error, terms []byte) {

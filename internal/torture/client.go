@@ -11,11 +11,12 @@ import (
 
 // client is one goroutine's view of the workload.
 type client struct {
-	id   int
-	db   *sql.DB
-	h    *History
-	opts Options
-	menu []operation
+	id    int
+	db    *sql.DB // of this operation
+	doors []*sql.DB
+	h     *History
+	opts  Options
+	menu  []operation
 	// choices picks the operations; rng, drawn from it anew for each of them, what
 	// they do. So the sequence depends on the seed alone, however much of its rng
 	// an operation uses.
@@ -69,10 +70,19 @@ func (c *client) loop(ctx context.Context) {
 				break
 			}
 		}
+		c.enter()
 		c.bounded(ctx, func(ctx context.Context) { chosen.run(ctx, c, chosen.name) })
 		if look {
+			c.enter()
 			c.bounded(ctx, func(ctx context.Context) { readBack(ctx, c, "read back") })
 		}
+	}
+}
+
+// enter takes one of the doors.
+func (c *client) enter() {
+	if len(c.doors) > 1 {
+		c.db = c.doors[c.rng.IntN(len(c.doors))]
 	}
 }
 

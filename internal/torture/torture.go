@@ -36,6 +36,9 @@ type Options struct {
 	// AllowDisconnects accepts that operations end in lost connections and
 	// server shutdowns: for a driver that does not hide them.
 	AllowDisconnects bool
+	// Doors lead to the same database as the one given to Run: each operation, and each
+	// look at what others have done, takes one of all of them.
+	Doors []*sql.DB
 	// Only restricts the workload to the operations of these names; empty is all.
 	Only []string
 	// Logf gets the seed and a summary; nil discards them.
@@ -89,7 +92,7 @@ func Run(ctx context.Context, db *sql.DB, opts Options) (*History, error) {
 	var wg sync.WaitGroup
 	for i := range opts.Clients {
 		c := &client{
-			id: i, db: db, h: h, opts: opts, menu: menu,
+			id: i, db: db, doors: append([]*sql.DB{db}, opts.Doors...), h: h, opts: opts, menu: menu,
 			choices: rand.New(rand.NewPCG(uint64(opts.Seed), uint64(i))),
 		}
 		wg.Go(func() { c.loop(end) })

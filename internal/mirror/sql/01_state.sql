@@ -57,9 +57,21 @@ CREATE TABLE pgdist.position (
     one   boolean PRIMARY KEY DEFAULT true CHECK (one),
     term  bigint NOT NULL DEFAULT 0,
     snap  pg_snapshot,
-    at    timestamptz NOT NULL DEFAULT now()
+    at    timestamptz NOT NULL DEFAULT now(),
+    tick  bigint NOT NULL DEFAULT 0 -- raised by every apply, also one that brings sequences alone
 ) WITH (fillfactor = 10);
 INSERT INTO pgdist.position DEFAULT VALUES;
+
+-- The distributors that use this member: programs with the driver, gateways. epoch
+-- is of the view by which each serves its clients, lease for how long it may go on
+-- with it after a majority has confirmed it last.
+CREATE TABLE pgdist.distributors (
+    id      text   PRIMARY KEY,
+    name    text   NOT NULL,
+    epoch   bigint NOT NULL,
+    lease   interval NOT NULL,
+    since   timestamptz NOT NULL DEFAULT now()
+) WITH (fillfactor = 50);
 
 -- DDL that was run ahead of its batch, and the position from which that was. No
 -- row, or one.

@@ -2,12 +2,13 @@
 -- fence is in it: it finds nothing to insert unless this member leads, has not
 -- crashed since, and the transaction's snapshot is of the present term. Every
 -- name and operator is in full: a search_path of the function's own would cost
--- a tenth of the capture. wide: source tells in w how wide the widest row is.
+-- a tenth of the capture. pgdist.last tells whoever ran a procedure that commits
+-- inside which of its transactions was the last. wide: source tells in w how wide the widest row is.
 CREATE FUNCTION pgdist.capture_insert(id int, gen int, op text, source text, wide boolean) RETURNS text
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT format($f$INSERT INTO pgdist.journal (slot, id, term, xid, tab, gen, op, conn, keys)
         SELECT coalesce(pg_catalog.pg_sequence_last_value('pgdist.slot'::pg_catalog.regclass), 0), pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_insert_lsn(), '0/0'::pg_catalog.pg_lsn)::pg_catalog.int8,
-               b.term, pg_catalog.pg_current_xact_id(), %s, %s, %s, %s, k.keys
+               b.term, pg_catalog.set_config('pgdist.last', pg_catalog.pg_current_xact_id()::pg_catalog.text, false)::pg_catalog.xid8, %s, %s, %s, %s, k.keys
           FROM pgdist.boot b, (%s) k
          WHERE k.keys IS NOT NULL AND b.term OPERATOR(pg_catalog.=) pg_catalog.pg_sequence_last_value('pgdist.term'::pg_catalog.regclass)
            AND (pg_catalog.pg_sequence_last_value('pgdist.fence'::pg_catalog.regclass) OPERATOR(pg_catalog.&) 1) OPERATOR(pg_catalog.=) 1$f$, id, gen, op,

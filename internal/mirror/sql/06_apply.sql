@@ -21,19 +21,21 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 $$;
 
 -- enter begins an apply: it takes the fence and checks that this member is what
--- the batch was made for, and has not crashed since it was.
-CREATE FUNCTION pgdist.enter(e bigint, pterm bigint, psnap pg_snapshot) RETURNS void
+-- the batch was made for, and has not crashed since it was. The tick tells that nobody
+-- else has applied anything since the batch was read: positions alone do not, for what
+-- they leave out (sequences, roles) would go back to what an older batch has read.
+CREATE FUNCTION pgdist.enter(e bigint, pterm bigint, psnap pg_snapshot, ptick bigint) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE fence bigint; booted bigint; found_term bigint; found_snap pg_snapshot;
+DECLARE fence bigint; booted bigint; found_term bigint; found_snap pg_snapshot; found_tick bigint;
 BEGIN
     SELECT f.last_value, b.term INTO fence, booted FROM pgdist.fence f LEFT JOIN pgdist.boot b ON true;
     IF fence <> e * 2 THEN
         RAISE EXCEPTION 'epoch % was asked for, this member is at epoch % as %', e, fence >> 1, CASE fence & 1 WHEN 1 THEN 'leader' ELSE 'follower' END
             USING ERRCODE = 'PD001';
     END IF;
-    SELECT p.term, p.snap INTO found_term, found_snap FROM pgdist.position p ORDER BY p.one DESC LIMIT 1 FOR UPDATE;
-    IF found_term <> pterm OR found_snap::text IS DISTINCT FROM psnap::text THEN
-        RAISE EXCEPTION 'the batch starts at (%, %), this member is at (%, %)', pterm, psnap, found_term, found_snap USING ERRCODE = 'PD002';
+    SELECT p.term, p.snap, p.tick INTO found_term, found_snap, found_tick FROM pgdist.position p ORDER BY p.one DESC LIMIT 1 FOR UPDATE;
+    IF found_term <> pterm OR found_snap::text IS DISTINCT FROM psnap::text OR found_tick <> ptick THEN
+        RAISE EXCEPTION 'the batch starts at (%, %, %), this member is at (%, %, %)', pterm, psnap, ptick, found_term, found_snap, found_tick USING ERRCODE = 'PD002';
     END IF;
     IF booted IS NULL AND coalesce(current_setting('pgdist.mending', true), '') <> 'on' THEN
         IF pgdist.perishable() THEN
@@ -41,6 +43,13 @@ BEGIN
         END IF;
         INSERT INTO pgdist.boot (term) VALUES (-1);
     END IF;
+END $$;
+
+-- enter is also for programs of the version before, while an upgrade goes on.
+CREATE FUNCTION pgdist.enter(e bigint, pterm bigint, psnap pg_snapshot) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM pgdist.enter(e, pterm, psnap, (SELECT p.tick FROM pgdist.position p ORDER BY p.one DESC LIMIT 1));
 END $$;
 
 -- record takes over journal entries.
@@ -73,7 +82,7 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     -- Users' functions (of an index, a CHECK) ran since the transaction began.
     PERFORM set_config('synchronous_commit', 'on', true);
-    UPDATE pgdist.position p SET term = nterm, snap = nsnap, at = now()
+    UPDATE pgdist.position p SET term = nterm, snap = nsnap, at = now(), tick = p.tick + 1
      WHERE p.ctid = (SELECT q.ctid FROM pgdist.position q ORDER BY q.one DESC LIMIT 1); -- locked by enter
 END $$;
 
@@ -111,6 +120,21 @@ BEGIN
     IF to_regprocedure(format('pgdist.w_%s()', id)) IS NOT NULL THEN EXECUTE format('SELECT pgdist.w_%s()', id); END IF;
 END $$;
 
+-- registered lists the distributors.
+CREATE FUNCTION pgdist.registered() RETURNS jsonb
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT coalesce(jsonb_agg(jsonb_build_object('id', d.id, 'name', d.name, 'epoch', d.epoch, 'lease', extract(epoch FROM d.lease), 'since', d.since) ORDER BY d.since, d.id), '[]') FROM pgdist.distributors d
+$$;
+
+-- spot is what a distributor has to know of a follower that others flush to, too.
+CREATE FUNCTION pgdist.spot() RETURNS text
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE out text;
+BEGIN
+    SELECT p.term || ' ' || p.tick || ' ' || coalesce(p.snap::text, '') INTO out FROM pgdist.position p ORDER BY p.one DESC LIMIT 1;
+    RETURN out;
+END $$;
+
 -- here tells where this member is, for whoever is about to bring it up to date.
 CREATE FUNCTION pgdist.here() RETURNS jsonb
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -119,7 +143,7 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
         'epoch', f.last_value >> 1, 'leads', f.last_value & 1 = 1, 'office', t.last_value,
         'booted', coalesce((SELECT b.term = t.last_value FROM pgdist.boot b), false),
         'promised', r.promised, 'accepted', r.accepted, 'view', r.view,
-        'term', p.term, 'snap', p.snap, 'at', extract(epoch FROM now() - p.at), 'floor_term', l.term, 'floor_snap', l.snap,
+        'term', p.term, 'snap', p.snap, 'tick', p.tick, 'distributors', pgdist.registered(), 'at', extract(epoch FROM now() - p.at), 'floor_term', l.term, 'floor_snap', l.snap,
         'terms', (SELECT coalesce(jsonb_agg(jsonb_build_object('term', x.term, 'leader', x.leader, 'prev', x.prev, 'snap', x.snap) ORDER BY x.term), '[]') FROM pgdist.terms x),
         'recovery', pg_is_in_recovery(), 'crashed', NOT EXISTS (SELECT 1 FROM pgdist.boot) AND pgdist.perishable(),
         'unfilled', CASE WHEN f.last_value & 1 = 1 THEN (SELECT string_agg(u.name || ': ' || u.error, '; ') FROM pgdist.unfilled() u WHERE u.error IS NOT NULL) END)
@@ -147,8 +171,16 @@ BEGIN
     RETURN true;
 END $$;
 
--- wrote tells whether a lost connection's last transaction left anything: since
--- is a place behind all it wrote before.
+-- left tells what a lost connection's last statement left: since is a place behind all
+-- it wrote before, last the number of the last transaction that it journaled in; a
+-- procedure may commit several. all, part (or, without last, perhaps all), or nothing.
+CREATE FUNCTION pgdist.left(token text, sterm bigint, ssnap pg_snapshot, last xid8) RETURNS text
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT CASE WHEN bool_or(j.xid = last) THEN 'all' WHEN count(*) > 0 THEN 'part' ELSE 'nothing' END
+      FROM pgdist.fresh(sterm, ssnap) j WHERE j.conn = token AND pgdist.kept(j.term, j.xid)
+$$;
+
+-- wrote is for programs of the version before, while an upgrade goes on.
 CREATE FUNCTION pgdist.wrote(token text, sterm bigint, ssnap pg_snapshot) RETURNS boolean
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     SELECT EXISTS (SELECT 1 FROM pgdist.fresh(sterm, ssnap) j WHERE j.conn = token AND pgdist.kept(j.term, j.xid))
@@ -163,6 +195,25 @@ BEGIN
     RETURN NOT FOUND;
 END $$;
 
+-- mate tells whether a backend is of a distributor that is alive: it does here what
+-- this one does, and nothing is gained by ending it.
+CREATE FUNCTION pgdist.mate(backend int) RETURNS boolean
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN EXISTS (SELECT 1 FROM pg_stat_activity a, pgdist.alive() v(id) WHERE a.pid = backend AND a.application_name = 'pgdist ' || v.id);
+END $$;
+
+-- behind_mate tells whether a backend waits for that of another distributor.
+CREATE FUNCTION pgdist.behind_mate(backend int) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE p int;
+BEGIN
+    FOREACH p IN ARRAY pg_blocking_pids(backend) LOOP
+        IF pgdist.mate(p) THEN RETURN true; END IF;
+    END LOOP;
+    RETURN false;
+END $$;
+
 -- blockers names what keeps the given backend waiting; a prepared transaction,
 -- which has no backend, by its gid. (Step by step: in one query the planner may
 -- look at everybody first.)
@@ -170,7 +221,7 @@ CREATE FUNCTION pgdist.blockers(backend int) RETURNS TABLE (pid int, usename nam
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE pids int[] := pg_blocking_pids(backend);
 BEGIN
-    RETURN QUERY SELECT a.pid, a.usename, a.query, NULL::text FROM pg_stat_activity a WHERE a.pid = ANY (pids);
+    RETURN QUERY SELECT a.pid, a.usename, a.query, NULL::text FROM pg_stat_activity a WHERE a.pid = ANY (pids) AND NOT pgdist.mate(a.pid);
     IF 0 = ANY (pids) THEN
         -- Its locks bear the name that it had while it had a backend; which number
         -- that is, its lock on the number tells.
@@ -192,7 +243,7 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE p int; gently boolean;
 BEGIN
     FOREACH p IN ARRAY pg_blocking_pids(backend) LOOP
-        CONTINUE WHEN p <> ALL (pids);
+        CONTINUE WHEN p <> ALL (pids) OR pgdist.mate(p);
         SELECT a.state = 'active' AND a.wait_event_type IS DISTINCT FROM 'Client' INTO gently FROM pg_stat_activity a WHERE a.pid = p;
         IF FOUND THEN
             IF gently AND NOT force THEN PERFORM pg_cancel_backend(p); ELSE PERFORM pg_terminate_backend(p); END IF;

@@ -75,7 +75,7 @@ BEGIN
     LOCK TABLE pgdist.boot IN ACCESS EXCLUSIVE MODE;
     SELECT x.term, x.snap INTO p FROM pgdist.position x ORDER BY x.one DESC LIMIT 1 FOR UPDATE;
     INSERT INTO pgdist.terms (term, leader, prev, snap) VALUES (e, me, p.term, p.snap);
-    UPDATE pgdist.position SET term = e, snap = NULL, at = now();
+    UPDATE pgdist.position SET term = e, snap = NULL, at = now(), tick = tick + 1;
     crashed := NOT EXISTS (SELECT 1 FROM pgdist.boot);
     DELETE FROM pgdist.boot;
     INSERT INTO pgdist.boot (term) VALUES (e);

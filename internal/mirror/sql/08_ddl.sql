@@ -148,7 +148,7 @@ CREATE FUNCTION pgdist.note(tab int, op "char", body text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     INSERT INTO pgdist.journal (slot, id, term, xid, tab, gen, op, conn, keys)
-    SELECT s.last_value, pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint, b.term, pg_current_xact_id(), note.tab, 0, note.op,
+    SELECT s.last_value, pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint, b.term, set_config('pgdist.last', pg_current_xact_id()::text, false)::xid8, note.tab, 0, note.op,
            current_setting('pgdist.conn', true), CASE WHEN body IS NULL THEN NULL ELSE ARRAY[body] END
       FROM pgdist.boot b, pgdist.fence f, pgdist.term t, pgdist.slot s
      WHERE f.last_value & 1 = 1 AND b.term = t.last_value;

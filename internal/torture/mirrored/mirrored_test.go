@@ -48,11 +48,23 @@ func set(t *testing.T, n int) ([]*pgtest.Server, mirror.Config, *sql.DB) {
 	if _, err := mirror.Init(ctx, cfg, mirror.InitOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	conf, err := driver.ParseConfig("pgdist://postgres@" + strings.Join(hosts, ",") + "/" + cfg.Members[0].Conn.Database + "?sslmode=disable")
+	db := door(t, hosts, cfg.Members[0].Conn.Database, "1", "")
+	for _, q := range torture.Schema() {
+		if _, err := db.ExecContext(ctx, q); err != nil {
+			t.Fatalf("%v\n%s", err, q)
+		}
+	}
+	return servers, cfg, db
+}
+
+// door opens a set once more, as a program of its own would.
+func door(t *testing.T, hosts []string, database, name, more string) *sql.DB {
+	t.Helper()
+	conf, err := driver.ParseConfig("pgdist://postgres@" + strings.Join(hosts, ",") + "/" + database + "?sslmode=disable" + more)
 	if err != nil {
 		t.Fatal(err)
 	}
-	conf.Logger = slog.New(slog.NewTextHandler(writer{t}, nil))
+	conf.Logger = slog.New(slog.NewTextHandler(writer{t, name}, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	connector, err := driver.NewConnector(conf)
 	if err != nil {
 		t.Fatal(err)
@@ -63,18 +75,16 @@ func set(t *testing.T, n int) ([]*pgtest.Server, mirror.Config, *sql.DB) {
 			t.Error(err)
 		}
 	})
-	for _, q := range torture.Schema() {
-		if _, err := db.ExecContext(ctx, q); err != nil {
-			t.Fatalf("%v\n%s", err, q)
-		}
-	}
-	return servers, cfg, db
+	return db
 }
 
-type writer struct{ t *testing.T }
+type writer struct {
+	t    *testing.T
+	name string
+}
 
 func (w writer) Write(b []byte) (int, error) {
-	w.t.Logf("%s", b)
+	w.t.Logf("%s: %s", w.name, b)
 	return len(b), nil
 }
 

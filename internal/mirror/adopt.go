@@ -1,0 +1,101 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/pgdist/pgdist/health"
+)
+
+// errSuperseded: another distributor had a view chosen meanwhile, which this one
+// goes by now.
+var errSuperseded = errors.New("another distributor has changed the view")
+
+// proposalTime is about how long a change of view takes its proposer. Who sees an
+// epoch that no view was chosen for waits that long before proposing itself.
+const proposalTime = 200 * time.Millisecond
+
+// adopt looks whether a view newer than the loop's own was chosen, by a majority's
+// acceptance, and goes by it. It tells whether it did, and the highest epoch that
+// any member has heard of.
+func (s *Set) adopt(ctx context.Context) (did bool, highest int64, err error) {
+	found := s.whereabouts(ctx)
+	newest := newestView(found)
+	for _, a := range found {
+		if a.here != nil {
+			highest = max(highest, a.here.Epoch, a.here.Promised)
+		}
+	}
+	if newest == nil || newest.Epoch <= s.cur.Epoch || !s.chosen(found, newest) || !s.leaderFit(found, newest) {
+		return false, highest, nil
+	}
+	s.log.Debug("going by a view that another distributor has proposed", "epoch", newest.Epoch)
+	return true, highest, s.enterView(ctx, newest)
+}
+
+// whereabouts asks all members who and where they are.
+func (s *Set) whereabouts(ctx context.Context) []answerOf {
+	out := make([]answerOf, 0, len(s.members))
+	heard := make(chan answerOf, len(s.members))
+	for _, m := range s.members {
+		s.done.Go(func() {
+			ctx, cancel := context.WithTimeoutCause(ctx, m.health.ProbeTimeout, health.ErrTimeout)
+			defer cancel()
+			a := answerOf{cfg: MemberConfig{Conn: m.cfg}}
+			c, err := m.connect(ctx)
+			if err == nil {
+				a.here, err = c.where(ctx)
+				c.close()
+			}
+			a.err = causeOf(ctx, err)
+			heard <- a
+		})
+	}
+	var grace <-chan time.Time
+	for range s.members {
+		select {
+		case a := <-heard:
+			out = append(out, a)
+		case <-grace:
+			return out
+		}
+		if 2*len(out) > len(s.members) && grace == nil {
+			grace = time.After(stragglers)
+		}
+	}
+	return out
+}
+
+// stragglers is how long those that do not answer are waited for when others have.
+const stragglers = 50 * time.Millisecond
+
+// chosen tells whether a majority has accepted the view.
+func (s *Set) chosen(found []answerOf, v *health.View) bool {
+	var accepted []health.MemberID
+	for _, a := range found {
+		if a.here != nil && a.here.Set == v.Set && a.here.Accepted == v.Epoch {
+			accepted = append(accepted, health.MemberID(a.here.Member))
+		}
+	}
+	return v.Quorum(accepted)
+}
+
+// reload takes over the view that another distributor had chosen. Where there is an
+// epoch that no view was chosen for, its proposer may have died: then the same view
+// is proposed again.
+func (s *Set) reload(ctx context.Context) error {
+	for tries := 0; ; tries++ {
+		did, _, err := s.adopt(ctx)
+		if did || err != nil {
+			return err
+		}
+		if s.others.Load() == 0 || tries == 2 {
+			break
+		}
+		if !hesitate(ctx, proposalTime) {
+			return context.Cause(ctx)
+		}
+	}
+	return s.alter(ctx, health.Intent{})
+}

@@ -1,0 +1,415 @@
+package mirror
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"math/rand/v2"
+	"strconv"
+	"time"
+
+	"github.com/pgdist/pgdist/health"
+)
+
+// A member that is left out of the view must not be read any more once a write has
+// been acknowledged without it. So a distributor reads only while a majority has
+// lately confirmed the view it goes by, and whoever acknowledges under a view waits
+// until no distributor can still go by one that came before: until all that are
+// registered have had this one, or a newer one, confirmed, or until their leases
+// have run out.
+//
+// The lease counts from before the confirmation was sent and is looked at after the
+// client's request came. A reader that is stopped between the look and the read does
+// no harm: what was acknowledged before its request came was acknowledged with the
+// member that it reads, and that is all a read promises.
+
+// grant is the right to read for a while.
+type grant struct {
+	from time.Time // has readings of both clocks
+	wall int64
+	d    time.Duration
+}
+
+func newGrant(from time.Time, d time.Duration) *grant { return &grant{from, from.UnixNano(), d} }
+
+// holds tells whether the grant is still good. The monotonic clock stands still
+// while a machine sleeps, the other may be set: whichever says more counts.
+func (g *grant) holds() bool {
+	if g == nil {
+		return false
+	}
+	now := time.Now()
+	return now.Sub(g.from) < g.d && now.UnixNano()-g.wall < int64(g.d)
+}
+
+// Current returns once the view that clients go by is known to be the present one:
+// at once, unless no majority of the members has answered lately. It is asked for
+// every statement. limit bounds the wait; 0 leaves that to ctx. The error wraps
+// ErrUnconfirmed unless the set was closed.
+func (s *Set) Current(ctx context.Context, limit time.Duration) error {
+	if s.grant.Load().holds() {
+		return nil
+	}
+	if limit > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, limit)
+		defer cancel()
+	}
+	return s.awaitGrant(ctx)
+}
+
+func (s *Set) awaitGrant(ctx context.Context) error {
+	for {
+		s.mu.Lock()
+		news := s.granted
+		s.mu.Unlock()
+		if s.grant.Load().holds() {
+			return nil
+		}
+		s.confirmSoon()
+		select {
+		case <-news:
+		case <-s.life.Done():
+			return ErrClosed
+		case <-ctx.Done():
+			return errors.Join(ErrUnconfirmed, context.Cause(ctx))
+		}
+	}
+}
+
+func (s *Set) confirmSoon() {
+	select {
+	case s.confirms <- struct{}{}:
+	default:
+	}
+}
+
+// confirmation is what one member answered.
+type confirmation struct {
+	id       health.MemberID
+	Promised int64    `json:"promised"`
+	Accepted int64    `json:"accepted"`
+	Known    bool     `json:"known"`
+	Others   []mate   `json:"others"`
+	Alive    []string `json:"alive"`
+	err      error
+}
+
+const (
+	// lookAtMates is how often it is found out which of the others are alive.
+	lookAtMates = time.Second
+	// drainStep is how often the others are asked after a change of view.
+	drainStep = 10 * time.Millisecond
+	// forgotten is for how long a distributor must not have been heard of to be
+	// taken off the list.
+	forgotten = 5 * time.Second
+)
+
+// confirm asks for confirmations again and again.
+func (s *Set) confirm(ctx context.Context) {
+	c := &confirmer{s: s, dead: map[string]time.Time{}, lives: map[string]bool{}}
+	for ctx.Err() == nil {
+		v := s.view.Load()
+		c.round(ctx, v)
+		wait := s.cfg.ViewLease / 3
+		if s.drained.Load() < v.Epoch {
+			wait = drainStep
+		}
+		t := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+		case <-t.C:
+		case <-s.confirms:
+		}
+		t.Stop()
+	}
+}
+
+// confirmer is the state of that, owned by its goroutine.
+type confirmer struct {
+	s      *Set
+	looked time.Time
+	lives  map[string]bool      // who of the others is alive, as far as was looked
+	dead   map[string]time.Time // since when who is not
+	seen   int64                // the epoch that is being drained …
+	since  time.Time            // … since when
+}
+
+// round asks all members and takes what the first majority of them says.
+func (c *confirmer) round(ctx context.Context, v *health.View) {
+	s := c.s
+	look := time.Since(c.looked) > lookAtMates
+	if c.seen != v.Epoch {
+		c.seen, c.since = v.Epoch, time.Now()
+	}
+	began := time.Now()
+	answers := make(chan confirmation, len(s.members))
+	asked := 0
+	for _, m := range s.members {
+		if !m.confirming.CompareAndSwap(false, true) {
+			continue // it has not answered the last time yet
+		}
+		asked++
+		s.done.Go(func() {
+			defer m.confirming.Store(false)
+			ctx, cancel := context.WithTimeoutCause(ctx, m.health.ProbeTimeout, health.ErrTimeout)
+			defer cancel()
+			a := s.askConfirm(ctx, m, v.Epoch, look)
+			a.id, a.err = m.id, causeOf(ctx, a.err)
+			answers <- a
+		})
+	}
+	limit := time.NewTimer(s.cfg.ViewLease)
+	defer limit.Stop()
+	var got []confirmation
+	var ids, yes []health.MemberID
+	newest := int64(0)
+	for range asked {
+		var a confirmation
+		select {
+		case a = <-answers:
+		case <-limit.C:
+			c.conclude(v, got, ids, yes, newest, began, look)
+			return
+		case <-ctx.Done():
+			return
+		}
+		if a.err != nil {
+			continue
+		}
+		got, ids = append(got, a), append(ids, a.id)
+		newest = max(newest, a.Promised, a.Accepted)
+		if a.Known && a.Promised == v.Epoch && a.Accepted == v.Epoch {
+			yes = append(yes, a.id)
+		}
+		if v.Quorum(yes) {
+			break
+		}
+	}
+	c.conclude(v, got, ids, yes, newest, began, look)
+}
+
+// askConfirm asks one member.
+func (s *Set) askConfirm(ctx context.Context, m *member, epoch int64, look bool) (a confirmation) {
+	if m.lease == nil || m.lease.IsClosed() {
+		if m.lease, a.err = m.connect(ctx); a.err != nil {
+			return a
+		}
+	}
+	out, err := m.lease.one(ctx, `SELECT pgdist.confirm($1, $2::bigint, $3::bool)`, text(s.id), strconv.AppendInt(nil, epoch, 10), strconv.AppendBool(nil, look))
+	if err == nil {
+		err = json.Unmarshal([]byte(out), &a)
+	}
+	if err == nil && !a.Known {
+		err = s.enrol(ctx, m.lease, epoch) // it counts from the next time on
+	}
+	if err != nil {
+		m.lease.close()
+		m.lease = nil
+	}
+	a.err = err
+	return a
+}
+
+// conclude draws the conclusions of a round.
+func (c *confirmer) conclude(v *health.View, got []confirmation, ids, yes []health.MemberID, newest int64, began time.Time, look bool) {
+	s := c.s
+	switch {
+	case v.Quorum(yes):
+		c.mates(v, got, look)
+		c.drain(v, got, began)
+		s.allow(newGrant(began, s.cfg.ViewLease))
+	case newest > max(v.Epoch, s.proposing.Load(), s.entered.Load()):
+		s.newer.Store(true)
+		s.poke()
+	case v.Quorum(ids) && newest <= s.proposing.Load() && s.nobodyElse(got):
+		// Whoever proposes is on the list before: it is this distributor that has
+		// another view chosen, and it acknowledges nothing under that yet.
+		s.allow(newGrant(began, s.cfg.ViewLease))
+	case v.Quorum(ids):
+		// A majority has not accepted this view, though nobody knows a newer one: it
+		// was chosen by members some of which are gone now.
+		if time.Since(c.since) > s.cfg.ViewLease && max(s.proposing.Load(), s.entered.Load()) <= v.Epoch {
+			s.unsupported.Store(true)
+			s.poke()
+		}
+	case s.others.Load() == 0 && s.cfg.MinorityReads:
+		s.allow(newGrant(began, s.cfg.ViewLease))
+	}
+}
+
+// nobodyElse tells that the answers know of no other distributor.
+func (s *Set) nobodyElse(got []confirmation) bool {
+	for _, a := range got {
+		if !a.Known || len(a.Others) > 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// allow lets reads go on.
+func (s *Set) allow(g *grant) {
+	s.grant.Store(g)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	close(s.granted)
+	s.granted = make(chan struct{})
+}
+
+// mates finds out who else there is.
+func (c *confirmer) mates(v *health.View, got []confirmation, look bool) {
+	s := c.s
+	if look {
+		c.looked = time.Now()
+		clear(c.lives)
+		for _, a := range got {
+			for _, id := range a.Alive {
+				c.lives[id] = true
+			}
+		}
+	}
+	living := map[string]bool{}
+	var gone []string
+	for _, a := range got {
+		for _, m := range a.Others {
+			alive, known := c.lives[m.ID]
+			if !known && !look {
+				alive = true // it is new
+			}
+			if alive {
+				living[m.ID] = true
+				delete(c.dead, m.ID)
+			} else if look {
+				if _, ok := c.dead[m.ID]; !ok {
+					c.dead[m.ID] = time.Now()
+				} else if time.Since(c.dead[m.ID]) > forgotten+m.lease() {
+					gone = append(gone, m.ID)
+				}
+			}
+		}
+	}
+	if was := s.others.Swap(int32(len(living))); was != int32(len(living)) {
+		s.log.Debug("distributors beside this one", "alive", len(living))
+	}
+	if len(gone) > 0 {
+		for _, id := range gone {
+			delete(c.dead, id)
+		}
+		c.send(gone, 1<<62)
+	}
+}
+
+// drain finds out whether anybody may still go by an older view.
+func (c *confirmer) drain(v *health.View, got []confirmation, began time.Time) {
+	s := c.s
+	if s.drained.Load() >= v.Epoch {
+		return
+	}
+	last := map[string]mate{} // as the member knows it that has heard of it last
+	for _, a := range got {
+		for _, m := range a.Others {
+			if m.Epoch >= last[m.ID].Epoch {
+				last[m.ID] = m
+			}
+		}
+	}
+	var lag []string
+	var longest time.Duration
+	for id, m := range last {
+		if m.Epoch < v.Epoch {
+			lag = append(lag, id)
+			longest = max(longest, m.lease())
+		}
+	}
+	if len(lag) > 0 {
+		if began.Sub(c.since) < longest+longest/20+time.Millisecond {
+			return
+		}
+		s.log.Info("distributors that have not heard of a view are left behind", "epoch", v.Epoch, "number", len(lag))
+		if !v.Quorum(c.send(lag, v.Epoch)) {
+			return
+		}
+	}
+	s.drainedTo(v.Epoch)
+}
+
+// drainedTo notes that nobody reads by a view older than that of epoch.
+func (s *Set) drainedTo(epoch int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.drained.Load() >= epoch {
+		return
+	}
+	s.drained.Store(epoch)
+	close(s.drains)
+	s.drains = make(chan struct{})
+}
+
+// send has distributors taken off the list of as many members as can be reached.
+func (c *confirmer) send(ids []string, epoch int64) []health.MemberID {
+	did, err := c.s.everywhere(c.s.life, func(ctx context.Context, m *member, k *conn) error { return dismiss(ctx, k, ids, epoch) })
+	if err != nil {
+		c.s.log.Debug("not everybody took a distributor off the list", "err", err)
+	}
+	return did
+}
+
+// awaitDrain waits, in the loop, until what is acknowledged under the present view
+// can no longer be missed by a read anywhere.
+func (s *Set) awaitDrain(ctx context.Context) error {
+	epoch := s.cur.Epoch
+	limit := time.NewTimer(s.cfg.AckTimeout)
+	defer limit.Stop()
+	for {
+		s.mu.Lock()
+		news := s.drains
+		s.mu.Unlock()
+		if s.drained.Load() >= epoch {
+			return nil
+		}
+		s.confirmSoon()
+		select {
+		case <-news:
+		case <-time.After(5 * drainStep): // the view may be superseded
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-limit.C:
+			return errors.Join(ErrNoMajority, errors.New("whether others still read by an older view could not be found out"))
+		}
+		if s.newer.Load() {
+			return errNewerEpoch
+		}
+	}
+}
+
+// settled notes, once a view was chosen, that nobody reads by an older one: if there
+// is nobody else, or if it leaves nobody out that was read under the one before,
+// of which this was known.
+func (s *Set) settled(old, next *health.View, answers []answer) {
+	alone, base := true, int64(0)
+	for _, a := range answers {
+		if a.err != nil || !a.p.Given {
+			continue
+		}
+		alone = alone && len(s.without(a.p.Mates)) == 0
+		if a.p.View != nil {
+			base = max(base, a.p.View.Epoch)
+		}
+	}
+	kept := old != nil && old.Epoch == base && s.drained.Load() >= old.Epoch
+	if kept {
+		for _, id := range old.InSync {
+			kept = kept && next.Has(id)
+		}
+	}
+	if alone || kept {
+		s.drainedTo(next.Epoch)
+	}
+}
+
+// hesitate waits for a random time, so that distributors that want the same do not get
+// into each other's way for ever.
+func hesitate(ctx context.Context, most time.Duration) bool {
+	return sleep(ctx, most/4+time.Duration(rand.Int64N(int64(most))))
+}

@@ -1,0 +1,110 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+)
+
+// With several distributors one flushes at a time, and carries what all of them have
+// committed; the others wait for their turn, find the followers further on than they
+// left them, and have little left to do. That is for speed alone: a flush that comes in
+// between finds a follower elsewhere than its batch begins, and is made again.
+
+// turnWait is how long, in milliseconds, one attempt waits for the turn; after it the
+// session of a distributor that is no longer alive is ended.
+const turnWait = 300
+
+// takeTurn waits for the turn, if there is anybody to share it with, and asks the
+// followers where the others have brought them. The returned function ends the turn.
+func (s *Set) takeTurn(ctx context.Context, followers []*member) (func(), error) {
+	if s.others.Load() == 0 {
+		return func() {}, nil
+	}
+	c := s.leaderC
+	for {
+		got, err := c.one(ctx, `SELECT pgdist.turn($1::int)`, strconv.AppendInt(nil, turnWait, 10))
+		if err != nil {
+			return nil, &leaderError{causeOf(ctx, err)}
+		}
+		if got == "t" {
+			break
+		}
+		if s.newer.Load() {
+			return nil, &leaderError{errNewerEpoch}
+		}
+	}
+	over := func() {
+		if !c.IsClosed() && c.TxStatus() == 'I' {
+			if _, err := c.call(ctx, `SELECT pgdist.turn_over()`); err != nil {
+				c.close() // which ends it, too
+			}
+		} else {
+			c.close()
+		}
+	}
+	if err := s.relocate(ctx, followers); err != nil {
+		over()
+		return nil, err
+	}
+	return over, nil
+}
+
+// relocate asks followers whether another distributor has applied anything.
+func (s *Set) relocate(ctx context.Context, followers []*member) error {
+	errs := make([]error, len(followers))
+	var wg sync.WaitGroup
+	for i, m := range followers {
+		wg.Go(func() { errs[i] = m.relocate(ctx) })
+	}
+	wg.Wait()
+	for i, err := range errs {
+		if err != nil {
+			return &memberError{followers[i].id, causeOf(ctx, err)}
+		}
+	}
+	return nil
+}
+
+func (m *member) relocate(ctx context.Context) error {
+	c, err := m.applier(ctx)
+	if err != nil {
+		return err
+	}
+	spot, err := c.one(ctx, `SELECT pgdist.spot()`)
+	if err != nil {
+		return m.fail("ask for its position", err)
+	}
+	parts := strings.SplitN(spot, " ", 3)
+	if len(parts) != 3 {
+		return m.fail("ask for its position", fmt.Errorf("it says %q", spot))
+	}
+	term, err1 := strconv.ParseInt(parts[0], 10, 64)
+	tick, err2 := strconv.ParseInt(parts[1], 10, 64)
+	if err := errors.Join(err1, err2); err != nil {
+		return m.fail("ask for its position", err)
+	}
+	m.at(Place{Term: term, Snapshot: parts[2]}, tick)
+	return nil
+}
+
+// at notes where a follower says it is. If others brought it there, what it was known to
+// hold beside rows is not known any more.
+func (m *member) at(p Place, tick int64) {
+	if m.app == "" {
+		tick = tickless
+	}
+	if !m.known || m.tick != tick || m.place != p {
+		m.sequences, m.shared = nil, ""
+	}
+	m.place, m.tick, m.known = p, tick, true
+	m.leaveAt(p)
+}
+
+// unsure drops what is known of where a follower is, for others may have moved it.
+func (m *member) unsure() {
+	m.known, m.sequences, m.shared = false, nil, ""
+}
