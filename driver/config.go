@@ -27,6 +27,18 @@ const (
 // Balance names the way a read's database is chosen.
 type Balance string
 
+// MinorityReads says what happens to reads while no majority of the databases answers.
+type MinorityReads string
+
+const (
+	// MinorityAlone lets them go on if no other program used the set when a majority
+	// last answered. If one begins to meanwhile, where this one sees no majority, and
+	// excludes the database that is read here, what is read here is of the past.
+	MinorityAlone MinorityReads = "alone"
+	// MinorityNever makes them wait, and fail with SQLSTATE 57P03 after FailoverTimeout.
+	MinorityNever MinorityReads = "never"
+)
+
 const (
 	// LeastOutstanding takes the database with the fewest statements in flight
 	// per weight. The default.
@@ -89,6 +101,13 @@ type Config struct {
 	// hold up a change there (DDL, TRUNCATE, or the flush that brings them)
 	// before its holder is made to give way; 0 is one second.
 	DDLConflictTimeout time.Duration
+	// ViewLease is for how long statements go on after a majority of the databases
+	// has confirmed who may be read. A database that is excluded while another
+	// program that uses the set cannot be reached holds up writes for as long;
+	// 0 is half a second.
+	ViewLease time.Duration
+	// MinorityReads says whether reads go on while no majority answers; "" is MinorityAlone.
+	MinorityReads MinorityReads
 	// JournalMaxSize, in bytes, and JournalMaxAge are how much a database that is
 	// away may hold back of the journal before it loses its place and has to be
 	// copied; 0 is 8 GiB and 72 hours.
@@ -134,6 +153,8 @@ func (c Config) engine() engine.Config {
 		Health:             c.Health,
 		FailoverTimeout:    c.FailoverTimeout,
 		DDLConflictTimeout: c.DDLConflictTimeout,
+		ViewLease:          c.ViewLease,
+		MinorityReads:      engine.MinorityReads(c.MinorityReads),
 		JournalMaxSize:     c.JournalMaxSize,
 		JournalMaxAge:      c.JournalMaxAge,
 		ResultBuffer:       c.ResultBuffer,
@@ -157,6 +178,8 @@ func fromEngine(e engine.Config) Config {
 		Health:             e.Health,
 		FailoverTimeout:    e.FailoverTimeout,
 		DDLConflictTimeout: e.DDLConflictTimeout,
+		ViewLease:          e.ViewLease,
+		MinorityReads:      MinorityReads(e.MinorityReads),
 		JournalMaxSize:     e.JournalMaxSize,
 		JournalMaxAge:      e.JournalMaxAge,
 		ResultBuffer:       e.ResultBuffer,

@@ -14,10 +14,17 @@ import (
 func TestRenamesWaitForDDL(t *testing.T) {
 	db, servers := mirrored(t, "")
 	ctx := context.Background()
-	for _, c := range []struct{ setup, uses, rename string }{
-		{`CREATE SCHEMA s`, `CREATE FUNCTION s.f() RETURNS int LANGUAGE sql AS 'SELECT 1'`, `ALTER SCHEMA s RENAME TO s2`},
-		{`CREATE TYPE mood AS ENUM ('a')`, `CREATE TABLE moods (m mood PRIMARY KEY)`, `ALTER TYPE mood RENAME TO mood2`},
-		{`CREATE SCHEMA p; CREATE DOMAIN d AS int`, `CREATE TABLE ds (d d PRIMARY KEY)`, `ALTER DOMAIN d SET SCHEMA p`},
+	for _, c := range []struct {
+		setup, uses, rename string
+		fails               bool
+	}{
+		{`CREATE SCHEMA s`, `CREATE FUNCTION s.f() RETURNS int LANGUAGE sql AS 'SELECT 1'`, `ALTER SCHEMA s RENAME TO s2`, false},
+		{`CREATE TYPE mood AS ENUM ('a')`, `CREATE TABLE moods (m mood PRIMARY KEY)`, `ALTER TYPE mood RENAME TO mood2`, false},
+		{`CREATE SCHEMA p; CREATE DOMAIN d AS int`, `CREATE TABLE ds (d d PRIMARY KEY)`, `ALTER DOMAIN d SET SCHEMA p`, false},
+		// What is used by then is not dropped, as it would be if it did not wait.
+		{`CREATE TYPE colour AS ENUM ('a')`, `CREATE TABLE colours (m colour PRIMARY KEY)`, `DROP TYPE colour`, true},
+		{`CREATE SCHEMA q`, `CREATE FUNCTION q.f() RETURNS int LANGUAGE sql AS 'SELECT 1'`, `DROP SCHEMA q`, true},
+		{`CREATE FUNCTION g() RETURNS int LANGUAGE sql AS 'SELECT 1'`, `CREATE VIEW gs AS SELECT g()`, `DO $$ BEGIN DROP FUNCTION g(); END $$`, true},
 	} {
 		if _, err := db.ExecContext(ctx, c.setup); err != nil {
 			t.Fatal(err)
@@ -44,7 +51,7 @@ func TestRenamesWaitForDDL(t *testing.T) {
 		}
 		select {
 		case err := <-renamed:
-			if err != nil {
+			if fails := err != nil; fails != c.fails {
 				t.Error(c.rename, err)
 			}
 		case <-time.After(20 * time.Second):

@@ -176,25 +176,26 @@ END $$;
 -- PostgreSQL locks tables for that, but no schemas, types or functions: a function
 -- may be made in a schema that is renamed before it is committed. The followers
 -- would rename first, and then not know the name in the function's text (or, by the
--- search path, take it for another schema's). So renaming waits for the
--- transactions with DDL, and they for it. What functions run is not covered: much
--- of it is about temporary tables, which may not keep others waiting.
+-- search path, take it for another schema's). The same goes for dropping: PostgreSQL
+-- itself lets a type be dropped that a table not yet committed has a column of. So
+-- renaming and dropping wait for the transactions with DDL, and these for them. Tables
+-- that functions make are not covered: most are temporary, and may not keep
+-- others waiting.
 --
 -- It also keeps the whole schema from being dropped, which takes the event
 -- triggers with it before they could say anything: what a function does that
 -- empties a database for a test.
 CREATE FUNCTION pgdist.on_start() RETURNS event_trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lc_messages = 'C' AS $$
-DECLARE around text; body text; owner name; caller name := coalesce(nullif(current_setting('role'), 'none'), session_user);
+DECLARE around text; body text; owner name; relation boolean := TG_TAG ~ '(TABLE|TABLE AS|SELECT INTO|INDEX|VIEW|SEQUENCE|TRIGGER|RULE|POLICY)$'; caller name := coalesce(nullif(current_setting('role'), 'none'), session_user);
 BEGIN
     IF pgdist.busy() THEN RETURN; END IF;
     body := current_setting('pgdist.ddl', true);
-    IF body <> '' THEN
-        IF TG_TAG LIKE 'ALTER %' AND TG_TAG !~ '(TABLE|INDEX|VIEW|SEQUENCE)$' AND body ~* '\m(RENAME|SCHEMA)\M' THEN
-            LOCK TABLE pgdist.renames IN EXCLUSIVE MODE;
-        ELSE
-            LOCK TABLE pgdist.renames IN ROW EXCLUSIVE MODE;
-        END IF;
+    -- The text of what a function runs is not at hand yet: any ALTER counts there.
+    IF NOT relation AND (TG_TAG LIKE 'DROP %' OR TG_TAG LIKE 'ALTER %' AND (coalesce(body, '') = '' OR body ~* '\m(RENAME|SCHEMA)\M')) THEN
+        LOCK TABLE pgdist.renames IN EXCLUSIVE MODE;
+    ELSIF body <> '' OR NOT relation THEN
+        LOCK TABLE pgdist.renames IN ROW EXCLUSIVE MODE;
     END IF;
     IF TG_TAG NOT IN ('DROP SCHEMA', 'DROP OWNED') THEN RETURN; END IF;
     GET DIAGNOSTICS around = PG_CONTEXT;
