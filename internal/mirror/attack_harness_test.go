@@ -311,7 +311,7 @@ func (a *arena) until(id health.MemberID, sql string) {
 }
 
 // mirrorWaits is true once the mirror itself waits for a lock.
-const mirrorWaits = `SELECT EXISTS (SELECT 1 FROM pg_stat_activity WHERE application_name = 'pgdist' AND datname = current_database() AND wait_event_type = 'Lock')`
+const mirrorWaits = `SELECT EXISTS (SELECT 1 FROM pg_stat_activity WHERE application_name LIKE 'pgdist%' AND datname = current_database() AND wait_event_type = 'Lock')`
 
 // newTerm waits for a view of a term newer than v's. A quiet set notices a crash
 // that is over quickly only when somebody wants something of it.

@@ -77,7 +77,7 @@ func TestPositionBesideALongRead(t *testing.T) {
 	// blocks are those of the position that were read so far, by connections that are closed.
 	blocks := func() (n int) {
 		a.set.Close()
-		a.until(2, `SELECT NOT EXISTS (SELECT 1 FROM pg_stat_activity WHERE application_name = 'pgdist' AND datname = current_database())`)
+		a.until(2, `SELECT NOT EXISTS (SELECT 1 FROM pg_stat_activity WHERE application_name LIKE 'pgdist%' AND datname = current_database())`)
 		if _, err := fmt.Sscan(a.query(2, `SELECT (heap_blks_hit + idx_blks_hit)::text FROM pg_statio_all_tables WHERE schemaname = 'pgdist' AND relname = 'position'`), &n); err != nil {
 			t.Fatal(err)
 		}

@@ -214,6 +214,9 @@ func (s *Set) askConfirm(ctx context.Context, m *member, epoch int64, look bool)
 // conclude draws the conclusions of a round.
 func (c *confirmer) conclude(v *health.View, got []confirmation, ids, yes []health.MemberID, newest int64, began time.Time, look bool) {
 	s := c.s
+	if !v.Quorum(ids) && s.others.Load() == 0 && s.cfg.MinorityReads && s.nobodyElse(got) {
+		s.allow(newGrant(began, s.cfg.ViewLease))
+	}
 	switch {
 	case v.Quorum(yes):
 		c.mates(v, got, look)
@@ -233,8 +236,6 @@ func (c *confirmer) conclude(v *health.View, got []confirmation, ids, yes []heal
 			s.unsupported.Store(true)
 			s.poke()
 		}
-	case s.others.Load() == 0 && s.cfg.MinorityReads:
-		s.allow(newGrant(began, s.cfg.ViewLease))
 	}
 }
 

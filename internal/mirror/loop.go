@@ -175,7 +175,7 @@ func (s *Set) round(ctx context.Context, how depth) error {
 		failed, err := s.flushInSync(ctx, how)
 		if err == nil && len(failed) == 0 {
 			s.terms = nil
-			s.strikes = 0
+			s.strikes, s.troubles = 0, 0
 			for _, m := range s.members {
 				m.strikes = 0
 			}
@@ -246,7 +246,9 @@ func (s *Set) react(ctx context.Context, failed map[health.MemberID]error, err e
 	var out []health.MemberID
 	for id, err := range failed {
 		if again := s.followerFailed(ctx, s.members[id], err); !again {
-			s.log.Warn("excluding a member", "member", s.hostOf(id), "err", err)
+			if s.troubles == 0 {
+				s.log.Warn("excluding a member", "member", s.hostOf(id), "err", err)
+			}
 			out = append(out, id)
 		}
 	}
@@ -256,9 +258,16 @@ func (s *Set) react(ctx context.Context, failed map[health.MemberID]error, err e
 	slices.Sort(out)
 	for _, id := range out {
 		s.members[id].say(textExcluded, failed[id])
-		s.postpone(s.members[id], failed[id])
 	}
-	return s.alter(ctx, health.Intent{Exclude: out})
+	if err := s.alter(ctx, health.Intent{Exclude: out}); err != nil {
+		return err
+	}
+	for _, id := range out {
+		if !s.cur.Has(id) {
+			s.postpone(s.members[id], failed[id])
+		}
+	}
+	return nil
 }
 
 // alter is change, and what to do when the leader turns out to be unfit for the
@@ -353,7 +362,9 @@ func (s *Set) leaderFailed(ctx context.Context, cause error) error {
 			return nil
 		}
 	}
-	s.log.Warn("the leader failed", "member", s.hostOf(s.cur.Leader), "err", cause)
+	if s.troubles == 0 {
+		s.log.Warn("the leader failed", "member", s.hostOf(s.cur.Leader), "err", cause)
+	}
 	old := s.members[s.cur.Leader]
 	err := s.change(ctx, health.Intent{DropLeader: true}, nil)
 	if errors.Is(err, errSuperseded) {
@@ -411,7 +422,12 @@ func (s *Set) trouble(ctx context.Context, err error) {
 	if ctx.Err() != nil {
 		return
 	}
-	s.log.Error("the set cannot acknowledge writes", "err", err)
+	if time.Since(s.complained) > complainEvery || s.troubles == 0 {
+		s.log.Error("the set cannot acknowledge writes", "err", err, "attempts", s.troubles+1)
+		s.complained = time.Now()
+	}
+	pause := min(tick/2<<min(s.troubles, 8), troublePause)
+	s.troubles++
 	s.lastErr.Store(&err)
 	s.mu.Lock()
 	var keep []*waiter
@@ -428,7 +444,14 @@ func (s *Set) trouble(ctx context.Context, err error) {
 	s.mu.Unlock()
 	select {
 	case <-ctx.Done():
-	case <-time.After(tick / 2):
+	case <-time.After(pause):
 	}
 	s.poke()
 }
+
+const (
+	// troublePause is the longest pause between attempts to go on.
+	troublePause = 400 * time.Millisecond
+	// complainEvery is how often the log hears that they fail.
+	complainEvery = 5 * time.Second
+)

@@ -57,17 +57,19 @@ type Set struct {
 	closing sync.Once
 
 	// Owned by the loop.
-	cur     *health.View // the chosen view
-	terms   []byte       // the chain of terms to ship with the next flush; nil if all followers have it
-	leaderC *conn        // reads batches
-	gateC   *conn        // forces WAL to disk
-	pruned  time.Time
-	alarmed int           // the percentage of the latest alarm about the journal
-	marker  string        // of the shared objects that all followers of this view have; "" is unknown
-	looked  time.Time     // when shared objects were last read unasked
-	strikes int           // repetitions of the same work in a row
-	group   int           // how many commits are hoped to share the next flush
-	took    time.Duration // by the last flush
+	cur        *health.View // the chosen view
+	terms      []byte       // the chain of terms to ship with the next flush; nil if all followers have it
+	leaderC    *conn        // reads batches
+	gateC      *conn        // forces WAL to disk
+	pruned     time.Time
+	alarmed    int           // the percentage of the latest alarm about the journal
+	marker     string        // of the shared objects that all followers of this view have; "" is unknown
+	looked     time.Time     // when shared objects were last read unasked
+	troubles   int           // attempts in a row to flush that failed
+	complained time.Time     // when the log heard of it
+	strikes    int           // repetitions of the same work in a row
+	group      int           // how many commits are hoped to share the next flush
+	took       time.Duration // by the last flush
 
 	journal atomic.Pointer[JournalStatus] // nil: not known yet
 	evicted evictions                     // whose locks were in the way

@@ -1,0 +1,207 @@
+package mirror
+
+import (
+	"errors"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/pgdist/pgdist/health"
+	"github.com/pgdist/pgdist/internal/pgtest"
+)
+
+// beside opens the arena's set as another program, which has links of its own.
+func (a *arena) beside(change func(*Config)) (*arena, map[health.MemberID]*pgtest.Link) {
+	a.t.Helper()
+	b := *a
+	links := map[health.MemberID]*pgtest.Link{}
+	b.cfg.Members = nil
+	for i, m := range a.cfg.Members {
+		l := pgtest.NewLink(a.t, a.servers[i].Addr())
+		c := m.Conn.Copy()
+		c.Host, c.Port = l.Addr()
+		b.cfg.Members = append(b.cfg.Members, MemberConfig{Conn: c})
+		links[health.MemberID(i+1)] = l
+	}
+	if change != nil {
+		change(&b.cfg)
+	}
+	b.open()
+	return &b, links
+}
+
+// await waits until f is true.
+func (a *arena) await(what string, f func() bool) {
+	a.t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !f(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			a.t.Fatalf("in vain: %s", what)
+		}
+	}
+}
+
+// know waits until each of the programs knows how many others there are.
+func (a *arena) know(others int32, sets ...*arena) {
+	a.t.Helper()
+	for _, b := range append(sets, a) {
+		a.await("the programs know of each other", func() bool { return b.set.others.Load() == others })
+	}
+}
+
+// What is acknowledged without a member is not missed by a read of that member,
+// whoever reads there: before, everybody has heard of it, or must not read any more.
+func TestNobodyReadsWhoWasLeftOut(t *testing.T) {
+	schema := `CREATE TABLE n (n int PRIMARY KEY)`
+	a := trial{schema: schema}.on(t, ground(t, 3, nil))
+	b, theirs := a.beside(nil)
+	c, mine := a.beside(nil)
+	a.set.Close()
+	b.know(1, c)
+	v := b.set.View()
+	leader, out, third := v.Leader, v.Followers()[0], v.Followers()[1]
+	k := b.client()
+	// c sees nobody but the member that b loses.
+	b.exec(k, `INSERT INTO n VALUES (1)`)
+	b.ack()
+	mine[leader].Cut()
+	mine[third].Cut()
+	theirs[out].Cut()
+	b.exec(k, `INSERT INTO n VALUES (2)`)
+	began := time.Now()
+	if err := b.set.Ack(b.ctx(), v.Term, Change{}); err != nil {
+		t.Fatal(err)
+	}
+	// From here on everybody may have been told of 2.
+	if c.set.grant.Load().holds() && c.set.View().Has(out) {
+		t.Errorf("after %v, when a write was acknowledged without member %d, a program still read from it", time.Since(began), out)
+	}
+	if b.set.View().Has(out) {
+		t.Errorf("member %d was not left out: %v", out, b.set.View())
+	}
+	if err := c.set.Current(c.ctx(), 50*time.Millisecond); !errors.Is(err, ErrUnconfirmed) {
+		t.Errorf("a program that sees no majority reads on: %v", err)
+	}
+	for _, l := range []*pgtest.Link{mine[leader], mine[third], theirs[out]} {
+		l.Heal()
+	}
+	if err := c.set.Current(c.ctx(), 20*time.Second); err != nil {
+		t.Error(err)
+	}
+	b.whole()
+	c.whole()
+	// A program that can be asked holds nobody up for its lease.
+	mine[out].Cut()
+	theirs[out].Cut()
+	began = time.Now()
+	b.exec(b.client(), `INSERT INTO n VALUES (3)`)
+	b.ack()
+	if c.set.grant.Load().holds() && c.set.View().Has(out) {
+		t.Errorf("a program that can be asked still read from member %d", out)
+	}
+	mine[out].Heal()
+	theirs[out].Heal()
+	b.same()
+}
+
+// A program that is the only one reads on while it sees no majority, if it may.
+func TestMinorityReads(t *testing.T) {
+	for _, may := range []bool{true, false} {
+		a := trial{schema: basics, config: func(c *Config) { c.MinorityReads = may }}.on(t, ground(t, 3, nil))
+		a.kill(2, 3)
+		time.Sleep(2 * a.set.cfg.ViewLease)
+		if err := a.set.Current(a.ctx(), a.set.cfg.ViewLease); (err == nil) != may {
+			t.Errorf("minority reads %v: %v", may, err)
+		}
+		a.start(2, 3)
+		if err := a.set.Current(a.ctx(), 20*time.Second); err != nil {
+			t.Error(err)
+		}
+		a.whole()
+	}
+}
+
+// Programs that have nothing to do change no view, and one that comes or goes does not
+// either.
+func TestProgramsComeAndGo(t *testing.T) {
+	a := trial{schema: basics}.on(t, ground(t, 3, nil))
+	epoch := a.set.View().Epoch
+	var more []*arena
+	for range 3 {
+		b, _ := a.beside(nil)
+		more = append(more, b)
+	}
+	a.know(3, more...)
+	for i, b := range append(more, a) {
+		for j := range 5 {
+			a.exec(a.client(), `INSERT INTO ser (x) VALUES ('`+strconv.Itoa(i*10+j)+`')`)
+			if err := b.set.Ack(b.ctx(), b.set.View().Term, Change{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for _, b := range more[1:] {
+		b.set.Close()
+	}
+	a.know(1, more[0])
+	for _, b := range []*arena{a, more[0]} {
+		if got := b.set.View().Epoch; got != epoch {
+			t.Errorf("the view went from epoch %d to %d for nothing", epoch, got)
+		}
+	}
+	a.same()
+}
+
+// A flush whose batch was read before somebody else's was applied does not count, even
+// if the position is the same: sequences would go back, and give a value twice.
+func TestRuleTick(t *testing.T) {
+	a := trial{config: quiet, schema: `CREATE SEQUENCE s`}.on(t, ground(t, 2, nil))
+	c := a.client()
+	a.do(c, `SELECT nextval('s')`)
+	m := a.set.members[2]
+	twin := m.twin()
+	defer twin.forget()
+	if err := twin.relocate(a.ctx()); err != nil {
+		t.Fatal(err)
+	}
+	lead, err := a.set.members[1].connect(a.ctx())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lead.close()
+	a.exec(c, `SELECT setval('s', 50)`)
+	b, err := readBatch(a.ctx(), lead, twin.place, 3, 1000, sequences, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.do(c, `SELECT setval('s', 100)`)
+	steps, err := b.plan(a.set.View().Epoch, 0, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := twin.place; got != a.placeOf(2) {
+		t.Fatalf("the case is none: the position went from %v to %v", got, a.placeOf(2))
+	}
+	if err := twin.apply.run(a.ctx(), at(steps, twin.tick), nil); sqlState(err) != codePosition {
+		t.Errorf("an apply that comes late: %v", err)
+	}
+	a.everywhere("100", `SELECT last_value::text FROM s`)
+}
+
+// Whoever had the turn and is gone, or stands still, keeps nobody from flushing.
+func TestTurnOfTheDead(t *testing.T) {
+	a := trial{schema: basics}.on(t, ground(t, 3, nil))
+	b, _ := a.beside(nil)
+	a.know(1, b)
+	v := a.set.View()
+	dead := a.client()
+	a.exec(dead, `SET application_name = 'pgdist 00000000-0000-0000-0000-000000000000'`, `SELECT pgdist.turn(1000)`)
+	a.exec(a.client(), `INSERT INTO ser (x) VALUES ('after')`)
+	began := time.Now()
+	if err := b.set.Ack(b.ctx(), v.Term, Change{}); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("it took %v", took)
+	}
+	a.same()
+}
