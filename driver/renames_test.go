@@ -43,7 +43,10 @@ func TestRenamesWaitForDDL(t *testing.T) {
 		}()
 		select {
 		case err := <-renamed:
-			t.Errorf("%s did not wait for the transaction that uses the name (%v)", c.rename, err)
+			if rerr := tx.Rollback(); rerr != nil {
+				t.Error(rerr)
+			}
+			t.Fatalf("%s did not wait for the transaction that uses the name (%v)", c.rename, err)
 		case <-time.After(300 * time.Millisecond):
 		}
 		if err := tx.Commit(); err != nil {
