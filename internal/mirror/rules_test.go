@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"context"
+	"encoding/json"
 	"testing"
 	"time"
 
@@ -188,5 +189,32 @@ func TestRuleReplicaRole(t *testing.T) {
 	a.unchanged(before)
 	a.everywhere("1=21", `SELECT string_agg(k || '=' || v, ',') FROM k`)
 	a.everywhere("1,1", `SELECT string_agg(a::text, ',') FROM audit`)
+	a.same()
+}
+
+// A leader that promised an epoch softly and was not kept, for it had crashed, gives its
+// role up when it hears of the view: it could not be brought up to date else.
+func TestRuleRoleEndsWithTheView(t *testing.T) {
+	a := trial{config: quiet, schema: `CREATE TABLE k (k int PRIMARY KEY)`}.on(t, ground(t, 3, nil))
+	v := *a.set.View()
+	c := a.client()
+	old := v.Leader
+	a.set.Close()
+	e := v.Epoch + 7
+	a.exec(c, `SELECT pgdist.promise(`+itoa(uint32(e))+`, false, 400)`)
+	if got := a.query(old, `SELECT pgdist.here() ->> 'leads'`); got != "true" {
+		t.Fatalf("the case is none: leads %s", got)
+	}
+	v.Epoch, v.Term, v.Leader, v.InSync = e, e, v.Followers()[0], v.Followers()
+	body, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.exec(c, `SELECT pgdist.adopt(`+itoa(uint32(e))+`, `+quoteLiteral(string(body))+`, 400)`)
+	if got := a.query(old, `SELECT pgdist.here() ->> 'leads'`); got != "false" {
+		t.Errorf("the role stayed: leads %s", got)
+	}
+	a.open()
+	a.do(a.client(), `INSERT INTO k VALUES (1)`)
 	a.same()
 }

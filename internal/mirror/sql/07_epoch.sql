@@ -1,11 +1,41 @@
 -- A view is chosen in two steps (CASPaxos): a majority promises an epoch and
 -- tells the view it accepted last; a majority accepts the new one.
 
+-- seize takes the fence's lock to the end of the transaction: nobody writes here, or has
+-- a transaction open that did, when it returns.
+CREATE FUNCTION pgdist.seize(wait_ms int) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE until timestamptz := clock_timestamp() + make_interval(secs => wait_ms / 1000.0); p record;
+BEGIN
+    LOOP
+        -- Whoever writes, or wrote in a transaction still open, holds the lock.
+        PERFORM pg_terminate_backend(l.pid) FROM pg_locks l
+          WHERE l.locktype = 'relation' AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+            AND l.relation = 'pgdist.boot'::regclass AND l.granted AND l.pid <> pg_backend_pid();
+        -- A client's prepared transaction holds it without a backend.
+        IF EXISTS (SELECT 1 FROM pg_locks l WHERE l.locktype = 'relation' AND l.relation = 'pgdist.boot'::regclass AND l.granted AND l.pid IS NULL
+                      AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())) THEN
+            SELECT string_agg(x.gid, ', ') AS gids INTO p FROM pg_prepared_xacts x WHERE x.database = current_database();
+            RAISE EXCEPTION 'a prepared transaction holds the fence: one of %', p.gids USING ERRCODE = 'PD005', HINT = 'ROLLBACK PREPARED or COMMIT PREPARED it.';
+        END IF;
+        BEGIN
+            PERFORM set_config('lock_timeout', '50ms', true);
+            LOCK TABLE pgdist.boot IN ACCESS EXCLUSIVE MODE;
+            EXIT;
+        EXCEPTION WHEN lock_not_available THEN
+            IF clock_timestamp() > until THEN
+                RAISE EXCEPTION 'open transactions on this member could not be ended' USING ERRCODE = 'PD005';
+            END IF;
+        END;
+    END LOOP;
+    PERFORM set_config('lock_timeout', '0', true);
+END $$;
+
 -- promise raises this member's epoch. Soft: the role and the open transactions
 -- stay. Hard: nobody writes here any more when it returns.
 CREATE FUNCTION pgdist.promise(e bigint, hard boolean, wait_ms int) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE have bigint; fence bigint; until timestamptz := clock_timestamp() + make_interval(secs => wait_ms / 1000.0); p record;
+DECLARE have bigint; fence bigint;
 BEGIN
     SELECT r.promised INTO have FROM pgdist.register r FOR UPDATE;
     SELECT f.last_value INTO fence FROM pgdist.fence f;
@@ -13,28 +43,7 @@ BEGIN
         RETURN jsonb_build_object('given', false) || pgdist.here();
     END IF;
     IF hard THEN
-        LOOP
-            -- Whoever writes, or wrote in a transaction still open, holds the lock.
-            PERFORM pg_terminate_backend(l.pid) FROM pg_locks l
-              WHERE l.locktype = 'relation' AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-                AND l.relation = 'pgdist.boot'::regclass AND l.granted AND l.pid <> pg_backend_pid();
-            -- A client's prepared transaction holds it without a backend.
-            IF EXISTS (SELECT 1 FROM pg_locks l WHERE l.locktype = 'relation' AND l.relation = 'pgdist.boot'::regclass AND l.granted AND l.pid IS NULL
-                          AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())) THEN
-                SELECT string_agg(x.gid, ', ') AS gids INTO p FROM pg_prepared_xacts x WHERE x.database = current_database();
-                RAISE EXCEPTION 'a prepared transaction holds the fence: one of %', p.gids USING ERRCODE = 'PD005', HINT = 'ROLLBACK PREPARED or COMMIT PREPARED it.';
-            END IF;
-            BEGIN
-                PERFORM set_config('lock_timeout', '50ms', true);
-                LOCK TABLE pgdist.boot IN ACCESS EXCLUSIVE MODE;
-                EXIT;
-            EXCEPTION WHEN lock_not_available THEN
-                IF clock_timestamp() > until THEN
-                    RAISE EXCEPTION 'open transactions on this member could not be ended' USING ERRCODE = 'PD005';
-                END IF;
-            END;
-        END LOOP;
-        PERFORM set_config('lock_timeout', '0', true);
+        PERFORM pgdist.seize(wait_ms);
         -- What this leader's roles were: one that the next leader lacks is undone here.
         IF fence & 1 = 1 THEN PERFORM pgdist.role_names(pgdist.shared_state() -> 'roles', 0); END IF;
     END IF;
@@ -52,11 +61,18 @@ BEGIN
 END $$;
 
 -- adopt tells a member that took no part about a view chosen without it: a hard
--- promise and its acceptance at once.
+-- promise and its acceptance at once. One that promised this very epoch softly, as the
+-- leader it was, but was not kept, has its role still: it is taken away.
 CREATE FUNCTION pgdist.adopt(e bigint, v jsonb, wait_ms int) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE r jsonb := pgdist.promise(e, true, wait_ms);
 BEGIN
+    IF NOT (r->>'given')::boolean AND (r->>'epoch')::bigint = e AND (r->>'leads')::boolean AND v->>'leader' <> r->>'member' THEN
+        PERFORM pgdist.seize(wait_ms);
+        PERFORM pgdist.role_names(pgdist.shared_state() -> 'roles', 0);
+        PERFORM setval('pgdist.fence', e * 2);
+        r := r || '{"given": true}';
+    END IF;
     IF (r->>'given')::boolean THEN PERFORM pgdist.accept(e, v); END IF;
     RETURN r || pgdist.here();
 END $$;
