@@ -27,10 +27,11 @@ Exit status: 0 all members answer and are in sync; 1 some member does not;
 
 // report is the whole of what status shows.
 type report struct {
-	At      time.Time             `json:"at"`
-	View    *health.View          `json:"view"`
-	Members []memberReport        `json:"members"`
-	Journal *mirror.JournalStatus `json:"journal"`
+	At       time.Time             `json:"at"`
+	View     *health.View          `json:"view"`
+	Members  []memberReport        `json:"members"`
+	Programs []mirror.Program      `json:"programs"`
+	Journal  *mirror.JournalStatus `json:"journal"`
 }
 
 type memberReport struct {
@@ -89,7 +90,7 @@ func status(ctx context.Context, mc mirror.Config, w io.Writer, show func(io.Wri
 	if err != nil {
 		return err
 	}
-	r := &report{At: time.Now(), View: seen.View, Journal: seen.Journal}
+	r := &report{At: time.Now(), View: seen.View, Programs: seen.Programs, Journal: seen.Journal}
 	for _, m := range seen.Members {
 		r.Members = append(r.Members, memberReport{m, probes[m.Host]})
 	}

@@ -28,6 +28,9 @@ func showTable(w io.Writer, r *report) error {
 	if r.Journal != nil {
 		fmt.Fprintln(w, journalLine(r.Journal))
 	}
+	for _, p := range r.Programs {
+		fmt.Fprintf(w, "used by %s, epoch %d, since %s\n", p.Name, p.Epoch, p.Since.Local().Format("2006-01-02 15:04:05"))
+	}
 	for _, m := range r.Members {
 		if why := m.trouble(); why != "" {
 			fmt.Fprintf(w, "%s: %s\n", m.Host, why)

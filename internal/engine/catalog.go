@@ -11,13 +11,14 @@ import (
 // classify.Volatility: it never blocks; what it does not know counts as
 // volatile until it has been looked up.
 type catalog struct {
-	e      *Engine
-	known  atomic.Pointer[functions]
-	looked atomic.Bool // it was read at least once
-	views  atomic.Bool // materialized views were there then, or DDL may have made some
-	mu     sync.Mutex  // guards loading
-	active bool        // a load is running
-	again  bool        // what it reads may be out of date already
+	e       *Engine
+	known   atomic.Pointer[functions]
+	looked  atomic.Bool  // it was read at least once
+	views   atomic.Bool  // materialized views were there then, or DDL may have made some
+	changes atomic.Int64 // Mirror.Changes when it was last told to forget
+	mu      sync.Mutex   // guards loading
+	active  bool         // a load is running
+	again   bool         // what it reads may be out of date already
 }
 
 // functions is one reading of pg_proc; true is volatile in its worst overload.

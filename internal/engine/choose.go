@@ -88,6 +88,10 @@ func (e *Engine) current(ctx context.Context) error {
 		limit = 0
 	}
 	err := e.mirror.Current(ctx, limit)
+	if n := e.mirror.Changes(); n != e.catalog.changes.Load() {
+		e.catalog.changes.Store(n)
+		e.catalog.forget()
+	}
 	if err == nil || ctx.Err() != nil {
 		return err
 	}

@@ -34,6 +34,10 @@ type Mirror interface {
 	// it must be cheap. limit bounds the wait; 0 leaves that to ctx.
 	Current(ctx context.Context, limit time.Duration) error
 
+	// Changes grows when others may have changed definitions: functions, views.
+	// Asked for every statement.
+	Changes() int64
+
 	// Ack waits until every in-sync follower holds what was committed on the
 	// leader of term before the call. It returns ErrTermOver when the term of
 	// the commit ended meanwhile: the outcome is then unknown until Resolve

@@ -77,6 +77,11 @@ func (s *Set) align(loop context.Context, a *alignment) error {
 	ctx, done := s.engage(a.ctx, s.cur.InSync)
 	defer done()
 	a.view = s.cur
+	over, err := s.takeTurn(ctx, s.followers())
+	if err != nil {
+		return err
+	}
+	defer over()
 	lead, err := s.snapshot(ctx, s.cur.Leader, a)
 	if err != nil {
 		return err
@@ -95,8 +100,17 @@ func (s *Set) align(loop context.Context, a *alignment) error {
 		return fmt.Errorf("%w: member %d: %w", errMoved, id, err)
 	}
 	for _, id := range s.cur.Followers() {
-		if _, err := s.snapshot(ctx, id, a); err != nil {
+		c, err := s.snapshot(ctx, id, a)
+		if err != nil {
 			return err
+		}
+		m := s.members[id]
+		p, tick, err := m.spot(ctx, c)
+		if err != nil {
+			return err
+		}
+		if m.tick != tickless && (p != m.place || tick != m.tick) {
+			return fmt.Errorf("%w: another program flushed to member %d", errMoved, id)
 		}
 	}
 	return nil

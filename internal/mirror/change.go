@@ -276,6 +276,9 @@ func (s *Set) install(ctx context.Context, next *health.View, answers []answer) 
 	return s.enterView(ctx, next)
 }
 
+// errLeftOut: the member is not in the view any more.
+var errLeftOut = errors.New("it was left out of the view")
+
 // enterView makes a chosen view the loop's own.
 func (s *Set) enterView(ctx context.Context, next *health.View) error {
 	old := s.cur
@@ -288,6 +291,12 @@ func (s *Set) enterView(ctx context.Context, next *health.View) error {
 		s.leaderC, s.gateC = nil, nil
 	}
 	for id, m := range s.members {
+		switch {
+		case next.Has(id) && (old == nil || !old.Has(id)):
+			m.joined.Store(time.Now().UnixNano())
+		case !next.Has(id) && old != nil && old.Has(id):
+			s.postpone(m, errLeftOut)
+		}
 		if !next.Has(id) || id == next.Leader {
 			m.forget()
 		} else if s.others.Load() > 0 {

@@ -35,7 +35,12 @@ func (s *Set) flush(ctx context.Context, epoch int64, targets []*member, how dep
 		for p, g := range groups {
 			from, group = p, g
 		}
-		return s.flushGroup(ctx, epoch, from, group, floor, how)
+		failed, err := s.flushGroup(ctx, epoch, from, group, floor, how)
+		// Where others have brought all followers, everything acknowledged lies before.
+		if ok, e := s.Acked().within(from); err == nil && len(failed) == 0 && e == nil && ok && len(group) > 0 {
+			s.advance(from)
+		}
+		return failed, err
 	}
 	// Members at different places get the same snapshot, to be one group again.
 	if err := s.leaderC.exec(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"); err != nil {

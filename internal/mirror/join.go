@@ -77,6 +77,9 @@ func (m *member) copied(ctx context.Context) bool {
 
 // postpone makes the next attempt to take a member back wait, longer each time.
 func (s *Set) postpone(m *member, err error) {
+	if at := m.joined.Swap(0); at != 0 && time.Since(time.Unix(0, at)) > steady {
+		m.tries.Store(0)
+	}
 	n := m.tries.Add(1)
 	var version *versionError
 	wait := min(250*time.Millisecond<<min(n-1, 8), 30*time.Second)
@@ -90,6 +93,10 @@ func (s *Set) postpone(m *member, err error) {
 		m.say(textExcluded, err)
 	}
 }
+
+// steady is how long a member must have stayed in sync for what was before to be
+// forgotten: one whose link comes and goes stays out for longer each time.
+const steady = 20 * time.Second
 
 // errStranger: what answers under a member's address is not that member.
 var errStranger = errors.New("another database answers under this address")
@@ -116,9 +123,6 @@ func (s *Set) rejoin(ctx context.Context, m *member, view *health.View) error {
 			case err = <-j.done:
 			case <-ctx.Done():
 				return ctx.Err()
-			}
-			if err == nil {
-				m.tries.Store(0)
 			}
 			return err
 		}

@@ -58,6 +58,9 @@ func (s *Set) Current(ctx context.Context, limit time.Duration) error {
 	return s.awaitGrant(ctx)
 }
 
+// Changes grows when followers have been brought DDL, of whatever program.
+func (s *Set) Changes() int64 { return s.changes.Load() }
+
 func (s *Set) awaitGrant(ctx context.Context) error {
 	for {
 		s.mu.Lock()
@@ -92,6 +95,7 @@ type confirmation struct {
 	Known    bool     `json:"known"`
 	Others   []mate   `json:"others"`
 	Alive    []string `json:"alive"`
+	DDL      int64    `json:"ddl"`
 	err      error
 }
 
@@ -107,7 +111,7 @@ const (
 
 // confirm asks for confirmations again and again.
 func (s *Set) confirm(ctx context.Context) {
-	c := &confirmer{s: s, dead: map[string]time.Time{}, lives: map[string]bool{}}
+	c := &confirmer{s: s, dead: map[string]time.Time{}, lives: map[string]bool{}, ddl: map[health.MemberID]int64{}}
 	for ctx.Err() == nil {
 		v := s.view.Load()
 		c.round(ctx, v)
@@ -129,10 +133,11 @@ func (s *Set) confirm(ctx context.Context) {
 type confirmer struct {
 	s      *Set
 	looked time.Time
-	lives  map[string]bool      // who of the others is alive, as far as was looked
-	dead   map[string]time.Time // since when who is not
-	seen   int64                // the epoch that is being drained …
-	since  time.Time            // … since when
+	lives  map[string]bool           // who of the others is alive, as far as was looked
+	dead   map[string]time.Time      // since when who is not
+	ddl    map[health.MemberID]int64 // how much DDL each member has been brought
+	seen   int64                     // the epoch that is being drained …
+	since  time.Time                 // … since when
 }
 
 // round asks all members and takes what the first majority of them says.
@@ -214,6 +219,12 @@ func (s *Set) askConfirm(ctx context.Context, m *member, epoch int64, look bool)
 // conclude draws the conclusions of a round.
 func (c *confirmer) conclude(v *health.View, got []confirmation, ids, yes []health.MemberID, newest int64, began time.Time, look bool) {
 	s := c.s
+	for _, a := range got {
+		if was, known := c.ddl[a.id]; known && was != a.DDL {
+			s.changes.Add(1)
+		}
+		c.ddl[a.id] = a.DDL
+	}
 	if !v.Quorum(ids) && s.others.Load() == 0 && s.cfg.MinorityReads && s.nobodyElse(got) {
 		s.allow(newGrant(began, s.cfg.ViewLease))
 	}

@@ -264,7 +264,7 @@ func (s *Set) react(ctx context.Context, failed map[health.MemberID]error, err e
 	}
 	for _, id := range out {
 		if !s.cur.Has(id) {
-			s.postpone(s.members[id], failed[id])
+			s.members[id].say(textExcluded, failed[id])
 		}
 	}
 	return nil
@@ -372,7 +372,6 @@ func (s *Set) leaderFailed(ctx context.Context, cause error) error {
 	}
 	if err == nil && s.cur.Leader != old.id {
 		old.say(textExcluded, cause)
-		s.postpone(old, cause)
 	}
 	return err
 }

@@ -16,10 +16,11 @@ import (
 
 // mate is a distributor on that list, other than this one.
 type mate struct {
-	ID    string  `json:"id"`
-	Name  string  `json:"name"`
-	Epoch int64   `json:"epoch"` // of the view that it serves by
-	Lease float64 `json:"lease"` // in seconds: how long it may do so unconfirmed
+	ID    string    `json:"id"`
+	Name  string    `json:"name"`
+	Epoch int64     `json:"epoch"` // of the view that it serves by
+	Lease float64   `json:"lease"` // in seconds: how long it may do so unconfirmed
+	Since time.Time `json:"since"`
 }
 
 func (m mate) lease() time.Duration { return time.Duration(m.Lease * float64(time.Second)) }

@@ -43,7 +43,8 @@ type member struct {
 
 	joining atomic.Bool           // a catch-up is under way
 	retry   atomic.Int64          // not to be tried again before (unix nanoseconds)
-	tries   atomic.Int64          // failed catch-ups in a row
+	joined  atomic.Int64          // when it came in sync (unix nanoseconds); 0: it is not
+	tries   atomic.Int64          // how often it was left out, or could not be taken back, since it was last in sync for long
 	note    atomic.Pointer[State] // what status shows
 	left    atomic.Pointer[Place] // where it was when last heard of; nil: never
 }

@@ -164,7 +164,20 @@ func (s *Set) firstView(ctx context.Context, found []answerOf) error {
 		return err
 	}
 	s.meetMates(found)
-	if fit := s.inForce(found, newest); !fit {
+	fit := s.inForce(found, newest)
+	for tries := 0; !fit && s.others.Load() > 0 && tries < 3; tries++ {
+		// Another program is about to change the view, most likely.
+		if !hesitate(ctx, proposalTime) {
+			return context.Cause(ctx)
+		}
+		if _, _, err := s.adopt(ctx); err != nil {
+			return err
+		}
+		found = s.whereabouts(ctx)
+		newest = s.cur
+		fit = s.inForce(found, newest)
+	}
+	if !fit {
 		in := health.Intent{DropLeader: !s.leaderFit(found, newest)}
 		if err := s.alter(ctx, in); err != nil {
 			return err

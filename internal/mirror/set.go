@@ -42,6 +42,7 @@ type Set struct {
 	unsupported atomic.Bool           // no majority of those that answer has accepted the view
 	proposing   atomic.Int64          // the epoch that this distributor has, or had, a view chosen for
 	entered     atomic.Int64          // of cur
+	changes     atomic.Int64          // see Changes
 	drained     atomic.Int64          // nobody reads by a view older than that of this epoch
 	granted     chan struct{}         // closed and replaced with each grant
 	drains      chan struct{}         // closed and replaced when drained rises

@@ -1,9 +1,11 @@
 package mirror
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -37,8 +39,39 @@ type MemberStatus struct {
 type Status struct {
 	View    *health.View   `json:"view"`
 	Members []MemberStatus `json:"members"`
+	// Programs are those that use the set, as the members know of them. One that ended
+	// without saying so stays for some seconds, or until another one looks.
+	Programs []Program `json:"programs"`
 	// Journal is nil if it is not known.
 	Journal *JournalStatus `json:"journal"`
+}
+
+// Program is a distributor: a Go program with the driver, a gateway.
+type Program struct {
+	Name  string    `json:"name"`
+	Epoch int64     `json:"epoch"` // of the view that it goes by
+	Since time.Time `json:"since"`
+}
+
+// programs joins what the members know.
+func programs(found []answerOf) []Program {
+	seen := map[string]mate{}
+	for _, a := range found {
+		if a.here == nil {
+			continue
+		}
+		for _, m := range a.here.Mates {
+			if had, ok := seen[m.ID]; !ok || m.Epoch > had.Epoch {
+				seen[m.ID] = m
+			}
+		}
+	}
+	out := make([]Program, 0, len(seen))
+	for _, m := range seen {
+		out = append(out, Program{m.Name, m.Epoch, m.Since})
+	}
+	slices.SortFunc(out, func(a, b Program) int { return cmp.Or(a.Since.Compare(b.Since), cmp.Compare(a.Name, b.Name)) })
+	return out
 }
 
 // Inspect looks at the databases of a set from outside, changing nothing: it
@@ -92,7 +125,7 @@ func Inspect(ctx context.Context, cfg Config) (*Status, error) {
 }
 
 func describe(ctx context.Context, s *Set, v *health.View, found []answerOf, conns []*conn) *Status {
-	out := &Status{View: v}
+	out := &Status{View: v, Programs: programs(found)}
 	var lead *conn
 	for i, a := range found {
 		if a.here != nil && health.MemberID(a.here.Member) == v.Leader {

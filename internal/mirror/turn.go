@@ -74,21 +74,32 @@ func (m *member) relocate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	p, tick, err := m.spot(ctx, c)
+	if err == nil {
+		m.at(p, tick)
+	}
+	return err
+}
+
+// spot asks over c where the follower is, and how many applies it has seen.
+func (m *member) spot(ctx context.Context, c *conn) (Place, int64, error) {
+	if m.app == "" {
+		return m.place, tickless, nil
+	}
 	spot, err := c.one(ctx, `SELECT pgdist.spot()`)
 	if err != nil {
-		return m.fail("ask for its position", err)
+		return Place{}, 0, m.fail("ask for its position", err)
 	}
 	parts := strings.SplitN(spot, " ", 3)
 	if len(parts) != 3 {
-		return m.fail("ask for its position", fmt.Errorf("it says %q", spot))
+		return Place{}, 0, m.fail("ask for its position", fmt.Errorf("it says %q", spot))
 	}
 	term, err1 := strconv.ParseInt(parts[0], 10, 64)
 	tick, err2 := strconv.ParseInt(parts[1], 10, 64)
 	if err := errors.Join(err1, err2); err != nil {
-		return m.fail("ask for its position", err)
+		return Place{}, 0, m.fail("ask for its position", err)
 	}
-	m.at(Place{Term: term, Snapshot: parts[2]}, tick)
-	return nil
+	return Place{Term: term, Snapshot: parts[2]}, tick, nil
 }
 
 // at notes where a follower says it is. If others brought it there, what it was known to

@@ -58,7 +58,8 @@ CREATE TABLE pgdist.position (
     term  bigint NOT NULL DEFAULT 0,
     snap  pg_snapshot,
     at    timestamptz NOT NULL DEFAULT now(),
-    tick  bigint NOT NULL DEFAULT 0 -- raised by every apply, also one that brings sequences alone
+    tick  bigint NOT NULL DEFAULT 0, -- raised by every apply, also one that brings sequences alone
+    ddl   bigint NOT NULL DEFAULT 0  -- raised by every DDL that an apply runs
 ) WITH (fillfactor = 10);
 INSERT INTO pgdist.position DEFAULT VALUES;
 

@@ -38,7 +38,8 @@ BEGIN
     IF look AND others IS NOT NULL THEN SELECT jsonb_agg(a) INTO living FROM pgdist.alive() a; END IF;
     -- Last: what is promised while this runs must not be missed.
     SELECT greatest(x.promised, f.last_value >> 1) AS promised, x.accepted, x.view INTO r FROM pgdist.register x, pgdist.fence f;
-    RETURN jsonb_build_object('promised', r.promised, 'accepted', r.accepted, 'known', mine IS NOT NULL, 'others', others, 'alive', living);
+    RETURN jsonb_build_object('promised', r.promised, 'accepted', r.accepted, 'known', mine IS NOT NULL, 'others', others, 'alive', living,
+        'ddl', (SELECT p.ddl FROM pgdist.position p ORDER BY p.one DESC LIMIT 1));
 END $$;
 
 -- secret_lock is the number of an advisory lock that nobody else takes by chance.

@@ -251,6 +251,7 @@ BEGIN
     END LOOP;
     EXECUTE 'DROP FUNCTION pgdist.replay_as(text)';
     PERFORM pgdist.sync(d->'tables');
+    UPDATE pgdist.position p SET ddl = p.ddl + 1 WHERE p.ctid = (SELECT q.ctid FROM pgdist.position q ORDER BY q.one DESC LIMIT 1);
 END $$;
 
 -- was_replayed tells that a DDL was run ahead of its batch.

@@ -11,7 +11,7 @@ CREATE TABLE IF NOT EXISTS pgdist.renames ();
 CREATE FUNCTION pgdist.on_start() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN END $$;
 CREATE EVENT TRIGGER "!pgdist_start" ON ddl_command_start EXECUTE FUNCTION pgdist.on_start();
 -- Several distributors.
-ALTER TABLE pgdist.position ADD COLUMN tick bigint NOT NULL DEFAULT 0;
+ALTER TABLE pgdist.position ADD COLUMN tick bigint NOT NULL DEFAULT 0, ADD COLUMN ddl bigint NOT NULL DEFAULT 0;
 CREATE TABLE pgdist.distributors (id text PRIMARY KEY, name text NOT NULL, epoch bigint NOT NULL, lease interval NOT NULL, since timestamptz NOT NULL DEFAULT now()) WITH (fillfactor = 50);
 -- Journal entries are numbered by WAL positions now, which lie above what the sequence
 -- journal_id gave. It stays for version 3 to drop: a writer that waits for the fence
