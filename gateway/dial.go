@@ -48,12 +48,12 @@ func dialOwn(ctx context.Context, config *pgx.ConnConfig) (engine.ServerConn, er
 
 // dialOwn is dialOwn for the set's own user, noting what it makes.
 func (l *servers) dialOwn(ctx context.Context, config *pgx.ConnConfig) (engine.ServerConn, error) {
-	return l.note(config)(dialOwn(ctx, config))
+	return l.note(config)(l.safely(func() (engine.ServerConn, error) { return dialOwn(ctx, config) }))
 }
 
 // dial is dialAs, noting what it makes.
 func (l *servers) dial(ctx context.Context, config *pgx.ConnConfig, cred *credential) (engine.ServerConn, error) {
-	return l.note(config)(dialAs(ctx, config, cred))
+	return l.note(config)(l.safely(func() (engine.ServerConn, error) { return dialAs(ctx, config, cred) }))
 }
 
 func (l *servers) note(config *pgx.ConnConfig) func(engine.ServerConn, error) (engine.ServerConn, error) {

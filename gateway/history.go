@@ -54,7 +54,8 @@ func (s *Server) follow() {
 			}
 			continue
 		}
-		s.changed(view, next)
+		old := view
+		_ = s.safely("follow", func() error { s.changed(old, next); return nil }) // it is in the log
 		view = next
 	}
 }

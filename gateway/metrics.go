@@ -32,6 +32,7 @@ var (
 	descReceived   = desc("received_bytes_total", "Bytes from clients.")
 	descSent       = desc("sent_bytes_total", "Bytes to clients.")
 	descErrors     = desc("errors_total", "Errors told to clients, by the class of their SQLSTATE.", "class")
+	descPanics     = desc("panics_total", "Panics that were caught; each has ended one client at most.")
 	descSlow       = desc("slow_statements_total", "Statements that took as long as slow_statement or longer.")
 	descPrepared   = desc("prepared_statements", "Different texts that clients have prepared.")
 	descDuration   = desc("statement_duration_seconds", "Duration of statements, waiting included.", "kind")
@@ -57,6 +58,10 @@ func (c collector) Describe(to chan<- *prometheus.Desc) { prometheus.DescribeByC
 
 // Collect is prometheus.Collector's.
 func (c collector) Collect(to chan<- prometheus.Metric) {
+	_ = c.server.safely("metrics", func() error { c.collect(to); return nil }) // it is in the log; the registry has goroutines of its own
+}
+
+func (c collector) collect(to chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
@@ -84,6 +89,7 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 	count(descReceived, t.Received)
 	count(descSent, t.Sent)
 	count(descSlow, m.slow.Load())
+	count(descPanics, m.panics.Load())
 	m.errors.each(func(class string, n uint64) { count(descErrors, n, class) })
 	for i := range m.latency {
 		to <- m.latency[i].read().metric(descDuration, workNames[i])

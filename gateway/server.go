@@ -87,24 +87,24 @@ func Open(ctx context.Context, config Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	conns := &servers{all: map[*upstream]struct{}{}}
-	ec.Dial, ec.Logger = conns.dialOwn, config.Logger
-	e, err := openEngine(ctx, ec)
-	if err != nil {
-		return nil, err
-	}
-	ec = e.Config()
 	s := &Server{
-		engine: e, user: ec.Members[0].Conn.User, owner: ec.Members[0].Conn.User, began: time.Now(), servers: conns, database: ec.Members[0].Conn.Database, pool: ec.Pool, resultBuffer: ec.ResultBuffer,
-		maxPrepared: config.MaxPrepared, log: config.Logger, secret: make([]byte, 32),
+		began: time.Now(), servers: &servers{all: map[*upstream]struct{}{}}, maxPrepared: config.MaxPrepared, log: config.Logger, secret: make([]byte, 32),
 		keys:      keys{all: map[string]*key{}},
 		listeners: map[net.Listener]struct{}{}, clients: map[uint32]*client{}, consoles: map[uint32]*console{}, tenants: map[string]*tenant{},
 	}
+	s.servers.caught = s.caught
+	ec.Dial, ec.Logger = s.servers.dialOwn, config.Logger
+	if s.engine, err = openEngine(ctx, ec); err != nil {
+		return nil, err
+	}
+	ec = s.engine.Config()
+	s.user, s.owner, s.database = ec.Members[0].Conn.User, ec.Members[0].Conn.User, ec.Members[0].Conn.Database
+	s.pool, s.resultBuffer = ec.Pool, ec.ResultBuffer
 	_, _ = rand.Read(s.secret) // never fails (crypto/rand)
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	s.adopt(&config)
-	s.work.Go(s.watch)
-	s.work.Go(s.follow)
+	s.spawn("watch", s.watch)
+	s.spawn("follow", s.follow)
 	return s, nil
 }
 
@@ -168,7 +168,8 @@ func (s *Server) begin(conn net.Conn) bool {
 // serve serves one connection to its end.
 func (s *Server) serve(conn net.Conn) {
 	defer conn.Close()
-	g, err := s.login(conn)
+	var g guest
+	err := s.safely("log-in", func() (err error) { g, err = s.login(conn); return err })
 	s.mu.Lock()
 	s.starting--
 	s.mu.Unlock()
@@ -181,7 +182,11 @@ func (s *Server) serve(conn net.Conn) {
 	}
 	defer g.quit()
 	s.log.Debug("client", "who", g, "address", conn.RemoteAddr())
-	err = g.run()
+	err = s.safely(g.String(), g.run)
+	var m *mishap
+	if errors.As(err, &m) {
+		g.broke()
+	}
 	s.log.Debug("client left", "who", g, "error", err)
 }
 

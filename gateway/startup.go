@@ -36,6 +36,7 @@ type starting struct {
 	params  map[string]string
 	options []string // names of protocol options that are not known
 	minor   int
+	session *engine.Session // once there is one
 }
 
 // errStarting is an error that ends a log-in.
@@ -64,12 +65,8 @@ func (s *Server) login(conn net.Conn) (guest, error) {
 	}
 	defer place.leave()
 	st := &starting{server: s, config: config, conn: conn}
-	go_, err := st.hello(ctx)
-	if err != nil || !go_ {
-		return nil, st.refuse(err)
-	}
-	g, err := st.enter(ctx)
-	if err != nil {
+	g, err := st.serve(ctx)
+	if g == nil {
 		return nil, st.refuse(err)
 	}
 	_ = conn.SetDeadline(time.Time{})
@@ -80,7 +77,28 @@ func (s *Server) login(conn net.Conn) (guest, error) {
 type guest interface {
 	run() error
 	quit()
+	broke() // after run has panicked
 	String() string
+}
+
+// serve takes a connection up to a guest. There is none, and no error, if the client wanted
+// something else.
+func (st *starting) serve(ctx context.Context) (g guest, err error) {
+	err = st.server.safely("log-in", func() error {
+		enters, err := st.hello(ctx)
+		if err == nil && enters {
+			g, err = st.enter(ctx)
+		}
+		return err
+	})
+	var m *mishap
+	if errors.As(err, &m) {
+		if st.session != nil {
+			st.session.Abandon()
+		}
+		return nil, errors.Join(internalError(), err)
+	}
+	return g, err
 }
 
 // refuse tells the client why it is turned away, if that is a thing to say.
@@ -319,6 +337,7 @@ func (st *starting) enter(ctx context.Context) (guest, error) {
 	c.in.limits, c.in.idle = limit, c.beforeWait
 	c.renew()
 	c.session = s.engine.NewSession(engine.SessionOptions{Tenant: t.Tenant, Settings: settings, Owner: c})
+	st.session = c.session
 	if err := c.greet(ctx, settings); err != nil {
 		return nil, errors.Join(c.sqlError(err), c.session.Close(ctx))
 	}
