@@ -19,9 +19,13 @@ func (c *client) callFor(g *group) engine.Call {
 		case msgBind:
 			open++
 			named = named || c.body(o)[0] != 0
+		case msgDescribe, msgClose: // a malformed one has o.err, and is carried out here
+			body := c.body(o)
+			named = named || body[0] == 'P' && body[1] != 0
 		case msgExecute:
 			open--
 			body := c.body(o)
+			named = named || body[0] != 0
 			if tail := body[len(body)-4:]; tail[0]|tail[1]|tail[2]|tail[3] != 0 {
 				call.Portal = true
 			}

@@ -139,6 +139,9 @@ func (c *client) message(typ byte, body []byte) error {
 	case msgParse, msgBind, msgDescribe, msgExecute, msgClose:
 		return c.collect(typ, body)
 	case msgSync:
+		if len(body) > 0 {
+			return c.syncBroken()
+		}
 		return c.sync()
 	case msgFlush:
 		return c.flushPipeline(body)

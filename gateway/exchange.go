@@ -16,6 +16,7 @@ type expected struct {
 	swallow bool // asked for by us, not for the client
 	st      *statement
 	id      uint64 // of what a Parse prepares on the server; 0 is the unnamed one
+	portal  *portal
 }
 
 // at is how far what the client gets has come, sent or not.
@@ -190,7 +191,7 @@ func (c *client) translate(u *upstream, o *op) {
 			b = append(append(b, st.serverName()...), 0)
 			u.out = end(append(b, rest...), at)
 		}
-		c.expected = append(c.expected, expected{kind: msgBind, st: st})
+		c.expected = append(c.expected, expected{kind: msgBind, st: st, portal: o.portal})
 	case msgDescribe:
 		if body[0] == 'S' && st != nil {
 			c.ensure(u, st)

@@ -217,6 +217,9 @@ func (c *client) answered(kind byte) (swallow bool) {
 	if kind == msgParse && e.st != nil {
 		c.register(e.st)
 	}
+	if e.portal != nil {
+		e.portal.made = true
+	}
 	return e.swallow
 }
 
