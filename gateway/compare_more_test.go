@@ -468,6 +468,97 @@ var comparedToo = map[string]string{
 		E |0
 		S
 		Z 4`,
+	"a broken Parse behind a COPY": `
+		P |COPY nosuch FROM STDIN|
+		B q|
+		E q|1
+		= P\x00\x00\x00\x05\x00
+		S
+		Z 1
+		P |COPY t (id) FROM STDIN|
+		B q|
+		E q|1
+		= P\x00\x00\x00\x05\x00
+		S
+		R`,
+	"a broken Bind behind a COPY": `
+		P |COPY nosuch FROM STDIN|
+		B q|
+		E q|1
+		= B\x00\x00\x00\x04
+		S
+		Z 1
+		P |COPY t (id) FROM STDIN|
+		B q|
+		E q|1
+		= B\x00\x00\x00\x04
+		S
+		R`,
+	"a broken Execute behind a COPY": `
+		P |COPY nosuch FROM STDIN|
+		B q|
+		E q|1
+		= E\x00\x00\x00\x05\x00
+		S
+		Z 1
+		P |COPY t (id) FROM STDIN|
+		B q|
+		E q|1
+		= E\x00\x00\x00\x05\x00
+		S
+		R`,
+	"a broken Execute without its number behind a COPY": `
+		P |COPY nosuch FROM STDIN|
+		B q|
+		E q|1
+		= E\x00\x00\x00\x04
+		S
+		Z 1
+		P |COPY t (id) FROM STDIN|
+		B q|
+		E q|1
+		= E\x00\x00\x00\x04
+		S
+		R`,
+	"a broken Describe behind a COPY": `
+		P |COPY nosuch FROM STDIN|
+		B q|
+		E q|1
+		= D\x00\x00\x00\x04
+		S
+		Z 1
+		P |COPY t (id) FROM STDIN|
+		B q|
+		E q|1
+		= D\x00\x00\x00\x04
+		S
+		R`,
+	"a broken Close behind a COPY": `
+		P |COPY nosuch FROM STDIN|
+		B q|
+		E q|1
+		= C\x00\x00\x00\x05P
+		S
+		Z 1
+		P |COPY t (id) FROM STDIN|
+		B q|
+		E q|1
+		= C\x00\x00\x00\x05P
+		S
+		R`,
+	"a COMMIT without a transaction that fails": `
+		Q INSERT INTO t (id) VALUES (930); INSERT INTO u VALUES (1, 4711); COMMIT
+		Q INSERT INTO u VALUES (1, 4711); COMMIT AND CHAIN
+		Z 2
+		P |INSERT INTO u VALUES (1, 4711)|
+		B |
+		E |0
+		P |COMMIT|
+		B |
+		E |0
+		S
+		Q SELECT count(*) FROM t WHERE id = 930
+		Z 2`,
 	"a Sync that is not empty": `
 		= S\x00\x00\x00\x05a
 		Z 1

@@ -32,6 +32,11 @@ type Config struct {
 	Databases []string
 	// Auth is how clients prove who they are; "" is SCRAM.
 	Auth Auth
+	// HBA are rules for who may come in and by what proof; nil is Auth for everybody, from
+	// everywhere.
+	HBA *HBA
+	// Ident maps names in clients' certificates to users, for rules that name a map.
+	Ident *Ident
 	// TrustRemote lets Trust believe clients from other machines too.
 	TrustRemote bool
 	// Users are passwords, or SCRAM verifiers as in pg_authid, by the user's
@@ -95,9 +100,10 @@ func (c Config) Validate() error {
 	if _, err := engine.Parse(c.DSN); err != nil {
 		errs = append(errs, err)
 	}
-	if c.Auth != "" && c.Auth != SCRAM && c.Auth != Trust {
-		errs = append(errs, fmt.Errorf("auth is %q: it must be %s or %s", c.Auth, SCRAM, Trust))
+	if c.Auth != "" && c.Auth != SCRAM && c.Auth != Trust && c.Auth != MD5 {
+		errs = append(errs, fmt.Errorf("auth is %q: it must be %s, %s or %s; for more there are rules (hba)", c.Auth, SCRAM, Trust, MD5))
 	}
+	errs = append(errs, c.HBA.validate(&c)...)
 	if c.RequireTLS && c.TLS == nil {
 		errs = append(errs, errors.New("TLS is required of clients, but there is no certificate to offer it with"))
 	}
@@ -105,7 +111,11 @@ func (c Config) Validate() error {
 		errs = append(errs, errors.New("login_timeout, max_clients, max_prepared, max_starting and slow_statement must not be negative"))
 	}
 	for name, secret := range c.Users {
-		if _, err := verifierOf(secret); err != nil {
+		v, err := verifierOf(secret)
+		if err == nil && v.md5 != "" && c.Auth != MD5 && !c.HBA.uses(MD5) {
+			err = errors.New("an md5 hash is no SCRAM verifier: set the password anew with password_encryption = 'scram-sha-256'")
+		}
+		if err != nil {
 			errs = append(errs, fmt.Errorf("user %q: %w", name, err))
 		}
 	}

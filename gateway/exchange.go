@@ -163,6 +163,11 @@ func (c *client) stale(u *upstream, g *group) {
 func (c *client) translate(u *upstream, o *op) {
 	body := c.body(o)
 	st := o.st
+	if o.err != nil { // behind a COPY, which it ends: nothing in it counts
+		u.out = appendMessage(u.out, o.typ, body)
+		c.expected = append(c.expected, expected{kind: o.typ})
+		return
+	}
 	switch o.typ {
 	case msgParse:
 		if st.name == "" {

@@ -93,6 +93,7 @@ func (c *client) runPortal(i int, x *engine.Script) (failed bool) {
 		c.endPortals(i)
 	}
 	if err != nil {
+		c.warnCommit(only, before)
 		c.fail(inPipeline(err, x != nil && !before.in))
 		return true
 	}

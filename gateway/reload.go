@@ -20,10 +20,14 @@ func (c *Config) options() []option {
 	tls := "none"
 	if c.TLS != nil {
 		tls = "offered"
+		if c.TLS.ClientCAs != nil {
+			tls = "offered, clients' certificates are checked"
+		}
 	}
 	list := func(names []string) string { return strings.Join(names, ",") }
 	return []option{
 		{"auth", string(c.Auth), string(d.Auth), true},
+		{"hba", c.HBA.String(), "", true},
 		{"trust_remote", yes(c.TrustRemote), "no", true},
 		{"databases", list(c.Databases), "", true},
 		{"users", list(slices.Sorted(maps.Keys(c.Users))), "", true},

@@ -65,7 +65,9 @@ type tenant struct {
 func (t *tenant) set(cred *credential) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.cred = cred
+	if t.cred == nil || !cred.empty() { // who is trusted brings nothing, and may use what others brought
+		t.cred = cred
+	}
 }
 
 func (t *tenant) credential() *credential {

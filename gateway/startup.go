@@ -36,6 +36,7 @@ type starting struct {
 	params  map[string]string
 	options []string // names of protocol options that are not known
 	minor   int
+	trusted bool            // no proof was asked for
 	session *engine.Session // once there is one
 }
 
@@ -224,6 +225,10 @@ func (st *starting) secure(ctx context.Context, conn net.Conn, direct bool) erro
 	shown := &shownCertificate{from: st.config.TLS}
 	config := st.config.TLS.Clone()
 	config.NextProtos = []string{alpn}
+	config.SessionTicketsDisabled = true // a resumed session would be as good as a certificate that has expired since
+	if config.ClientCAs != nil && config.ClientAuth == tls.NoClientCert {
+		config.ClientAuth = tls.VerifyClientCertIfGiven
+	}
 	config.Certificates, config.GetCertificate = nil, shown.choose
 	secure := tls.Server(conn, config)
 	if err := secure.HandshakeContext(ctx); err != nil {
@@ -296,13 +301,13 @@ func (st *starting) enter(ctx context.Context) (guest, error) {
 	if db == "" {
 		db = user
 	}
-	if st.tls == nil && st.config.RequireTLS {
+	if st.tls == nil && st.config.RequireTLS && st.peer(user, db).kind != viaSocket {
 		return nil, errStarting("28000", "this gateway takes connections over TLS only: use sslmode=require")
 	}
 	if r := strings.ToLower(st.params["replication"]); r != "" && r != "false" && r != "off" && r != "no" && r != "0" {
 		return nil, errStarting("0A000", "replication is not supported through pgdist: connect to a server itself")
 	}
-	cred, err := st.authenticate(ctx, user)
+	cred, err := st.authenticate(ctx, user, db)
 	if err != nil {
 		return nil, err
 	}

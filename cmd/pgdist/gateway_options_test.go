@@ -5,6 +5,7 @@ package main
 import (
 	"log/slog"
 	"maps"
+	"net"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -32,7 +33,7 @@ func optionsOf(t *testing.T, text string, args ...string) (*gatewayOptions, erro
 	return readGatewayOptions(path, cmd.Flags())
 }
 
-var commentedOption = regexp.MustCompile(`(?m)^( +)#((?:  )?[a-z_]+:.*)$`)
+var commentedOption = regexp.MustCompile(`(?m)^( +)#((?:  )?[a-z_]+:.*|  - .*)$`)
 
 // The example has every key of the gateway, each as the command takes it, and says the
 // truth about defaults.
@@ -43,6 +44,7 @@ func TestExampleOfTheGateway(t *testing.T) {
 		t.Fatal(err)
 	}
 	d := newGatewayOptions()
+	d.path = o.path
 	d.admin, d.maxClients, d.maxStarting, d.maxPrepared, d.loginTimeout = "127.0.0.1:9187", 10000, 100, 500, 30*time.Second
 	if !reflect.DeepEqual(o, d) {
 		t.Errorf("the example says %+v, the defaults are %+v", o, d)
@@ -66,11 +68,83 @@ func TestExampleOfTheGateway(t *testing.T) {
 			t.Errorf("%s is not in the example", key)
 		}
 	}
-	if o, err = optionsOf(t, all); err != nil || len(o.users) != 1 || len(o.admins) != 1 || o.cert == "" {
+	if o, err = optionsOf(t, all); err != nil || len(o.users) != 1 || len(o.admins) != 1 || o.cert == "" || len(o.hba) != 3 {
 		t.Errorf("%+v %v", o, err)
 	}
 	if err := (gateway.Config{DSN: "pgdist://a,b/c", Users: o.users}).Validate(); err != nil {
 		t.Error(err)
+	}
+	o.hbaFile, o.identFile = "", ""
+	if err := o.rules(&gateway.Config{}); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestGatewayRules(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{"good": "host all all all reject\n", "bad": "# x\nhost all all nowhere trust\n", "ident": "m a b\n", "empty.pem": ""} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct {
+		text string
+		args []string
+		want string // of the error; "" is none
+		hba  bool
+	}{
+		{text: "gateway: {auth: trust}"},
+		{text: "gateway: {hba: [host all all all trust, local all all md5]}", hba: true},
+		{text: "gateway: {hba: local all all trust}", hba: true},
+		{text: "gateway: {hba: [host all all all trust, host all all], hba_file: x}", want: "there must be one list"},
+		{text: "gateway: {hba: [host all all all trust, host all all]}", want: "pgdist.yaml, line 2: the line ends before the address"},
+		{text: "gateway: {hba: [host all all all trust]}", args: []string{"--hba", dir + "/good"}, hba: true},
+		{text: "gateway: {hba_file: " + dir + "/good}", args: []string{"--hba", dir + "/bad"}, want: dir + "/bad, line 2: address \"nowhere\""},
+		{text: "gateway: {hba_file: " + dir + "/nosuch}", want: "nosuch"},
+		{text: "gateway: {hba_file: " + dir + "/good, ident_file: " + dir + "/ident}", hba: true},
+		{text: "gateway: {ident_file: " + dir + "/good}", want: "good, line 1: a map's name"},
+		{text: "gateway: {tls: {client_ca: x}}", want: "name tls.cert and tls.key"},
+	} {
+		o, err := optionsOf(t, c.text, c.args...)
+		if err != nil {
+			t.Errorf("%s: %v", c.text, err)
+			continue
+		}
+		config, err := o.config("", nil)
+		if err == nil && c.want != "" || err != nil && (c.want == "" || !strings.Contains(err.Error(), c.want)) || (config.HBA != nil) != c.hba {
+			t.Errorf("%s %v: %v, want %q; rules %t", c.text, c.args, err, c.want, config.HBA != nil)
+		}
+	}
+}
+
+func TestListenAtSockets(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	l, err := listen(path, 0o700)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("%v %v", info, err)
+	}
+	if _, err := listen(path, 0o700); err == nil || !strings.Contains(err.Error(), "another process") {
+		t.Errorf("a socket in use: %v", err)
+	}
+	l.(*net.UnixListener).SetUnlinkOnClose(false)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if l, err = listen(path, 0o777); err != nil {
+		t.Fatalf("a socket that was left behind: %v", err)
+	}
+	_ = l.Close()
+	if err := os.WriteFile(path, []byte("precious"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := listen(path, 0o777); err == nil || !strings.Contains(err.Error(), "no socket") {
+		t.Errorf("a file: %v", err)
+	}
+	if text, err := os.ReadFile(path); err != nil || string(text) != "precious" {
+		t.Errorf("the file is %q %v", text, err)
 	}
 }
 
