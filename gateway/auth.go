@@ -71,7 +71,7 @@ func local(conn net.Conn) bool {
 
 // prove has the client prove that it knows the password.
 func (st *starting) prove(ctx context.Context, r *hbaRule, user string) (*credential, error) {
-	v, known, err := st.server.verifierFor(ctx, user, r.method == MD5)
+	v, known, err := st.server.verifierFor(ctx, st.source, user, r.method == MD5)
 	if err != nil {
 		return nil, refusedLookup(err)
 	}

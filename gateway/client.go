@@ -21,6 +21,7 @@ import (
 // belongs to the goroutine that serves it, but for what mu guards and what is atomic.
 type client struct {
 	server  *Server
+	source  *source
 	conn    net.Conn
 	in      reader
 	out     []byte

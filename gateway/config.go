@@ -30,6 +30,24 @@ type Config struct {
 	// Databases are further names under which clients reach the set; the name
 	// of its database always leads there, "*" lets any name do.
 	Databases []string
+	// DatabaseOptions are what holds for clients of one name, which leads to a set of its own if
+	// they say so; "*" is any name that is not given otherwise.
+	DatabaseOptions map[string]DatabaseOptions
+	// UserOptions are what holds for one user's clients.
+	UserOptions map[string]UserOptions
+	// PoolMode is how long clients keep connections to servers; "" is TransactionPooling.
+	PoolMode PoolMode
+	// MaxDBConnections is the greatest number of connections of all clients to each server of a
+	// set, and MaxUserConnections that of one user's clients; 0 is as many as the pools allow
+	// (pool_size in the DSN, for each user and purpose). Those of the DSN's user, by which the
+	// gateway looks after the set, are not counted.
+	MaxDBConnections, MaxUserConnections int
+	// MaxDBClients and MaxUserClients are the greatest numbers of clients of one database's
+	// name, and of one user; 0 is no limit but MaxClients.
+	MaxDBClients, MaxUserClients int
+	// QueryWaitTimeout is how long a statement waits for a connection to a server; 0 is
+	// pool_wait_timeout of the DSN.
+	QueryWaitTimeout time.Duration
 	// Auth is how clients prove who they are; "" is SCRAM.
 	Auth Auth
 	// HBA are rules for who may come in and by what proof; nil is Auth for everybody, from
@@ -76,6 +94,9 @@ func (c Config) withDefaults() Config {
 	if c.Auth == "" {
 		c.Auth = SCRAM
 	}
+	if c.PoolMode == "" {
+		c.PoolMode = TransactionPooling
+	}
 	if c.LoginTimeout == 0 {
 		c.LoginTimeout = 30 * time.Second
 	}
@@ -104,6 +125,7 @@ func (c Config) Validate() error {
 		errs = append(errs, fmt.Errorf("auth is %q: it must be %s, %s or %s; for more there are rules (hba)", c.Auth, SCRAM, Trust, MD5))
 	}
 	errs = append(errs, c.HBA.validate(&c)...)
+	errs = append(errs, c.validateLimits()...)
 	if c.RequireTLS && c.TLS == nil {
 		errs = append(errs, errors.New("TLS is required of clients, but there is no certificate to offer it with"))
 	}

@@ -60,7 +60,7 @@ func (c *client) attempt(call engine.Call, run func(*engine.Lease, *upstream) er
 	r := &c.relaying
 	*r = relaying{lease: lease, u: u, begun: begun, complete: begun, failedAt: begun, limit: streamLimit}
 	if lease.BufferRows() {
-		r.limit = c.server.resultBuffer
+		r.limit = c.source.resultBuffer
 	}
 	e = run(lease, u)
 	if errors.Is(e, errGone) {

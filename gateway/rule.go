@@ -43,7 +43,7 @@ func (st *starting) rule(ctx context.Context, user, database string) (*hbaRule, 
 	r := &hbaRule{method: st.config.Auth}
 	if st.config.HBA != nil {
 		var err error
-		if r, err = st.config.HBA.find(ctx, p, st.server.isMember); err != nil {
+		if r, err = st.config.HBA.find(ctx, p, st.source.isMember); err != nil {
 			return nil, refusedLookup(err)
 		}
 	}
@@ -69,7 +69,7 @@ func (st *starting) certified(ctx context.Context, r *hbaRule, user string) erro
 	ok := name == user
 	if r.identMap != "" {
 		var err error
-		if ok, err = st.config.Ident.allows(ctx, r.identMap, name, user, st.server.isMember); err != nil {
+		if ok, err = st.config.Ident.allows(ctx, r.identMap, name, user, st.source.isMember); err != nil {
 			return refusedLookup(err)
 		}
 	}
@@ -96,7 +96,7 @@ const memberSQL = `WITH RECURSIVE r AS (
 SELECT 1 FROM r JOIN pg_catalog.pg_roles p ON p.oid = r.oid WHERE p.rolname = $2`
 
 // isMember asks the databases whether a user is a member of a role.
-func (s *Server) isMember(ctx context.Context, user, role string) (bool, error) {
+func (s *source) isMember(ctx context.Context, user, role string) (bool, error) {
 	rows, err := s.engine.Ask(ctx, memberSQL, user, role)
 	if err != nil {
 		return false, fmt.Errorf("looking up whether %q is a member of %q: %w", user, role, err)

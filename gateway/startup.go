@@ -37,6 +37,7 @@ type starting struct {
 	options []string // names of protocol options that are not known
 	minor   int
 	trusted bool            // no proof was asked for
+	source  *source         // where the user is looked up
 	session *engine.Session // once there is one
 }
 
@@ -307,6 +308,11 @@ func (st *starting) enter(ctx context.Context) (guest, error) {
 	if r := strings.ToLower(st.params["replication"]); r != "" && r != "false" && r != "off" && r != "no" && r != "0" {
 		return nil, errStarting("0A000", "replication is not supported through pgdist: connect to a server itself")
 	}
+	src := s.find(db)
+	st.source = src
+	if src == nil || s.isConsole(db) {
+		st.source = s.source
+	}
 	cred, err := st.authenticate(ctx, user, db)
 	if err != nil {
 		return nil, err
@@ -314,19 +320,19 @@ func (st *starting) enter(ctx context.Context) (guest, error) {
 	if s.isConsole(db) {
 		return st.console(user)
 	}
-	if !s.leads(db) {
+	if src == nil {
 		return nil, errStarting("3D000", fmt.Sprintf("database %q does not exist", db))
 	}
 	settings, err := startSettings(st.params)
 	if err != nil {
 		return nil, err
 	}
-	t, err := s.tenant(user, cred)
+	t, err := s.tenant(src, user, cred)
 	if err != nil {
 		return nil, err
 	}
 	c := &client{
-		server: s, user: user, db: db, since: time.Now(), app: st.params["application_name"],
+		server: s, source: src, user: user, db: db, since: time.Now(), app: st.params["application_name"],
 		params: map[string]string{}, statements: map[string]*statement{}, portals: map[string]*portal{},
 		key: make([]byte, 4),
 	}
@@ -341,10 +347,13 @@ func (st *starting) enter(ctx context.Context) (guest, error) {
 	c.in = newReader(c.conn)
 	c.in.limits, c.in.idle = limit, c.beforeWait
 	c.renew()
-	c.session = s.engine.NewSession(engine.SessionOptions{Tenant: t.Tenant, Settings: settings, Owner: c})
+	c.session = src.engine.NewSession(engine.SessionOptions{Tenant: t.Tenant, Settings: settings, Owner: c})
 	st.session = c.session
 	if err := c.greet(ctx, settings); err != nil {
 		return nil, errors.Join(c.sqlError(err), c.session.Close(ctx))
+	}
+	if st.config.poolMode(db, user) == SessionPooling {
+		c.session.Whole()
 	}
 	if err := s.enter(c); err != nil {
 		return nil, errors.Join(err, c.session.Close(ctx))

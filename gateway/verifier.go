@@ -89,14 +89,14 @@ func (s *Server) mock(user string) *verifier {
 
 // verifierFor finds what a user is to prove. ok is false if nothing that is proved
 // lets the user in. md5 tells that a hash of that kind will do.
-func (s *Server) verifierFor(ctx context.Context, user string, md5 bool) (v *verifier, ok bool, err error) {
+func (s *Server) verifierFor(ctx context.Context, src *source, user string, md5 bool) (v *verifier, ok bool, err error) {
 	if secret, named := s.conf().Users[user]; named {
 		if v, err = verifierOf(secret); err != nil || v.md5 == "" || md5 {
 			return v, err == nil, err
 		}
 		return s.mock(user), false, nil // a rule that asks for SCRAM
 	}
-	rows, err := s.engine.Ask(ctx, `SELECT rolpassword, rolcanlogin AND (rolvaliduntil IS NULL OR rolvaliduntil > pg_catalog.now())
+	rows, err := src.engine.Ask(ctx, `SELECT rolpassword, rolcanlogin AND (rolvaliduntil IS NULL OR rolvaliduntil > pg_catalog.now())
 		FROM pg_catalog.pg_authid WHERE rolname = $1`, user)
 	if err != nil {
 		return nil, false, fmt.Errorf("looking up user %q: %w", user, err)

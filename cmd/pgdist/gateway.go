@@ -68,6 +68,7 @@ func newGateway(o *options) *cobra.Command {
 	flags.String("tls-client-ca", "", "`file` with the certificates of those who issue clients' certificates")
 	flags.Bool("tls-require", false, "turn clients away that do not use TLS")
 	flags.Int("max-clients", 0, "greatest `number` of clients (default 10000)")
+	flags.String("pool-mode", d.poolMode, "how long clients keep connections to servers: transaction, or session")
 	flags.Duration("slow-statement", 0, "log statements that take this `time` or longer, without their values; 0 logs none")
 	flags.Duration("drain", d.drain, "`time` that transactions get to finish in when the gateway is stopped")
 	flags.Bool("verbose", false, "log every client that comes and goes")

@@ -29,7 +29,15 @@ type gatewayOptions struct {
 	auth         string
 	trustRemote  bool
 	databases    []string
+	databaseOpts map[string]gateway.DatabaseOptions
 	users        map[string]string
+	userOpts     map[string]gateway.UserOptions
+	poolMode     string
+	maxDBConns   int
+	maxUserConns int
+	maxDBClients int
+	maxUserCls   int
+	queryWait    time.Duration
 	admins       []string
 	hba          []string
 	hbaFile      string
@@ -47,7 +55,7 @@ type gatewayOptions struct {
 }
 
 func newGatewayOptions() *gatewayOptions {
-	return &gatewayOptions{listen: []string{"127.0.0.1:6432"}, socketMode: 0o777, auth: string(gateway.SCRAM), drain: 30 * time.Second, users: map[string]string{}}
+	return &gatewayOptions{listen: []string{"127.0.0.1:6432"}, socketMode: 0o777, auth: string(gateway.SCRAM), drain: 30 * time.Second, poolMode: string(gateway.TransactionPooling), users: map[string]string{}}
 }
 
 // gatewayKey is one of the file's keys; flag is the flag that overrides it, if any.
@@ -58,27 +66,34 @@ type gatewayKey struct {
 
 // gatewayKeys are the keys of the section, users besides.
 var gatewayKeys = map[string]gatewayKey{
-	"listen":         {"listen", list(func(o *gatewayOptions) *[]string { return &o.listen })},
-	"socket_mode":    {"", func(o *gatewayOptions, v []string) error { return single(v, o.setSocketMode) }},
-	"admin":          {"admin", text(func(o *gatewayOptions) *string { return &o.admin })},
-	"auth":           {"auth", text(func(o *gatewayOptions) *string { return &o.auth })},
-	"hba":            {"", list(func(o *gatewayOptions) *[]string { return &o.hba })},
-	"hba_file":       {"hba", text(func(o *gatewayOptions) *string { return &o.hbaFile })},
-	"ident_file":     {"ident", text(func(o *gatewayOptions) *string { return &o.identFile })},
-	"trust_remote":   {"trust-remote", truth(func(o *gatewayOptions) *bool { return &o.trustRemote })},
-	"databases":      {"database", list(func(o *gatewayOptions) *[]string { return &o.databases })},
-	"admins":         {"", list(func(o *gatewayOptions) *[]string { return &o.admins })},
-	"tls_cert":       {"tls-cert", text(func(o *gatewayOptions) *string { return &o.cert })},
-	"tls_key":        {"tls-key", text(func(o *gatewayOptions) *string { return &o.key })},
-	"tls_client_ca":  {"tls-client-ca", text(func(o *gatewayOptions) *string { return &o.clientCA })},
-	"tls_require":    {"tls-require", truth(func(o *gatewayOptions) *bool { return &o.requireTLS })},
-	"max_clients":    {"max-clients", whole(func(o *gatewayOptions) *int { return &o.maxClients })},
-	"max_starting":   {"", whole(func(o *gatewayOptions) *int { return &o.maxStarting })},
-	"max_prepared":   {"", whole(func(o *gatewayOptions) *int { return &o.maxPrepared })},
-	"login_timeout":  {"", span(func(o *gatewayOptions) *time.Duration { return &o.loginTimeout })},
-	"slow_statement": {"slow-statement", span(func(o *gatewayOptions) *time.Duration { return &o.slow })},
-	"drain":          {"drain", span(func(o *gatewayOptions) *time.Duration { return &o.drain })},
-	"log_level":      {"", func(o *gatewayOptions, v []string) error { return single(v, o.level.UnmarshalText) }},
+	"listen":                      {"listen", list(func(o *gatewayOptions) *[]string { return &o.listen })},
+	"socket_mode":                 {"", func(o *gatewayOptions, v []string) error { return single(v, o.setSocketMode) }},
+	"admin":                       {"admin", text(func(o *gatewayOptions) *string { return &o.admin })},
+	"auth":                        {"auth", text(func(o *gatewayOptions) *string { return &o.auth })},
+	"hba":                         {"", list(func(o *gatewayOptions) *[]string { return &o.hba })},
+	"hba_file":                    {"hba", text(func(o *gatewayOptions) *string { return &o.hbaFile })},
+	"ident_file":                  {"ident", text(func(o *gatewayOptions) *string { return &o.identFile })},
+	"trust_remote":                {"trust-remote", truth(func(o *gatewayOptions) *bool { return &o.trustRemote })},
+	"databases":                   {"database", list(func(o *gatewayOptions) *[]string { return &o.databases })},
+	"admins":                      {"", list(func(o *gatewayOptions) *[]string { return &o.admins })},
+	"tls_cert":                    {"tls-cert", text(func(o *gatewayOptions) *string { return &o.cert })},
+	"tls_key":                     {"tls-key", text(func(o *gatewayOptions) *string { return &o.key })},
+	"tls_client_ca":               {"tls-client-ca", text(func(o *gatewayOptions) *string { return &o.clientCA })},
+	"tls_require":                 {"tls-require", truth(func(o *gatewayOptions) *bool { return &o.requireTLS })},
+	"max_clients":                 {"max-clients", whole(func(o *gatewayOptions) *int { return &o.maxClients })},
+	"max_client_conn":             {"", whole(func(o *gatewayOptions) *int { return &o.maxClients })}, // the same, as PgBouncer calls it
+	"pool_mode":                   {"pool-mode", text(func(o *gatewayOptions) *string { return &o.poolMode })},
+	"max_db_connections":          {"", whole(func(o *gatewayOptions) *int { return &o.maxDBConns })},
+	"max_user_connections":        {"", whole(func(o *gatewayOptions) *int { return &o.maxUserConns })},
+	"max_db_client_connections":   {"", whole(func(o *gatewayOptions) *int { return &o.maxDBClients })},
+	"max_user_client_connections": {"", whole(func(o *gatewayOptions) *int { return &o.maxUserCls })},
+	"query_wait_timeout":          {"", span(func(o *gatewayOptions) *time.Duration { return &o.queryWait })},
+	"max_starting":                {"", whole(func(o *gatewayOptions) *int { return &o.maxStarting })},
+	"max_prepared":                {"", whole(func(o *gatewayOptions) *int { return &o.maxPrepared })},
+	"login_timeout":               {"", span(func(o *gatewayOptions) *time.Duration { return &o.loginTimeout })},
+	"slow_statement":              {"slow-statement", span(func(o *gatewayOptions) *time.Duration { return &o.slow })},
+	"drain":                       {"drain", span(func(o *gatewayOptions) *time.Duration { return &o.drain })},
+	"log_level":                   {"", func(o *gatewayOptions, v []string) error { return single(v, o.level.UnmarshalText) }},
 }
 
 func (o *gatewayOptions) setSocketMode(text []byte) error {
@@ -90,8 +105,15 @@ func (o *gatewayOptions) setSocketMode(text []byte) error {
 	return nil
 }
 
-// usersKey holds users' passwords or verifiers by their names.
-const usersKey = "users"
+// usersKey holds users' passwords or verifiers by their names, or more of each; databasesKey a
+// list of names, or what belongs to each.
+const (
+	usersKey     = "users"
+	databasesKey = "databases"
+)
+
+// freeKeys are those with names of the operator's below them.
+var freeKeys = []engine.FreeKey{{Key: usersKey}, {Key: databasesKey, List: true}}
 
 func single(values []string, set func([]byte) error) error {
 	if len(values) != 1 {
@@ -187,7 +209,7 @@ func readGatewayOptions(path string, flags *pflag.FlagSet) (*gatewayOptions, err
 }
 
 func (o *gatewayOptions) readFile(path string) error {
-	section, err := engine.ReadSection(path, "gateway", usersKey)
+	section, err := engine.ReadSection(path, "gateway", freeKeys...)
 	if err != nil {
 		return err
 	}
@@ -197,8 +219,8 @@ func (o *gatewayOptions) readFile(path string) error {
 	for _, e := range section.Entries {
 		k, ok := gatewayKeys[e.Key]
 		switch {
-		case e.Key == usersKey:
-			o.users[e.Name] = e.Values[0]
+		case e.Name != "":
+			errs = append(errs, o.setNamed(section, e))
 		case !ok:
 			errs = append(errs, section.Unknown(e, known))
 		default:
@@ -214,6 +236,8 @@ func (o *gatewayOptions) readFile(path string) error {
 func (o *gatewayOptions) config(dsn string, log *slog.Logger) (gateway.Config, error) {
 	c := gateway.Config{
 		DSN: dsn, Databases: o.databases, Auth: gateway.Auth(o.auth), TrustRemote: o.trustRemote, Users: o.users, Admins: o.admins, RequireTLS: o.requireTLS,
+		DatabaseOptions: o.databaseOpts, UserOptions: o.userOpts, PoolMode: gateway.PoolMode(o.poolMode), MaxDBConnections: o.maxDBConns, MaxUserConnections: o.maxUserConns,
+		MaxDBClients: o.maxDBClients, MaxUserClients: o.maxUserCls, QueryWaitTimeout: o.queryWait,
 		LoginTimeout: o.loginTimeout, MaxClients: o.maxClients, MaxStarting: o.maxStarting, MaxPrepared: o.maxPrepared, SlowStatement: o.slow, Logger: log,
 	}
 	tlsErr := o.secure(&c)

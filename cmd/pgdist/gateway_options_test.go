@@ -33,7 +33,7 @@ func optionsOf(t *testing.T, text string, args ...string) (*gatewayOptions, erro
 	return readGatewayOptions(path, cmd.Flags())
 }
 
-var commentedOption = regexp.MustCompile(`(?m)^( +)#((?:  )?[a-z_]+:.*|  - .*)$`)
+var commentedOption = regexp.MustCompile(`(?m)^( +)#((?:  )?["*a-z_]+:.*|  - .*)$`)
 
 // The example has every key of the gateway, each as the command takes it, and says the
 // truth about defaults.
@@ -55,7 +55,7 @@ func TestExampleOfTheGateway(t *testing.T) {
 	if err := os.WriteFile(path, []byte(all), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s, err := engine.ReadSection(path, "gateway", usersKey)
+	s, err := engine.ReadSection(path, "gateway", freeKeys...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,10 +68,10 @@ func TestExampleOfTheGateway(t *testing.T) {
 			t.Errorf("%s is not in the example", key)
 		}
 	}
-	if o, err = optionsOf(t, all); err != nil || len(o.users) != 1 || len(o.admins) != 1 || o.cert == "" || len(o.hba) != 3 {
+	if o, err = optionsOf(t, all); err != nil || len(o.users) != 2 || len(o.admins) != 1 || o.cert == "" || len(o.hba) != 3 || len(o.databaseOpts) != 3 || len(o.userOpts) != 1 {
 		t.Errorf("%+v %v", o, err)
 	}
-	if err := (gateway.Config{DSN: "pgdist://a,b/c", Users: o.users}).Validate(); err != nil {
+	if err := (gateway.Config{DSN: "pgdist://a,b/c", Users: o.users, DatabaseOptions: o.databaseOpts, UserOptions: o.userOpts}).Validate(); err != nil {
 		t.Error(err)
 	}
 	o.hbaFile, o.identFile = "", ""
@@ -150,15 +150,19 @@ func TestListenAtSockets(t *testing.T) {
 
 func TestGatewayOptionsAreStrict(t *testing.T) {
 	for text, want := range map[string]string{
-		"gateway:\n  listn: 1":                       "line 2: unknown key listn of gateway: did you mean listen?",
-		"host: a\ngateway:\n  tls:\n    certt: x":    "line 4: unknown key tls_certt of gateway: did you mean tls_cert?",
-		"gateway:\n  max_clients: many":              "line 2: max_clients: not a whole number",
-		"gateway:\n  drain: soon":                    "line 2: drain: not a duration",
-		"gateway:\n  auth: [a, b]":                   "line 2: auth: one value is wanted",
-		"gateway:\n  trust_remote: maybe":            "line 2: trust_remote: neither true nor false",
-		"gateway:\n  users: 5":                       "line 2: users must be names and values",
-		"gateway:\n  users:\n    a: {b: secret}":     "line 3: users must be names and single values",
-		"gateway:\n  log_level: loud":                "line 2: log_level",
+		"gateway:\n  listn: 1":                                 "line 2: unknown key listn of gateway: did you mean listen?",
+		"host: a\ngateway:\n  tls:\n    certt: x":              "line 4: unknown key tls_certt of gateway: did you mean tls_cert?",
+		"gateway:\n  max_clients: many":                        "line 2: max_clients: not a whole number",
+		"gateway:\n  drain: soon":                              "line 2: drain: not a duration",
+		"gateway:\n  auth: [a, b]":                             "line 2: auth: one value is wanted",
+		"gateway:\n  trust_remote: maybe":                      "line 2: trust_remote: neither true nor false",
+		"gateway:\n  users: 5":                                 "line 2: users must be names and values",
+		"gateway:\n  users:\n    a: {b: secret}":               "line 3: unknown key b of users a: the keys are max_user_client_connections, max_user_connections, password, pool_mode",
+		"gateway:\n  log_level: loud":                          "line 2: log_level",
+		"gateway:\n  users:\n    a: [secret]":                  "line 3: users must be names and single values",
+		"gateway:\n  users:\n    a: {password: [secret]}":      "line 3: password of users a must be a single value",
+		"gateway:\n  databases:\n    a: {dns: x}":              "line 3: unknown key dns of databases a: did you mean dsn?",
+		"gateway:\n  databases: {a: {max_db_connections: -1}}": "line 2: max_db_connections: not a whole number",
 		"gateway: 7":                                 "line 1: expected keys and values",
 		"gateway:\n  listen:\n    - {a: b}":          "line 2: listen must be a single value or a list of them",
 		"gateway:\n  login_timeout: -3s\n  bogus: 1": "line 2: login_timeout: negative",

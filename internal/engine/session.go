@@ -41,7 +41,9 @@ type Session struct {
 	try     attempts
 	// raw is set while the client has had direct access to held's connection
 	// and what it did there has not been acknowledged.
-	raw    bool
+	raw bool
+	// whole sessions stay on one connection from their first statement to their end.
+	whole  bool
 	last   lastWrite
 	near   affinity
 	closed bool
@@ -163,7 +165,12 @@ func (s *Session) ready(ctx context.Context) error {
 		return err
 	}
 	if s.raw {
-		return s.settleRaw(ctx)
+		if err := s.settleRaw(ctx); err != nil {
+			return err
+		}
+	}
+	if s.whole && s.held.c == nil && s.tx.state == txNone {
+		return s.takeWhole(ctx)
 	}
 	return nil
 }
@@ -201,7 +208,7 @@ func (s *Session) Close(ctx context.Context) error {
 		err = s.settleRaw(ctx)
 	}
 	s.closed = true
-	if s.held.c != nil {
+	if s.held.c != nil && !s.giveWhole(ctx) {
 		s.dropHeld()
 	}
 	s.tx = transaction{}
