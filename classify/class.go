@@ -117,7 +117,7 @@ func (h Hint) String() string {
 
 // Pin is a set of reasons why a session needs the same connection to the leader
 // from a statement on.
-type Pin uint8
+type Pin uint16
 
 const (
 	// PinTemp: a temporary table, view, sequence, function or type.
@@ -137,11 +137,14 @@ const (
 	// PinSetting: a setting was changed in a way that the text does not show.
 	PinSetting
 
-	// PinAll is every reason.
+	// PinAll is every reason that a statement gives.
 	PinAll Pin = 1<<iota - 1
+
+	// PinSession: the client has asked for a connection for its whole session. No statement does.
+	PinSession Pin = 1 << 8
 )
 
-var pinNames = [...]string{"temp", "listen", "advisory lock", "hold cursor", "prepared", "seed", "sequence", "setting"}
+var pinNames = [...]string{"temp", "listen", "advisory lock", "hold cursor", "prepared", "seed", "sequence", "setting", "session"}
 
 // String lists the reasons, separated by ", ".
 func (p Pin) String() string {

@@ -14,6 +14,7 @@ import (
 // Authentication requests (PostgreSQL docs, "Message Formats").
 const (
 	authOK       = 0
+	authMD5      = 5
 	authSASL     = 10
 	authContinue = 11
 	authFinal    = 12
@@ -27,18 +28,23 @@ func appendAuth(b []byte, code uint32, data []byte) []byte {
 
 // authenticate has the client prove who it is and returns what the gateway can log
 // in by at the servers as that user.
-func (st *starting) authenticate(ctx context.Context, user string) (*credential, error) {
+func (st *starting) authenticate(ctx context.Context, user, database string) (*credential, error) {
+	r, err := st.rule(ctx, user, database)
+	if err != nil {
+		return nil, err
+	}
+	st.trusted = r.method == Trust
 	cred := &credential{}
-	if st.config.Auth == Trust {
-		if !st.config.TrustRemote && !local(st.conn) {
-			return nil, errStarting("28000", fmt.Sprintf("user %q cannot be trusted from another machine", user))
-		}
+	switch r.method {
+	case Trust, Cert:
 		cred.password = st.server.passwordOf(user)
-	} else {
-		var err error
-		if cred, err = st.scram(ctx, user); err != nil {
+	default:
+		if cred, err = st.prove(ctx, r, user); err != nil {
 			return nil, err
 		}
+	}
+	if err := st.certified(ctx, r, user); err != nil {
+		return nil, err
 	}
 	return cred, st.send(appendAuth(nil, authOK, nil))
 }
@@ -63,12 +69,24 @@ func local(conn net.Conn) bool {
 	return false
 }
 
-// scram has the client prove that it knows the password.
-func (st *starting) scram(ctx context.Context, user string) (*credential, error) {
-	v, known, err := st.server.verifierFor(ctx, user)
+// prove has the client prove that it knows the password.
+func (st *starting) prove(ctx context.Context, r *hbaRule, user string) (*credential, error) {
+	v, known, err := st.server.verifierFor(ctx, st.source, user, r.method == MD5)
 	if err != nil {
 		return nil, refusedLookup(err)
 	}
+	if v.md5 == "" {
+		return st.scram(r, user, v, known)
+	}
+	cred, right, err := st.md5(v.md5)
+	if err == nil && !right {
+		err = r.failed(user)
+	}
+	return cred, err
+}
+
+// scram has the client prove it by SCRAM-SHA-256; known is false if it cannot.
+func (st *starting) scram(r *hbaRule, user string, v *verifier, known bool) (*credential, error) {
 	offer := mechanism + "\x00\x00"
 	if st.binding != nil {
 		offer = mechanism + "-PLUS\x00" + offer
@@ -98,7 +116,7 @@ func (st *starting) scram(ctx context.Context, user string) (*credential, error)
 	case errors.As(err, &ne), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return nil, err
 	case errors.Is(err, errProof), err == nil && !known:
-		return nil, errStarting("28P01", fmt.Sprintf("password authentication failed for user %q", user))
+		return nil, r.failed(user)
 	case err != nil:
 		var pe *pgconn.PgError
 		if errors.As(err, &pe) {

@@ -14,14 +14,21 @@ func (c *client) callFor(g *group) engine.Call {
 	open, named := 0, false
 	for i := g.from; i < g.to; i++ {
 		o := &c.ops[i]
+		if o.err != nil { // behind a COPY, whose server has something to say first
+			continue
+		}
 		leaderOnly = leaderOnly || o.st != nil && o.st.leaderOnly
 		switch o.typ {
 		case msgBind:
 			open++
 			named = named || c.body(o)[0] != 0
+		case msgDescribe, msgClose:
+			body := c.body(o)
+			named = named || body[0] == 'P' && body[1] != 0
 		case msgExecute:
 			open--
 			body := c.body(o)
+			named = named || body[0] != 0
 			if tail := body[len(body)-4:]; tail[0]|tail[1]|tail[2]|tail[3] != 0 {
 				call.Portal = true
 			}

@@ -20,6 +20,10 @@ func (c *client) acquire(call engine.Call) (*engine.Lease, *upstream, error) {
 	c.waiting, c.waitingSince = true, c.asked
 	c.mu.Unlock()
 	lease, err := c.session.Acquire(c.ctx, call)
+	var u *upstream
+	if err == nil {
+		u = lease.Conn().(*upstream)
+	}
 	c.mu.Lock()
 	c.waiting = false
 	if err != nil {
@@ -28,7 +32,6 @@ func (c *client) acquire(call engine.Call) (*engine.Lease, *upstream, error) {
 		c.mu.Unlock()
 		return nil, nil, err
 	}
-	u := lease.Conn().(*upstream)
 	c.serving, c.cancelled = u, false
 	c.mu.Unlock()
 	return lease, u, nil

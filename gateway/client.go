@@ -21,6 +21,7 @@ import (
 // belongs to the goroutine that serves it, but for what mu guards and what is atomic.
 type client struct {
 	server  *Server
+	source  *source
 	conn    net.Conn
 	in      reader
 	out     []byte
@@ -139,6 +140,9 @@ func (c *client) message(typ byte, body []byte) error {
 	case msgParse, msgBind, msgDescribe, msgExecute, msgClose:
 		return c.collect(typ, body)
 	case msgSync:
+		if len(body) > 0 {
+			return c.syncBroken()
+		}
 		return c.sync()
 	case msgFlush:
 		return c.flushPipeline(body)

@@ -419,6 +419,229 @@ var comparedToo = map[string]string{
 		S
 		= Q\x00\x00\x00\x04
 		Z 8`,
+	"an Execute in a COPY, in one pipeline with its end": `
+		P |COPY t (id) FROM STDIN|
+		B |
+		E |3
+		E |3
+		c
+		S
+		R`,
+	"what is left of an aborted transaction's portals": `
+		Q BEGIN
+		P |SELECT generate_series(1, 5)|
+		B |
+		E |2
+		P a|SELECT 1|
+		B p|a
+		D S|nosuch
+		S
+		E |2
+		S
+		E p|2
+		S
+		D P|p
+		S
+		Q ROLLBACK
+		Z 6
+		P |BEGIN|
+		B |
+		E |0
+		E |0
+		S
+		E |0
+		S
+		D P|
+		S
+		Q ROLLBACK
+		E |0
+		S
+		Z 5
+		Q BEGIN
+		B |nosuch
+		S
+		E |0
+		S
+		P |ROLLBACK|
+		B |
+		E |0
+		E |0
+		S
+		Z 4`,
+	"a broken Parse behind a COPY": `
+		P |COPY nosuch FROM STDIN|
+		B q|
+		E q|1
+		= P\x00\x00\x00\x05\x00
+		S
+		Z 1
+		P |COPY t (id) FROM STDIN|
+		B q|
+		E q|1
+		= P\x00\x00\x00\x05\x00
+		S
+		R`,
+	"a broken Bind behind a COPY": `
+		P |COPY nosuch FROM STDIN|
+		B q|
+		E q|1
+		= B\x00\x00\x00\x04
+		S
+		Z 1
+		P |COPY t (id) FROM STDIN|
+		B q|
+		E q|1
+		= B\x00\x00\x00\x04
+		S
+		R`,
+	"a broken Execute behind a COPY": `
+		P |COPY nosuch FROM STDIN|
+		B q|
+		E q|1
+		= E\x00\x00\x00\x05\x00
+		S
+		Z 1
+		P |COPY t (id) FROM STDIN|
+		B q|
+		E q|1
+		= E\x00\x00\x00\x05\x00
+		S
+		R`,
+	"a broken Execute without its number behind a COPY": `
+		P |COPY nosuch FROM STDIN|
+		B q|
+		E q|1
+		= E\x00\x00\x00\x04
+		S
+		Z 1
+		P |COPY t (id) FROM STDIN|
+		B q|
+		E q|1
+		= E\x00\x00\x00\x04
+		S
+		R`,
+	"a broken Describe behind a COPY": `
+		P |COPY nosuch FROM STDIN|
+		B q|
+		E q|1
+		= D\x00\x00\x00\x04
+		S
+		Z 1
+		P |COPY t (id) FROM STDIN|
+		B q|
+		E q|1
+		= D\x00\x00\x00\x04
+		S
+		R`,
+	"a broken Close behind a COPY": `
+		P |COPY nosuch FROM STDIN|
+		B q|
+		E q|1
+		= C\x00\x00\x00\x05P
+		S
+		Z 1
+		P |COPY t (id) FROM STDIN|
+		B q|
+		E q|1
+		= C\x00\x00\x00\x05P
+		S
+		R`,
+	"a COMMIT without a transaction that fails": `
+		Q INSERT INTO t (id) VALUES (930); INSERT INTO u VALUES (1, 4711); COMMIT
+		Q INSERT INTO u VALUES (1, 4711); COMMIT AND CHAIN
+		Z 2
+		P |INSERT INTO u VALUES (1, 4711)|
+		B |
+		E |0
+		P |COMMIT|
+		B |
+		E |0
+		S
+		Q SELECT count(*) FROM t WHERE id = 930
+		Z 2`,
+	"a Sync that is not empty": `
+		= S\x00\x00\x00\x05a
+		Z 1
+		P |INSERT INTO t (id) VALUES (920)|
+		B |
+		E |0
+		= S\x00\x00\x00\x05a
+		Z 1
+		P |INSERT INTO t (id) VALUES (921)|
+		B |
+		E |0
+		H
+		= S\x00\x00\x00\x05a
+		Z 1
+		P |SELECT nosuch|
+		= S\x00\x00\x00\x05a
+		Z 1
+		Q SELECT count(*) FROM t WHERE id IN (920, 921)
+		Q BEGIN
+		= S\x00\x00\x00\x05a
+		Q SELECT 1
+		Q ROLLBACK
+		Z 5`,
+	"a Flush that is not empty": `
+		P |INSERT INTO t (id) VALUES (922)|
+		B |
+		E |0
+		= H\x00\x00\x00\x05a
+		S
+		Z 1
+		Q SELECT count(*) FROM t WHERE id = 922
+		Z 1`,
+	"a cursor WITH HOLD is a portal, too": `
+		Q DECLARE h CURSOR WITH HOLD FOR SELECT generate_series(1, 20)
+		Z 1
+		P b|BEGIN|
+		B h|b
+		S
+		Z 1
+		P s|SELECT 7|
+		B h|s
+		S
+		Z 1
+		D P|h
+		E h|3
+		S
+		Z 1
+		C P|h
+		S
+		Z 1
+		B h|b
+		E h|0
+		S
+		Q ROLLBACK
+		Z 2`,
+	"a cursor WITH HOLD, made and closed by the protocol": `
+		P b|DECLARE c CURSOR WITH HOLD FOR SELECT generate_series(1, 20)|
+		B |b
+		E |3
+		S
+		Z 1
+		C P|c
+		S
+		Q FETCH BACKWARD 1 FROM c
+		Z 2`,
+	"the unnamed portal of an aborted transaction": `
+		Q BEGIN
+		Z 1
+		P |SELECT generate_series(1, 5)|
+		B |
+		E |2
+		P x|SELECT 1/0|
+		B y|x
+		S
+		E |0
+		S
+		D P|
+		S
+		Z 3
+		Q ROLLBACK
+		E |0
+		S
+		Z 2`,
 	"a Describe that is too long": `
 		= D\x00\x00\x4e\x24Sx
 		R`,

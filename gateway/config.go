@@ -30,8 +30,31 @@ type Config struct {
 	// Databases are further names under which clients reach the set; the name
 	// of its database always leads there, "*" lets any name do.
 	Databases []string
+	// DatabaseOptions are what holds for clients of one name, which leads to a set of its own if
+	// they say so; "*" is any name that is not given otherwise.
+	DatabaseOptions map[string]DatabaseOptions
+	// UserOptions are what holds for one user's clients.
+	UserOptions map[string]UserOptions
+	// PoolMode is how long clients keep connections to servers; "" is TransactionPooling.
+	PoolMode PoolMode
+	// MaxDBConnections is the greatest number of connections of all clients to each server of a
+	// set, and MaxUserConnections that of one user's clients; 0 is as many as the pools allow
+	// (pool_size in the DSN, for each user and purpose). Those of the DSN's user, by which the
+	// gateway looks after the set, are not counted.
+	MaxDBConnections, MaxUserConnections int
+	// MaxDBClients and MaxUserClients are the greatest numbers of clients of one database's
+	// name, and of one user; 0 is no limit but MaxClients.
+	MaxDBClients, MaxUserClients int
+	// QueryWaitTimeout is how long a statement waits for a connection to a server; 0 is
+	// pool_wait_timeout of the DSN.
+	QueryWaitTimeout time.Duration
 	// Auth is how clients prove who they are; "" is SCRAM.
 	Auth Auth
+	// HBA are rules for who may come in and by what proof; nil is Auth for everybody, from
+	// everywhere.
+	HBA *HBA
+	// Ident maps names in clients' certificates to users, for rules that name a map.
+	Ident *Ident
 	// TrustRemote lets Trust believe clients from other machines too.
 	TrustRemote bool
 	// Users are passwords, or SCRAM verifiers as in pg_authid, by the user's
@@ -71,6 +94,9 @@ func (c Config) withDefaults() Config {
 	if c.Auth == "" {
 		c.Auth = SCRAM
 	}
+	if c.PoolMode == "" {
+		c.PoolMode = TransactionPooling
+	}
 	if c.LoginTimeout == 0 {
 		c.LoginTimeout = 30 * time.Second
 	}
@@ -95,9 +121,11 @@ func (c Config) Validate() error {
 	if _, err := engine.Parse(c.DSN); err != nil {
 		errs = append(errs, err)
 	}
-	if c.Auth != "" && c.Auth != SCRAM && c.Auth != Trust {
-		errs = append(errs, fmt.Errorf("auth is %q: it must be %s or %s", c.Auth, SCRAM, Trust))
+	if c.Auth != "" && c.Auth != SCRAM && c.Auth != Trust && c.Auth != MD5 {
+		errs = append(errs, fmt.Errorf("auth is %q: it must be %s, %s or %s; for more there are rules (hba)", c.Auth, SCRAM, Trust, MD5))
 	}
+	errs = append(errs, c.HBA.validate(&c)...)
+	errs = append(errs, c.validateLimits()...)
 	if c.RequireTLS && c.TLS == nil {
 		errs = append(errs, errors.New("TLS is required of clients, but there is no certificate to offer it with"))
 	}
@@ -105,7 +133,11 @@ func (c Config) Validate() error {
 		errs = append(errs, errors.New("login_timeout, max_clients, max_prepared, max_starting and slow_statement must not be negative"))
 	}
 	for name, secret := range c.Users {
-		if _, err := verifierOf(secret); err != nil {
+		v, err := verifierOf(secret)
+		if err == nil && v.md5 != "" && c.Auth != MD5 && !c.HBA.uses(MD5) {
+			err = errors.New("an md5 hash is no SCRAM verifier: set the password anew with password_encryption = 'scram-sha-256'")
+		}
+		if err != nil {
 			errs = append(errs, fmt.Errorf("user %q: %w", name, err))
 		}
 	}

@@ -57,7 +57,7 @@ func (s *Server) isConsole(db string) bool { return db == consoleName && s.datab
 // console makes a console of a connection whose user has proved who it is.
 func (st *starting) console(user string) (guest, error) {
 	s := st.server
-	trusted := st.config.Auth == Trust && local(st.conn) && user == s.owner
+	trusted := st.trusted && local(st.conn) && user == s.owner
 	if !slices.Contains(st.config.Admins, user) && !trusted {
 		return nil, errStarting("42501", fmt.Sprintf("user %q is not allowed to use the console: name it in admins", user))
 	}

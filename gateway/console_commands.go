@@ -127,7 +127,7 @@ func (k *console) pause(db string) ([][]any, error) {
 	}
 	done := make(chan struct{})
 	watched := make(chan struct{})
-	go func() { // an administrator who leaves need not be waited for
+	s.spawn("PAUSE", func() { // an administrator who leaves need not be waited for
 		defer close(watched)
 		for {
 			select {
@@ -140,7 +140,7 @@ func (k *console) pause(db string) ([][]any, error) {
 				}
 			}
 		}
-	}()
+	})
 	err := s.waitQuiet(k.ctx, db)
 	close(done)
 	<-watched
@@ -193,7 +193,7 @@ func (s *Server) kill(c *client) {
 	c.killed.Store(true)
 	c.closing.Store(true)
 	c.wake()
-	s.work.Go(func() {
+	s.spawn("kill", func() {
 		ctx, stop := context.WithTimeout(s.ctx, cancelTimeout)
 		defer stop()
 		c.cancel(ctx)

@@ -25,8 +25,8 @@ func shows() []*command {
 		{words: "CLIENTS", help: "clients; pinned tells why one keeps a connection for itself", columns: columnsOf("type user database state addr port# local_addr local_port# connect_time request_time wait# wait_us# close_needed# ptr link remote_pid# tls application_name prepared_statements# id# pinned"), run: (*console).clients},
 		{words: "SERVERS", help: "connections to servers", columns: columnsOf("type user database state addr port# local_addr local_port# connect_time close_needed# ptr link remote_pid# tls id# purpose"), run: (*console).servers},
 		{words: "STATS", help: "totals, and averages per second of the time since the start", columns: columnsOf("database total_server_assignment_count# total_xact_count# total_query_count# total_received# total_sent# total_xact_time# total_query_time# total_wait_time# avg_server_assignment_count# avg_xact_count# avg_query_count# avg_recv# avg_sent# avg_xact_time# avg_query_time# avg_wait_time#"), run: (*console).stats},
-		{words: "MEMBERS", help: "the databases of the set", columns: columnsOf("member# host role in_sync usable weight# reads# writes# errors# outstanding# latency_us# read_in_use# read_idle# read_max# write_in_use# write_idle# write_max# waiting# last_error"), run: (*console).members},
-		{words: "VIEW", help: "who leads, since when; acked is the leader's snapshot behind every acknowledged write", columns: columnsOf("set epoch# term# leader leader_id# in_sync ready acked"), run: (*console).view},
+		{words: "MEMBERS", help: "the databases of the set", columns: columnsOf("database member# host role in_sync usable weight# reads# writes# errors# outstanding# latency_us# read_in_use# read_idle# read_max# write_in_use# write_idle# write_max# waiting# last_error"), run: (*console).members},
+		{words: "VIEW", help: "who leads, since when; acked is the leader's snapshot behind every acknowledged write", columns: columnsOf("database set epoch# term# leader leader_id# in_sync ready acked"), run: (*console).view},
 		{words: "EVENTS", help: "what happened to the set lately", columns: columnsOf("at event"), run: (*console).events},
 		{words: "CONFIG", help: "the configuration, without secrets", columns: columnsOf("key value default changeable"), run: (*console).config},
 		{words: "LISTS", help: "how many there are of everything", columns: columnsOf("list items#"), run: (*console).lists},
@@ -35,8 +35,6 @@ func shows() []*command {
 		{words: "STATE", help: "whether it is paused or shutting down", columns: columnsOf("key value"), run: (*console).state},
 	}
 }
-
-const poolMode = "transaction"
 
 func (k *console) help(string) (rows [][]any, err error) {
 	for _, c := range commandList {
@@ -70,39 +68,46 @@ func number(b bool) int64 {
 	return 0
 }
 
-// names are those by which clients reach the set.
+// names are those by which clients reach the sets.
 func (s *Server) names() []string {
+	c := s.conf()
 	list := []string{s.database}
-	for _, name := range s.conf().Databases {
+	add := func(name string) {
 		if name != "*" && !slices.Contains(list, name) {
 			list = append(list, name)
 		}
 	}
-	s.each(func(c *client) {
-		if !slices.Contains(list, c.db) { // by "*"
-			list = append(list, c.db)
-		}
-	})
+	for _, name := range append(slices.Sorted(maps.Keys(c.DatabaseOptions)), c.Databases...) {
+		add(name)
+	}
+	s.each(func(c *client) { add(c.db) }) // by "*"
 	return list
 }
 
 func (k *console) databases(string) (rows [][]any, err error) {
 	s := k.server
-	conf := s.engine.Config()
-	clients := map[string]int64{}
+	c := s.conf()
+	clients, conns := map[string]int64{}, map[string]int64{}
 	s.each(func(c *client) { clients[c.db]++ })
-	conns := int64(len(s.servers.list()))
-	host, port := "", int64(0)
-	for _, m := range s.engine.Stats() {
-		if m.Leader {
-			h, p, _ := net.SplitHostPort(m.Host)
-			host, port = h, atoi(p)
-		}
+	for _, u := range s.servers.list() {
+		conns[u.origin.database]++
 	}
 	for _, name := range s.names() {
+		src := s.find(name)
+		if src == nil {
+			continue // left behind by somebody who came before the configuration changed
+		}
+		host, port := "", int64(0)
+		for _, m := range src.engine.Stats() {
+			if m.Leader {
+				h, p, _ := net.SplitHostPort(m.Host)
+				host, port = h, atoi(p)
+			}
+		}
+		pool := src.engine.Config().Pool
 		rows = append(rows, []any{
-			name, host, port, s.database, nil, int64(conf.Pool.Size), int64(0), int64(0), int64(conf.Pool.MaxLifetime / time.Second), poolMode,
-			int64(0), conns, int64(s.conf().MaxClients), clients[name], number(s.paused.Load().covers(name)), int64(0),
+			name, host, port, src.database, nil, int64(pool.Size), int64(0), int64(0), int64(pool.MaxLifetime / time.Second), string(c.poolMode(name, "")),
+			int64(c.limits(src).Connections), conns[src.database], int64(first(c.database(name).MaxClients, c.MaxDBClients, c.MaxClients)), clients[name], number(s.paused.Load().covers(name)), int64(0),
 		})
 	}
 	return append(rows, []any{consoleName, nil, nil, consoleName, consoleName, int64(0), int64(0), int64(0), int64(0), "statement", int64(0), int64(0), int64(0), int64(0), int64(0), int64(0)}), nil
@@ -142,14 +147,15 @@ func (k *console) pools(string) (rows [][]any, err error) {
 			p.active++
 		}
 	}
-	active, idle := map[string]int64{}, map[string]int64{}
+	active, idle := map[poolKey]int64{}, map[poolKey]int64{} // connections belong to a set and a user, whatever the name of the database
 	for _, u := range s.servers.list() {
+		key := poolKey{u.origin.database, u.origin.user}
 		if linked[u] {
-			active[u.origin.user]++
+			active[key]++
 		} else {
-			idle[u.origin.user]++
+			idle[key]++
 		}
-		if key := (poolKey{s.database, u.origin.user}); pools[key] == nil {
+		if pools[key] == nil {
 			pools[key] = &poolCount{}
 		}
 	}
@@ -158,13 +164,9 @@ func (k *console) pools(string) (rows [][]any, err error) {
 	})
 	for _, key := range keys {
 		p := pools[key]
-		sv := []int64{0, 0} // connections belong to a user, whatever the name of the database
-		if key.db == s.database {
-			sv = []int64{active[key.user], idle[key.user]}
-		}
 		rows = append(rows, []any{
-			key.db, key.user, p.active, p.waiting, int64(0), int64(0), sv[0], int64(0), int64(0), sv[1], int64(0), int64(0), int64(0),
-			int64(p.maxwait / time.Second), int64(p.maxwait % time.Second / time.Microsecond), poolMode,
+			key.db, key.user, p.active, p.waiting, int64(0), int64(0), active[key], int64(0), int64(0), idle[key], int64(0), int64(0), int64(0),
+			int64(p.maxwait / time.Second), int64(p.maxwait % time.Second / time.Microsecond), string(s.conf().poolMode(key.db, key.user)),
 		})
 	}
 	return rows, nil
@@ -248,17 +250,17 @@ func (k *console) stats(string) ([][]any, error) {
 }
 
 func (k *console) members(string) (rows [][]any, err error) {
-	for _, m := range k.server.engine.Stats() {
+	k.server.eachMember(func(src *source, m engine.MemberStats) {
 		var last any
 		if m.LastError != "" {
 			last = m.LastError
 		}
 		rows = append(rows, []any{
-			int64(m.ID), m.Host, roleOf(m), yes(m.InSync), yes(m.Usable), int64(m.Weight), int64(m.Reads), int64(m.Writes), int64(m.Errors), int64(m.Outstanding),
+			src.key(), int64(m.ID), m.Host, roleOf(m), yes(m.InSync), yes(m.Usable), int64(m.Weight), int64(m.Reads), int64(m.Writes), int64(m.Errors), int64(m.Outstanding),
 			int64(m.Latency / time.Microsecond), int64(m.ReadPool.InUse), int64(m.ReadPool.Idle), int64(m.ReadPool.Max),
 			int64(m.WritePool.InUse), int64(m.WritePool.Idle), int64(m.WritePool.Max), int64(m.ReadPool.Waiting + m.WritePool.Waiting), last,
 		})
-	}
+	})
 	return rows, nil
 }
 
@@ -272,13 +274,16 @@ func roleOf(m engine.MemberStats) string {
 	return "excluded"
 }
 
-func (k *console) view(string) ([][]any, error) {
-	v := k.server.engine.View()
-	var leader any
-	if v.Leader != 0 {
-		leader = hostOf(v, v.Leader)
+func (k *console) view(string) (rows [][]any, err error) {
+	for _, src := range k.server.sources {
+		v := src.engine.View()
+		var leader any
+		if v.Leader != 0 {
+			leader = hostOf(v, v.Leader)
+		}
+		rows = append(rows, []any{src.key(), v.Set, v.Epoch, v.Term, leader, int64(v.Leader), fmt.Sprint(v.InSync), yes(k.server.Ready()), src.engine.Acked().Snapshot})
 	}
-	return [][]any{{v.Set, v.Epoch, v.Term, leader, int64(v.Leader), fmt.Sprint(v.InSync), yes(k.server.Ready()), k.server.engine.Acked().Snapshot}}, nil
+	return rows, nil
 }
 
 func (k *console) events(string) (rows [][]any, err error) {
@@ -308,16 +313,20 @@ func (k *console) lists(string) ([][]any, error) {
 		}
 	}
 	s.mu.Lock()
-	users, login := int64(len(s.tenants)), int64(s.starting)
+	users, login := int64(len(s.usersLocked())), int64(s.starting)
 	s.mu.Unlock()
 	s.keys.mu.Lock()
 	prepared := int64(len(s.keys.all))
 	s.keys.mu.Unlock()
+	members, inSync := 0, 0
+	for _, src := range s.sources {
+		members, inSync = members+len(src.engine.View().Members), inSync+len(src.engine.View().InSync)
+	}
 	pools, _ := k.pools("")
 	return [][]any{
 		{"databases", int64(len(s.names()))}, {"users", users}, {"pools", int64(len(pools))}, {"free_clients", int64(0)}, {"used_clients", int64(len(infos))},
 		{"login_clients", login}, {"free_servers", int64(len(s.servers.list())) - used}, {"used_servers", used},
-		{"members", int64(len(s.engine.View().Members))}, {"members_in_sync", int64(len(s.engine.View().InSync))}, {"prepared_statements", prepared},
+		{"members", int64(members)}, {"members_in_sync", int64(inSync)}, {"prepared_statements", prepared},
 	}, nil
 }
 
@@ -334,10 +343,21 @@ func (k *console) users(string) (rows [][]any, err error) {
 	s := k.server
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, name := range slices.Sorted(maps.Keys(s.tenants)) {
-		rows = append(rows, []any{name, poolMode})
+	for _, name := range slices.Sorted(maps.Keys(s.usersLocked())) {
+		rows = append(rows, []any{name, string(first(s.conf().UserOptions[name].PoolMode, s.conf().PoolMode))})
 	}
 	return rows, nil
+}
+
+// usersLocked are those who have connected, to whatever set.
+func (s *Server) usersLocked() map[string]bool {
+	users := map[string]bool{}
+	for _, src := range s.sources {
+		for name := range src.tenants {
+			users[name] = true
+		}
+	}
+	return users
 }
 
 func (k *console) state(string) ([][]any, error) {

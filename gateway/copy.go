@@ -33,9 +33,13 @@ func (c *client) copyIn() error {
 	p := &pump{ended: make(chan struct{})}
 	r.pump = p
 	c.in.idle = nil
+	u := r.u
 	go func() {
 		defer close(p.ended)
-		p.err = c.pumpAll(p)
+		p.err = c.server.safely("COPY of "+c.String(), func() error { return c.pumpAll(p) })
+		if errors.Is(p.err, errGone) {
+			_ = u.conn.Close() // rolls the COPY back
+		}
 	}()
 	return nil
 }
@@ -112,7 +116,6 @@ func (c *client) pumpFailed(u *upstream, err error) error {
 	if errors.Is(err, os.ErrDeadlineExceeded) || errors.As(err, &ne) && ne.Timeout() {
 		return errStopped
 	}
-	_ = u.conn.Close() // rolls the COPY back
 	return errors.Join(errGone, err)
 }
 
@@ -152,7 +155,7 @@ func (c *client) stopPump() error {
 	_ = c.conn.SetReadDeadline(time.Time{})
 	c.in.idle = c.beforeWait
 	if errors.Is(p.err, errGone) {
-		return errGone
+		return p.err
 	}
 	return nil
 }

@@ -48,12 +48,12 @@ func dialOwn(ctx context.Context, config *pgx.ConnConfig) (engine.ServerConn, er
 
 // dialOwn is dialOwn for the set's own user, noting what it makes.
 func (l *servers) dialOwn(ctx context.Context, config *pgx.ConnConfig) (engine.ServerConn, error) {
-	return l.note(config)(dialOwn(ctx, config))
+	return l.note(config)(l.safely(func() (engine.ServerConn, error) { return dialOwn(ctx, config) }))
 }
 
 // dial is dialAs, noting what it makes.
 func (l *servers) dial(ctx context.Context, config *pgx.ConnConfig, cred *credential) (engine.ServerConn, error) {
-	return l.note(config)(dialAs(ctx, config, cred))
+	return l.note(config)(l.safely(func() (engine.ServerConn, error) { return dialAs(ctx, config, cred) }))
 }
 
 func (l *servers) note(config *pgx.ConnConfig) func(engine.ServerConn, error) (engine.ServerConn, error) {
@@ -143,12 +143,16 @@ func (t target) cancel(ctx context.Context, dial pgconn.DialFunc, pid uint32, ke
 type credential struct {
 	clientKey, serverKey []byte
 	password             string
+	md5                  string // a hash, see isMD5
 }
+
+// empty tells that nothing is known by which to log in.
+func (c *credential) empty() bool { return c.clientKey == nil && c.password == "" && c.md5 == "" }
 
 // dialAs connects as a user of the clients', by the keys that the log-in gave: every
 // server has the same verifier for it.
 func dialAs(ctx context.Context, config *pgx.ConnConfig, cred *credential) (engine.ServerConn, error) {
-	if cred == nil || cred.clientKey == nil {
+	if cred == nil || cred.clientKey == nil && cred.md5 == "" {
 		if cred != nil {
 			config = config.Copy()
 			config.Password = cred.password
@@ -207,7 +211,15 @@ func login(ctx context.Context, config *pgx.ConnConfig, to target, cred *credent
 		}
 		switch m := m.(type) {
 		case *pgproto3.AuthenticationSASL:
+			if cred.clientKey == nil {
+				return nil, errors.New("the server asks for SCRAM of a user whose password it keeps as an md5 hash: use md5 in its pg_hba.conf, or set the password anew with password_encryption = 'scram-sha-256'")
+			}
 			front.Send(proof.first())
+		case *pgproto3.AuthenticationMD5Password:
+			if cred.md5 == "" {
+				return nil, errAsksPassword
+			}
+			front.Send(&pgproto3.PasswordMessage{Password: md5Answer(cred.md5, m.Salt[:])})
 		case *pgproto3.AuthenticationSASLContinue:
 			final, err := proof.final(m.Data)
 			if err != nil {
@@ -219,8 +231,8 @@ func login(ctx context.Context, config *pgx.ConnConfig, to target, cred *credent
 				return nil, errors.New("the server does not know the user's verifier")
 			}
 		case *pgproto3.AuthenticationOk:
-		case *pgproto3.AuthenticationCleartextPassword, *pgproto3.AuthenticationMD5Password:
-			return nil, errors.New("the server asks for a password, which the gateway does not know: use scram-sha-256 in pg_hba.conf, or name the user with its password in the gateway's configuration")
+		case *pgproto3.AuthenticationCleartextPassword:
+			return nil, errAsksPassword
 		case *pgproto3.BackendKeyData:
 			u.pid, u.key = m.ProcessID, append([]byte(nil), m.SecretKey...)
 		case *pgproto3.ParameterStatus:
@@ -238,6 +250,8 @@ func login(ctx context.Context, config *pgx.ConnConfig, to target, cred *credent
 		}
 	}
 }
+
+var errAsksPassword = errors.New("the server asks for a password, which the gateway does not know: use scram-sha-256 in pg_hba.conf, or name the user with its password in the gateway's configuration")
 
 // prover is the client's side of SCRAM-SHA-256 (RFC 5802, RFC 7677) for who has the
 // keys instead of the password.

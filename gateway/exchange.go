@@ -16,6 +16,7 @@ type expected struct {
 	swallow bool // asked for by us, not for the client
 	st      *statement
 	id      uint64 // of what a Parse prepares on the server; 0 is the unnamed one
+	portal  *portal
 }
 
 // at is how far what the client gets has come, sent or not.
@@ -59,7 +60,7 @@ func (c *client) attempt(call engine.Call, run func(*engine.Lease, *upstream) er
 	r := &c.relaying
 	*r = relaying{lease: lease, u: u, begun: begun, complete: begun, failedAt: begun, limit: streamLimit}
 	if lease.BufferRows() {
-		r.limit = c.server.resultBuffer
+		r.limit = c.source.resultBuffer
 	}
 	e = run(lease, u)
 	if errors.Is(e, errGone) {
@@ -162,6 +163,11 @@ func (c *client) stale(u *upstream, g *group) {
 func (c *client) translate(u *upstream, o *op) {
 	body := c.body(o)
 	st := o.st
+	if o.err != nil { // behind a COPY, which it ends: nothing in it counts
+		u.out = appendMessage(u.out, o.typ, body)
+		c.expected = append(c.expected, expected{kind: o.typ})
+		return
+	}
 	switch o.typ {
 	case msgParse:
 		if st.name == "" {
@@ -190,7 +196,7 @@ func (c *client) translate(u *upstream, o *op) {
 			b = append(append(b, st.serverName()...), 0)
 			u.out = end(append(b, rest...), at)
 		}
-		c.expected = append(c.expected, expected{kind: msgBind, st: st})
+		c.expected = append(c.expected, expected{kind: msgBind, st: st, portal: o.portal})
 	case msgDescribe:
 		if body[0] == 'S' && st != nil {
 			c.ensure(u, st)

@@ -43,18 +43,19 @@ func (h *history) latest() []event {
 }
 
 // follow notes how the view changes.
-func (s *Server) follow() {
-	view := s.engine.View()
+func (s *Server) follow(src *source) {
+	view := src.engine.View()
 	s.history.add("gateway started: %s leads, epoch %d", hostOf(view, view.Leader), view.Epoch)
 	for s.ctx.Err() == nil {
-		next, err := s.engine.WaitView(s.ctx, view.Epoch)
+		next, err := src.engine.WaitView(s.ctx, view.Epoch)
 		if err != nil {
 			if !sleep(s.ctx, time.Second) {
 				return
 			}
 			continue
 		}
-		s.changed(view, next)
+		old := view
+		_ = s.safely("follow", func() error { s.changed(old, next); return nil }) // it is in the log
 		view = next
 	}
 }

@@ -12,12 +12,44 @@ import (
 // without ever sending a statement that could tell it, and what was missed meanwhile
 // only a client that begins anew looks for.
 func (c *client) deaf() {
-	_ = c.conn.SetWriteDeadline(time.Now().Add(farewell))
-	_ = c.write(appendError(nil, msgError, &pgconn.PgError{
+	c.lastWords(&pgconn.PgError{
 		Severity: "FATAL", Code: "57P01", Message: "the leader's connection was lost, and with it what this session listens for",
 		Hint: "Connect again, LISTEN, and look for what was missed.",
-	})) // its reader notices the end in any case
+	})
+}
+
+// lastWords ends a client that its own goroutine waits for.
+func (c *client) lastWords(e *pgconn.PgError) {
+	_ = c.conn.SetWriteDeadline(time.Now().Add(farewell))
+	_ = c.write(appendError(nil, msgError, e)) // its reader notices the end in any case
 	_ = c.conn.Close()
+}
+
+// hear passes on what comes until it is told to stop.
+func (c *client) hear(u *upstream) {
+	for {
+		typ, body, err := u.in.next()
+		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			return
+		case err != nil:
+			_ = u.broken(err)
+			c.deaf()
+			return
+		}
+		switch typ {
+		case msgNotice, msgNotification:
+			if err := c.write(appendMessage(nil, typ, body)); err != nil {
+				return // the client's reader notices, too
+			}
+		case msgError:
+			_ = u.broken(errorOf(body))
+			c.deaf()
+			return
+		case msgParameterStatus:
+			u.aside(typ, body)
+		}
+	}
 }
 
 // overhear passes on what the server says while the client is silent: a session that
@@ -27,28 +59,10 @@ func (c *client) overhear() {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		for {
-			typ, body, err := u.in.next()
-			switch {
-			case errors.Is(err, os.ErrDeadlineExceeded):
-				return
-			case err != nil:
-				_ = u.broken(err)
-				c.deaf()
-				return
-			}
-			switch typ {
-			case msgNotice, msgNotification:
-				if err := c.write(appendMessage(nil, typ, body)); err != nil {
-					return // the client's reader notices, too
-				}
-			case msgError:
-				_ = u.broken(errorOf(body))
-				c.deaf()
-				return
-			case msgParameterStatus:
-				u.aside(typ, body)
-			}
+		if err := c.server.safely("notifications of "+c.String(), func() error { c.hear(u); return nil }); err != nil {
+			_ = u.broken(err)
+			c.server.measures.errors.add("XX000")
+			c.lastWords(internalError())
 		}
 	}()
 	c.in.woken = func() {

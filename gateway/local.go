@@ -29,6 +29,11 @@ func (c *client) runLocal(g *group, x *engine.Script) (failed bool) {
 			c.register(o.st)
 			c.out = appendMessage(c.out, msgParseComplete, nil)
 		case msgBind:
+			if err := c.heldCursor(o); err != nil {
+				c.fail(c.session.Abort(c.ctx, err))
+				return true
+			}
+			o.portal.made = true
 			c.out = appendMessage(c.out, msgBindComplete, nil)
 		case msgDescribe:
 			if o.portal != nil && o.portal.gone {
@@ -47,6 +52,20 @@ func (c *client) runLocal(g *group, x *engine.Script) (failed bool) {
 		}
 	}
 	return false
+}
+
+// heldCursor is what a Bind hears whose portal has the name of a cursor WITH HOLD, which only the
+// server knows of that has it.
+func (c *client) heldCursor(o *op) error {
+	name, _, _ := cstring(c.body(o))
+	if len(name) == 0 || c.session.Pins()&classify.PinHoldCursor == 0 || c.session.Held() == nil || c.session.Status() == 'E' {
+		return nil
+	}
+	rows, err := c.session.Held().Rows(c.ctx, "SELECT 1 FROM pg_catalog.pg_cursors WHERE name = $1", string(name))
+	if err == nil && len(rows) > 0 {
+		err = cursorExists(string(name))
+	}
+	return err
 }
 
 // runPortal has the session carry out what an Execute asks for.
@@ -74,6 +93,7 @@ func (c *client) runPortal(i int, x *engine.Script) (failed bool) {
 		c.endPortals(i)
 	}
 	if err != nil {
+		c.warnCommit(only, before)
 		c.fail(inPipeline(err, x != nil && !before.in))
 		return true
 	}

@@ -32,24 +32,25 @@ var (
 	descReceived   = desc("received_bytes_total", "Bytes from clients.")
 	descSent       = desc("sent_bytes_total", "Bytes to clients.")
 	descErrors     = desc("errors_total", "Errors told to clients, by the class of their SQLSTATE.", "class")
+	descPanics     = desc("panics_total", "Panics that were caught; each has ended one client at most.")
 	descSlow       = desc("slow_statements_total", "Statements that took as long as slow_statement or longer.")
 	descPrepared   = desc("prepared_statements", "Different texts that clients have prepared.")
 	descDuration   = desc("statement_duration_seconds", "Duration of statements, waiting included.", "kind")
 	descWait       = desc("connection_wait_seconds", "Waits of more than a millisecond for a connection to a server.")
-	descEpoch      = desc("view_epoch", "Number of the present view.")
-	descTerm       = desc("view_term", "Epoch in which the leader took office.")
+	descEpoch      = desc("view_epoch", "Number of the present view.", "database")
+	descTerm       = desc("view_term", "Epoch in which the leader took office.", "database")
 	descViews      = desc("views_total", "Changes of the view that this gateway has seen.")
 	descFailovers  = desc("failovers_total", "Changes of the leader that this gateway has seen.")
-	descInSync     = desc("member_in_sync", "1 if the member holds every acknowledged write.", "member", "host")
-	descLeader     = desc("member_leader", "1 if the member leads.", "member", "host")
-	descUsable     = desc("member_usable", "1 if the member's breaker lets statements through.", "member", "host")
-	descRan        = desc("member_statements_total", "Statements that ran on the member.", "member", "host", "kind")
-	descLost       = desc("member_errors_total", "Statements that a broken connection ended.", "member", "host")
-	descRunning    = desc("member_outstanding", "Statements that run on the member now.", "member", "host")
-	descLatency    = desc("member_read_latency_seconds", "Moving average over the member's reads.", "member", "host")
-	descPool       = desc("pool_connections", "Connections to the member by purpose and state.", "member", "host", "purpose", "state")
-	descPoolMax    = desc("pool_max", "Most connections to the member by purpose, over all users.", "member", "host", "purpose")
-	descPoolWait   = desc("pool_waiting", "Statements that wait for a connection to the member.", "member", "host", "purpose")
+	descInSync     = desc("member_in_sync", "1 if the member holds every acknowledged write.", "database", "member", "host")
+	descLeader     = desc("member_leader", "1 if the member leads.", "database", "member", "host")
+	descUsable     = desc("member_usable", "1 if the member's breaker lets statements through.", "database", "member", "host")
+	descRan        = desc("member_statements_total", "Statements that ran on the member.", "database", "member", "host", "kind")
+	descLost       = desc("member_errors_total", "Statements that a broken connection ended.", "database", "member", "host")
+	descRunning    = desc("member_outstanding", "Statements that run on the member now.", "database", "member", "host")
+	descLatency    = desc("member_read_latency_seconds", "Moving average over the member's reads.", "database", "member", "host")
+	descPool       = desc("pool_connections", "Connections to the member by purpose and state.", "database", "member", "host", "purpose", "state")
+	descPoolMax    = desc("pool_max", "Most connections to the member by purpose, over all users.", "database", "member", "host", "purpose")
+	descPoolWait   = desc("pool_waiting", "Statements that wait for a connection to the member.", "database", "member", "host", "purpose")
 )
 
 // Describe is prometheus.Collector's.
@@ -57,6 +58,10 @@ func (c collector) Describe(to chan<- *prometheus.Desc) { prometheus.DescribeByC
 
 // Collect is prometheus.Collector's.
 func (c collector) Collect(to chan<- prometheus.Metric) {
+	_ = c.server.safely("metrics", func() error { c.collect(to); return nil }) // it is in the log; the registry has goroutines of its own
+}
+
+func (c collector) collect(to chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
@@ -84,33 +89,36 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 	count(descReceived, t.Received)
 	count(descSent, t.Sent)
 	count(descSlow, m.slow.Load())
+	count(descPanics, m.panics.Load())
 	m.errors.each(func(class string, n uint64) { count(descErrors, n, class) })
 	for i := range m.latency {
 		to <- m.latency[i].read().metric(descDuration, workNames[i])
 	}
 	to <- m.waits.read().metric(descWait)
-	view := s.engine.View()
-	gauge(descEpoch, float64(view.Epoch))
-	gauge(descTerm, float64(view.Term))
+	for _, src := range s.sources {
+		view := src.engine.View()
+		gauge(descEpoch, float64(view.Epoch), src.key())
+		gauge(descTerm, float64(view.Term), src.key())
+	}
 	count(descViews, m.views.Load())
 	count(descFailovers, m.failovers.Load())
-	for _, ms := range s.engine.Stats() {
-		id := strconv.Itoa(int(ms.ID))
-		gauge(descInSync, float64(number(ms.InSync)), id, ms.Host)
-		gauge(descLeader, float64(number(ms.Leader)), id, ms.Host)
-		gauge(descUsable, float64(number(ms.Usable)), id, ms.Host)
-		count(descRan, ms.Reads, id, ms.Host, "read")
-		count(descRan, ms.Writes, id, ms.Host, "write")
-		count(descLost, ms.Errors, id, ms.Host)
-		gauge(descRunning, float64(ms.Outstanding), id, ms.Host)
-		gauge(descLatency, ms.Latency.Seconds(), id, ms.Host)
+	s.eachMember(func(src *source, ms engine.MemberStats) {
+		db, id := src.key(), strconv.Itoa(int(ms.ID))
+		gauge(descInSync, float64(number(ms.InSync)), db, id, ms.Host)
+		gauge(descLeader, float64(number(ms.Leader)), db, id, ms.Host)
+		gauge(descUsable, float64(number(ms.Usable)), db, id, ms.Host)
+		count(descRan, ms.Reads, db, id, ms.Host, "read")
+		count(descRan, ms.Writes, db, id, ms.Host, "write")
+		count(descLost, ms.Errors, db, id, ms.Host)
+		gauge(descRunning, float64(ms.Outstanding), db, id, ms.Host)
+		gauge(descLatency, ms.Latency.Seconds(), db, id, ms.Host)
 		for purpose, p := range map[string]engine.PoolStats{"read": ms.ReadPool, "write": ms.WritePool} {
-			gauge(descPool, float64(p.InUse), id, ms.Host, purpose, "in_use")
-			gauge(descPool, float64(p.Idle), id, ms.Host, purpose, "idle")
-			gauge(descPoolMax, float64(p.Max), id, ms.Host, purpose)
-			gauge(descPoolWait, float64(p.Waiting), id, ms.Host, purpose)
+			gauge(descPool, float64(p.InUse), db, id, ms.Host, purpose, "in_use")
+			gauge(descPool, float64(p.Idle), db, id, ms.Host, purpose, "idle")
+			gauge(descPoolMax, float64(p.Max), db, id, ms.Host, purpose)
+			gauge(descPoolWait, float64(p.Waiting), db, id, ms.Host, purpose)
 		}
-	}
+	})
 }
 
 func (c counted) metric(d *prometheus.Desc, labels ...string) prometheus.Metric {

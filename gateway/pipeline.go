@@ -81,7 +81,7 @@ func (c *client) flushPipeline(body []byte) error {
 			return err
 		}
 		c.skip = true
-		c.report(c.session.Abort(c.ctx, protocolError(badEnd)))
+		c.failOpen(protocolError(badEnd))
 		return nil
 	}
 	if c.skip || len(c.ops) == 0 {
@@ -93,6 +93,34 @@ func (c *client) flushPipeline(body []byte) error {
 		}
 	}
 	return c.runPipeline()
+}
+
+// syncBroken ends the pipeline with a Sync that has a body: an error, and what was to be
+// committed is not.
+func (c *client) syncBroken() error {
+	c.begun()
+	if len(c.ops) > 0 && !c.skip {
+		if err := c.runOpen(); err != nil {
+			return err
+		}
+	}
+	c.skip = false
+	c.failOpen(protocolError(badEnd))
+	if !c.session.InTransaction() {
+		clear(c.portals)
+	}
+	c.ready()
+	return nil
+}
+
+// failOpen reports an error that undoes what a pipeline has left open.
+func (c *client) failOpen(e error) {
+	c.fail(c.session.Abort(c.ctx, e))
+	if x := c.script; x != nil {
+		c.script = nil
+		_, err := x.Fail(c.ctx, c.failure)
+		c.refail(err)
+	}
 }
 
 // runOpen runs what there is of a pipeline in a transaction that its Sync will end.
@@ -142,7 +170,7 @@ func (c *client) runPipeline() error {
 			c.script = nil
 		}
 		for name, p := range c.portals { // skipped, or gone with what failed
-			if p.at >= 0 {
+			if p.at >= 0 && !(p.made && c.session.InBlock()) {
 				delete(c.portals, name)
 			}
 		}
@@ -271,7 +299,7 @@ func (c *client) runGroups(p plan, x *engine.Script, ends bool) (failed bool, er
 			failed, err = c.runGroup(g)
 		}
 		if err != nil || failed {
-			if failed && ends && x != nil {
+			if err == nil && failed && ends && x != nil { // else the session's end rolls back
 				_, e := x.Fail(c.ctx, c.failure)
 				c.refail(e)
 			}

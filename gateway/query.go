@@ -221,6 +221,13 @@ func (c *client) warn(st *classify.Statement, b before) {
 	}
 }
 
+// warnCommit says of a COMMIT that failed what PostgreSQL says before it commits.
+func (c *client) warnCommit(st *classify.Statement, b before) {
+	if st.Tx != nil && st.Tx.Kind == classify.TxCommit && !st.Tx.Chain {
+		c.warn(st, b)
+	}
+}
+
 // runDeallocate carries out DEALLOCATE, whose name may be one that the client
 // prepared by the protocol.
 func (c *client) runDeallocate(sql string, v *classify.Verdict) error {
@@ -274,6 +281,7 @@ func (c *client) runStatements(x *engine.Script, sql string, v *classify.Verdict
 			tag, e := x.Exec(c.ctx, st, text)
 			c.after(st, e)
 			if e != nil {
+				c.warnCommit(st, b)
 				c.fail(engine.ShiftError(e, sql, st))
 				return true, nil
 			}

@@ -27,14 +27,17 @@ func (c *client) relay() (err error) {
 	u.busy, u.out = true, nil
 	wrote := make(chan error, 1)
 	go func() {
-		_, err := u.conn.Write(out)
+		err := c.server.safely("write to a server", func() error { _, err := u.conn.Write(out); return err })
+		if errors.Is(err, errGone) { // no answer will come
+			_ = u.conn.Close()
+		}
 		wrote <- err
 	}()
 	err = c.answers()
 	if u.closed.Load() {
 		_ = u.conn.Close()
 	}
-	if e := <-wrote; e != nil && err == nil {
+	if e := <-wrote; e != nil && (err == nil || errors.Is(e, errGone)) {
 		err = u.broken(e)
 	}
 	return err
@@ -213,6 +216,9 @@ func (c *client) answered(kind byte) (swallow bool) {
 	r.next++
 	if kind == msgParse && e.st != nil {
 		c.register(e.st)
+	}
+	if e.portal != nil {
+		e.portal.made = true
 	}
 	return e.swallow
 }

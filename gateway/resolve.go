@@ -19,6 +19,7 @@ type portal struct {
 	ran  bool // by the session: it cannot be run once more
 	gone bool // with its transaction
 	here bool // no server has it
+	made bool // its Bind was answered
 	// to is whom a signal is for, nil if it is none or a server's affair; binary is how the
 	// client wants to hear of it.
 	to     *client
@@ -207,10 +208,27 @@ func (c *client) resolve(i int) {
 		}
 		if o.portal = c.portals[string(name)]; o.portal != nil {
 			o.st = o.portal.st
+			if len(name) == 0 && !leaves(o.st) && c.abortedAt(i) {
+				o.err = abortedError()
+			}
 		} else if len(name) == 0 {
 			o.err = noPortal()
 		}
 	}
+}
+
+// abortedAt tells whether the transaction is an aborted one when the op at i is reached. What its
+// portals hear there is not left to the server, which has others under the name "" meanwhile.
+func (c *client) abortedAt(i int) bool {
+	if c.session.Status() != 'E' {
+		return false
+	}
+	for k := range c.ops[:i] {
+		if o := &c.ops[k]; o.typ == msgExecute && leaves(o.st) {
+			return false
+		}
+	}
+	return true
 }
 
 // noPortal is what a message hears that means an unnamed portal which there is none of: what
@@ -245,9 +263,13 @@ func (c *client) bindError(st *statement, portal string, body []byte) *pgconn.Pg
 	case n != want:
 		return protocolError(fmt.Sprintf("bind message supplies %d parameters, but prepared statement \"%s\" requires %d", n, st.name, want))
 	case portal != "" && c.portals[portal] != nil && c.session.Status() != 'E':
-		return &pgconn.PgError{Severity: "ERROR", Code: "42P03", Message: `cursor "` + portal + `" already exists`}
+		return cursorExists(portal)
 	}
 	return nil
+}
+
+func cursorExists(name string) *pgconn.PgError {
+	return &pgconn.PgError{Severity: "ERROR", Code: "42P03", Message: `cursor "` + name + `" already exists`}
 }
 
 // parseError is the same for a Parse.

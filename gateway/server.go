@@ -4,15 +4,11 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/jackc/pgx/v5"
 
 	"github.com/pgdist/pgdist/internal/engine"
 )
@@ -20,25 +16,21 @@ import (
 // ErrServerClosed is what Serve returns after Shutdown or Close.
 var ErrServerClosed = errors.New("gateway: the server is closed")
 
-// Server serves clients of one set.
+// Server serves clients of one set, or of several.
 type Server struct {
-	live         atomic.Pointer[Config] // what Reload replaces
-	engine       *engine.Engine
-	database     string
-	user         string // of the DSN
-	pool         engine.PoolConfig
-	resultBuffer int
-	maxPrepared  int
-	log          *slog.Logger
-	owner        string // the DSN's user
-	began        time.Time
-	keys         keys
-	measures     measures
-	servers      *servers
-	crowd        crowd
-	history      history
-	paused       atomic.Pointer[pausing]
-	secret       []byte // for the salts of users that do not exist
+	live        atomic.Pointer[Config] // what Reload replaces
+	*source                            // that of the DSN
+	sources     []*source              // all of them, that one first
+	maxPrepared int
+	log         *slog.Logger
+	began       time.Time
+	keys        keys
+	measures    measures
+	servers     *servers
+	crowd       crowd
+	history     history
+	paused      atomic.Pointer[pausing]
+	secret      []byte // for the salts of users that do not exist
 
 	ctx  context.Context // ends at Close
 	stop context.CancelFunc
@@ -52,7 +44,6 @@ type Server struct {
 	gone      totals // of the clients that left
 	starting  int    // clients that have not logged in yet
 	last      uint32
-	tenants   map[string]*tenant
 }
 
 // tenant is a user with its connections and what it can log in by.
@@ -65,7 +56,9 @@ type tenant struct {
 func (t *tenant) set(cred *credential) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.cred = cred
+	if t.cred == nil || !cred.empty() { // who is trusted brings nothing, and may use what others brought
+		t.cred = cred
+	}
 }
 
 func (t *tenant) credential() *credential {
@@ -83,28 +76,22 @@ func Open(ctx context.Context, config Config) (*Server, error) {
 		return nil, err
 	}
 	config = config.withDefaults()
-	ec, err := engine.Parse(config.DSN)
-	if err != nil {
-		return nil, err
-	}
-	conns := &servers{all: map[*upstream]struct{}{}}
-	ec.Dial, ec.Logger = conns.dialOwn, config.Logger
-	e, err := openEngine(ctx, ec)
-	if err != nil {
-		return nil, err
-	}
-	ec = e.Config()
 	s := &Server{
-		engine: e, user: ec.Members[0].Conn.User, owner: ec.Members[0].Conn.User, began: time.Now(), servers: conns, database: ec.Members[0].Conn.Database, pool: ec.Pool, resultBuffer: ec.ResultBuffer,
-		maxPrepared: config.MaxPrepared, log: config.Logger, secret: make([]byte, 32),
+		began: time.Now(), servers: &servers{all: map[*upstream]struct{}{}}, maxPrepared: config.MaxPrepared, log: config.Logger, secret: make([]byte, 32),
 		keys:      keys{all: map[string]*key{}},
-		listeners: map[net.Listener]struct{}{}, clients: map[uint32]*client{}, consoles: map[uint32]*console{}, tenants: map[string]*tenant{},
+		listeners: map[net.Listener]struct{}{}, clients: map[uint32]*client{}, consoles: map[uint32]*console{},
+	}
+	s.servers.caught = s.caught
+	if err := s.openSources(ctx, &config); err != nil {
+		return nil, err
 	}
 	_, _ = rand.Read(s.secret) // never fails (crypto/rand)
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	s.adopt(&config)
-	s.work.Go(s.watch)
-	s.work.Go(s.follow)
+	s.spawn("watch", s.watch)
+	for _, src := range s.sources {
+		s.spawn("follow", func() { s.follow(src) })
+	}
 	return s, nil
 }
 
@@ -115,6 +102,9 @@ func (s *Server) conf() *Config { return s.live.Load() }
 func (s *Server) adopt(c *Config) {
 	s.live.Store(c)
 	s.measures.slowFrom.Store(int64(c.SlowStatement))
+	for _, src := range s.sources {
+		src.engine.Limit(c.limits(src))
+	}
 }
 
 // Serve accepts clients until Shutdown or Close, and then returns ErrServerClosed.
@@ -168,7 +158,8 @@ func (s *Server) begin(conn net.Conn) bool {
 // serve serves one connection to its end.
 func (s *Server) serve(conn net.Conn) {
 	defer conn.Close()
-	g, err := s.login(conn)
+	var g guest
+	err := s.safely("log-in", func() (err error) { g, err = s.login(conn); return err })
 	s.mu.Lock()
 	s.starting--
 	s.mu.Unlock()
@@ -181,7 +172,11 @@ func (s *Server) serve(conn net.Conn) {
 	}
 	defer g.quit()
 	s.log.Debug("client", "who", g, "address", conn.RemoteAddr())
-	err = g.run()
+	err = s.safely(g.String(), g.run)
+	var m *mishap
+	if errors.As(err, &m) {
+		g.broke()
+	}
 	s.log.Debug("client left", "who", g, "error", err)
 }
 
@@ -192,8 +187,8 @@ func (s *Server) enter(c *client) error {
 	if s.closing {
 		return errStarting("57P03", "the gateway is shutting down")
 	}
-	if len(s.clients) >= s.conf().MaxClients {
-		return errStarting("53300", fmt.Sprintf("sorry, too many clients already: the gateway takes %d", s.conf().MaxClients))
+	if err := s.admitsLocked(c); err != nil {
+		return err
 	}
 	c.id = s.numberLocked()
 	s.clients[c.id] = c
@@ -233,31 +228,6 @@ func (s *Server) leave(c *client) {
 	c.mu.Unlock()
 }
 
-// tenant returns the connections of a user, as which cred is good.
-func (s *Server) tenant(user string, cred *credential) (*tenant, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if t := s.tenants[user]; t != nil {
-		t.set(cred)
-		return t, nil
-	}
-	t := &tenant{cred: cred}
-	et, err := s.engine.NewTenant(user, s.pool, func(ctx context.Context, config *pgx.ConnConfig) (engine.ServerConn, error) {
-		return s.servers.dial(ctx, config, t.credential())
-	})
-	if err != nil {
-		return nil, err
-	}
-	t.Tenant = et
-	s.tenants[user] = t
-	return t, nil
-}
-
-// leads tells whether a database's name leads to the set.
-func (s *Server) leads(name string) bool {
-	return name == s.database || slices.Contains(s.conf().Databases, name) || slices.Contains(s.conf().Databases, "*")
-}
-
 // Shutdown stops taking clients, sends away those who have nothing under way, waits
 // for the others until ctx ends, and closes.
 func (s *Server) Shutdown(ctx context.Context) error {
@@ -288,7 +258,7 @@ func (s *Server) Close() error {
 	s.stop()
 	s.each(func(c *client) { c.closing.Store(true); _ = c.conn.Close() })
 	s.closeConsoles()
-	err := s.engine.Close() // cuts off what the clients wait for
+	err := s.closeSources() // cuts off what the clients wait for
 	s.work.Wait()
 	return err
 }

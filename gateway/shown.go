@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
+
 	"github.com/pgdist/pgdist/classify"
 	"github.com/pgdist/pgdist/internal/engine"
 )
@@ -117,6 +119,19 @@ type servers struct {
 	mu   sync.Mutex // guards what follows
 	all  map[*upstream]struct{}
 	last uint64
+	// caught is Server.caught: the pools connect in goroutines of their own.
+	caught func(where string, value any) *mishap
+}
+
+// safely makes an error of a panic while a connection is made.
+func (l *servers) safely(dial func() (engine.ServerConn, error)) (conn engine.ServerConn, err error) {
+	defer func() {
+		if value := recover(); value != nil {
+			_ = l.caught("connecting", value)
+			conn, err = nil, &pgconn.PgError{Severity: "ERROR", Code: "XX000", Message: "internal error of the gateway while it connected to a server", Hint: "The gateway's log says where."}
+		}
+	}()
+	return dial()
 }
 
 // origin is what is known of a connection from its beginning.

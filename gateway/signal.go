@@ -61,7 +61,7 @@ func (c *client) target(id uint32) *client {
 	c.server.mu.Lock()
 	defer c.server.mu.Unlock()
 	to := c.server.clients[id]
-	if to == nil || to.user != c.user && c.user != c.server.user {
+	if to == nil || to.user != c.user && (c.user != c.source.owner || to.source != c.source) {
 		return nil
 	}
 	return to

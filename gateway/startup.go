@@ -36,6 +36,9 @@ type starting struct {
 	params  map[string]string
 	options []string // names of protocol options that are not known
 	minor   int
+	trusted bool            // no proof was asked for
+	source  *source         // where the user is looked up
+	session *engine.Session // once there is one
 }
 
 // errStarting is an error that ends a log-in.
@@ -64,12 +67,8 @@ func (s *Server) login(conn net.Conn) (guest, error) {
 	}
 	defer place.leave()
 	st := &starting{server: s, config: config, conn: conn}
-	go_, err := st.hello(ctx)
-	if err != nil || !go_ {
-		return nil, st.refuse(err)
-	}
-	g, err := st.enter(ctx)
-	if err != nil {
+	g, err := st.serve(ctx)
+	if g == nil {
 		return nil, st.refuse(err)
 	}
 	_ = conn.SetDeadline(time.Time{})
@@ -80,7 +79,28 @@ func (s *Server) login(conn net.Conn) (guest, error) {
 type guest interface {
 	run() error
 	quit()
+	broke() // after run has panicked
 	String() string
+}
+
+// serve takes a connection up to a guest. There is none, and no error, if the client wanted
+// something else.
+func (st *starting) serve(ctx context.Context) (g guest, err error) {
+	err = st.server.safely("log-in", func() error {
+		enters, err := st.hello(ctx)
+		if err == nil && enters {
+			g, err = st.enter(ctx)
+		}
+		return err
+	})
+	var m *mishap
+	if errors.As(err, &m) {
+		if st.session != nil {
+			st.session.Abandon()
+		}
+		return nil, errors.Join(internalError(), err)
+	}
+	return g, err
 }
 
 // refuse tells the client why it is turned away, if that is a thing to say.
@@ -206,6 +226,10 @@ func (st *starting) secure(ctx context.Context, conn net.Conn, direct bool) erro
 	shown := &shownCertificate{from: st.config.TLS}
 	config := st.config.TLS.Clone()
 	config.NextProtos = []string{alpn}
+	config.SessionTicketsDisabled = true // a resumed session would be as good as a certificate that has expired since
+	if config.ClientCAs != nil && config.ClientAuth == tls.NoClientCert {
+		config.ClientAuth = tls.VerifyClientCertIfGiven
+	}
 	config.Certificates, config.GetCertificate = nil, shown.choose
 	secure := tls.Server(conn, config)
 	if err := secure.HandshakeContext(ctx); err != nil {
@@ -278,32 +302,37 @@ func (st *starting) enter(ctx context.Context) (guest, error) {
 	if db == "" {
 		db = user
 	}
-	if st.tls == nil && st.config.RequireTLS {
+	if st.tls == nil && st.config.RequireTLS && st.peer(user, db).kind != viaSocket {
 		return nil, errStarting("28000", "this gateway takes connections over TLS only: use sslmode=require")
 	}
 	if r := strings.ToLower(st.params["replication"]); r != "" && r != "false" && r != "off" && r != "no" && r != "0" {
 		return nil, errStarting("0A000", "replication is not supported through pgdist: connect to a server itself")
 	}
-	cred, err := st.authenticate(ctx, user)
+	src := s.find(db)
+	st.source = src
+	if src == nil || s.isConsole(db) {
+		st.source = s.source
+	}
+	cred, err := st.authenticate(ctx, user, db)
 	if err != nil {
 		return nil, err
 	}
 	if s.isConsole(db) {
 		return st.console(user)
 	}
-	if !s.leads(db) {
+	if src == nil {
 		return nil, errStarting("3D000", fmt.Sprintf("database %q does not exist", db))
 	}
 	settings, err := startSettings(st.params)
 	if err != nil {
 		return nil, err
 	}
-	t, err := s.tenant(user, cred)
+	t, err := s.tenant(src, user, cred)
 	if err != nil {
 		return nil, err
 	}
 	c := &client{
-		server: s, user: user, db: db, since: time.Now(), app: st.params["application_name"],
+		server: s, source: src, user: user, db: db, since: time.Now(), app: st.params["application_name"],
 		params: map[string]string{}, statements: map[string]*statement{}, portals: map[string]*portal{},
 		key: make([]byte, 4),
 	}
@@ -318,9 +347,13 @@ func (st *starting) enter(ctx context.Context) (guest, error) {
 	c.in = newReader(c.conn)
 	c.in.limits, c.in.idle = limit, c.beforeWait
 	c.renew()
-	c.session = s.engine.NewSession(engine.SessionOptions{Tenant: t.Tenant, Settings: settings, Owner: c})
+	c.session = src.engine.NewSession(engine.SessionOptions{Tenant: t.Tenant, Settings: settings, Owner: c})
+	st.session = c.session
 	if err := c.greet(ctx, settings); err != nil {
 		return nil, errors.Join(c.sqlError(err), c.session.Close(ctx))
+	}
+	if st.config.poolMode(db, user) == SessionPooling {
+		c.session.Whole()
 	}
 	if err := s.enter(c); err != nil {
 		return nil, errors.Join(err, c.session.Close(ctx))

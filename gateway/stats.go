@@ -163,7 +163,8 @@ type measures struct {
 	clients   atomic.Uint64 // that ever logged in
 	refused   atomic.Uint64 // connections that were turned away
 	slow      atomic.Uint64
-	slowFrom  atomic.Int64 // nanoseconds from which on a statement is logged, 0 is never
+	slowFrom  atomic.Int64  // nanoseconds from which on a statement is logged, 0 is never
+	panics    atomic.Uint64 // that were caught
 	views     atomic.Uint64
 	failovers atomic.Uint64
 }

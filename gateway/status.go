@@ -29,6 +29,7 @@ type status struct {
 }
 
 type memberStatus struct {
+	Database  string     `json:"database"`
 	ID        int        `json:"id"`
 	Host      string     `json:"host"`
 	Role      string     `json:"role"`
@@ -135,11 +136,11 @@ func (a *admin) report() status {
 		Prepared: n.prepared, Rates: a.rates(), Errors: []errorStatus{}, Events: s.history.latest(),
 	}
 	s.measures.errors.each(func(class string, n uint64) { st.Errors = append(st.Errors, errorStatus{class, n}) })
-	for _, m := range s.engine.Stats() {
+	s.eachMember(func(src *source, m engine.MemberStats) {
 		st.Members = append(st.Members, memberStatus{
-			ID: int(m.ID), Host: m.Host, Role: roleOf(m), InSync: m.InSync, Usable: m.Usable, Weight: m.Weight, Running: m.Outstanding,
+			Database: src.key(), ID: int(m.ID), Host: m.Host, Role: roleOf(m), InSync: m.InSync, Usable: m.Usable, Weight: m.Weight, Running: m.Outstanding,
 			Latency: milliseconds(m.Latency), Reads: m.Reads, Writes: m.Writes, Errors: m.Errors, Read: poolOf(m.ReadPool), Write: poolOf(m.WritePool), LastError: m.LastError,
 		})
-	}
+	})
 	return st
 }

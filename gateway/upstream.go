@@ -166,6 +166,10 @@ func (u *upstream) Run(ctx context.Context, text string) (tag string, err error)
 	}
 	swallow := u.start()
 	u.unnamed = nil
+	if text == "DISCARD ALL" { // the engine's own: the client's are followed
+		clear(u.prepared)
+		u.farewells = u.farewells[:0]
+	}
 	u.out = appendText(u.out, msgQuery, text)
 	err = u.converse(ctx, swallow, func(typ byte, body []byte) {
 		if typ == msgCommandComplete {

@@ -24,6 +24,7 @@ type verifier struct {
 	stored     []byte
 	server     []byte
 	password   string // if it was given as such
+	md5        string // as pg_authid has it; then nothing else is set
 }
 
 // scramIterations is PostgreSQL's default, scram_iterations.
@@ -33,8 +34,8 @@ const scramIterations = 4096
 func verifierOf(secret string) (*verifier, error) {
 	rest, ok := strings.CutPrefix(secret, mechanism+"$")
 	if !ok {
-		if strings.HasPrefix(secret, "md5") && len(secret) == 35 {
-			return nil, errors.New("an md5 hash is no SCRAM verifier: set the password anew with password_encryption = 'scram-sha-256'")
+		if isMD5(secret) {
+			return &verifier{md5: secret}, nil
 		}
 		salt := make([]byte, 16)
 		_, _ = rand.Read(salt) // never fails (crypto/rand)
@@ -87,13 +88,15 @@ func (s *Server) mock(user string) *verifier {
 }
 
 // verifierFor finds what a user is to prove. ok is false if nothing that is proved
-// lets the user in.
-func (s *Server) verifierFor(ctx context.Context, user string) (v *verifier, ok bool, err error) {
+// lets the user in. md5 tells that a hash of that kind will do.
+func (s *Server) verifierFor(ctx context.Context, src *source, user string, md5 bool) (v *verifier, ok bool, err error) {
 	if secret, named := s.conf().Users[user]; named {
-		v, err := verifierOf(secret)
-		return v, err == nil, err
+		if v, err = verifierOf(secret); err != nil || v.md5 == "" || md5 {
+			return v, err == nil, err
+		}
+		return s.mock(user), false, nil // a rule that asks for SCRAM
 	}
-	rows, err := s.engine.Ask(ctx, `SELECT rolpassword, rolcanlogin AND (rolvaliduntil IS NULL OR rolvaliduntil > pg_catalog.now())
+	rows, err := src.engine.Ask(ctx, `SELECT rolpassword, rolcanlogin AND (rolvaliduntil IS NULL OR rolvaliduntil > pg_catalog.now())
 		FROM pg_catalog.pg_authid WHERE rolname = $1`, user)
 	if err != nil {
 		return nil, false, fmt.Errorf("looking up user %q: %w", user, err)
@@ -101,8 +104,8 @@ func (s *Server) verifierFor(ctx context.Context, user string) (v *verifier, ok 
 	if len(rows) != 1 || rows[0][0] == nil || string(rows[0][1]) != "t" {
 		return s.mock(user), false, nil
 	}
-	if v, err = verifierOf(string(rows[0][0])); err != nil || v.password != "" {
-		s.log.Warn("a user's password is not stored as a SCRAM verifier", "user", user)
+	if v, err = verifierOf(string(rows[0][0])); err != nil || v.password != "" || v.md5 != "" && !md5 {
+		s.log.Warn("a user's password is not stored as a SCRAM verifier: set it anew with password_encryption = 'scram-sha-256'", "user", user)
 		return s.mock(user), false, nil
 	}
 	return v, true, nil

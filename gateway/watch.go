@@ -19,12 +19,16 @@ func (s *Server) watch() {
 	for sleep(s.ctx, watchEvery) {
 		now := engine.Now()
 		s.each(func(c *client) {
-			since := c.busySince.Load()
-			if since != 0 && now-since > int64(watchEvery) && c.left() && !c.closing.Swap(true) {
-				s.log.Debug("a client left while it waited", "client", c.id)
-				s.work.Go(func() { c.cancel(s.ctx) })
-			}
+			_ = s.safely("watch", func() error { s.watchOne(c, now); return nil }) // it is in the log
 		})
+	}
+}
+
+func (s *Server) watchOne(c *client, now int64) {
+	since := c.busySince.Load()
+	if since != 0 && now-since > int64(watchEvery) && c.left() && !c.closing.Swap(true) {
+		s.log.Debug("a client left while it waited", "client", c.id)
+		s.spawn("cancel", func() { c.cancel(s.ctx) })
 	}
 }
 

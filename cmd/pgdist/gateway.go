@@ -58,13 +58,17 @@ func newGateway(o *options) *cobra.Command {
 	flags := cmd.Flags()
 	flags.StringSlice("listen", d.listen, "`address` to serve at; may be given more than once")
 	flags.String("admin", "", "`address` for metrics, health and the status page, such as 127.0.0.1:9187; none by default")
-	flags.String("auth", d.auth, "how clients prove who they are: scram-sha-256, or trust (from this machine)")
+	flags.String("auth", d.auth, "how clients prove who they are: scram-sha-256, trust (from this machine), or md5")
+	flags.String("hba", "", "`file` with rules for who may come in and how, in the format of pg_hba.conf; in place of --auth")
+	flags.String("ident", "", "`file` that maps names in certificates to users, in the format of pg_ident.conf")
 	flags.Bool("trust-remote", false, "let trust believe clients from other machines, too")
 	flags.StringSlice("database", nil, "further `name` by which clients reach the set; * for any")
 	flags.String("tls-cert", "", "`file` with the certificate to offer clients TLS with")
 	flags.String("tls-key", "", "`file` with its key")
+	flags.String("tls-client-ca", "", "`file` with the certificates of those who issue clients' certificates")
 	flags.Bool("tls-require", false, "turn clients away that do not use TLS")
 	flags.Int("max-clients", 0, "greatest `number` of clients (default 10000)")
+	flags.String("pool-mode", d.poolMode, "how long clients keep connections to servers: transaction, or session")
 	flags.Duration("slow-statement", 0, "log statements that take this `time` or longer, without their values; 0 logs none")
 	flags.Duration("drain", d.drain, "`time` that transactions get to finish in when the gateway is stopped")
 	flags.Bool("verbose", false, "log every client that comes and goes")
@@ -172,7 +176,7 @@ func (r *gatewayRun) listenAll(o *gatewayOptions) (failed chan error, closeAdmin
 	}
 	if len(clients) == 0 {
 		for _, address := range o.listen {
-			l, err := listen(address)
+			l, err := listen(address, o.socketMode)
 			if err != nil {
 				closeAll()
 				return nil, nil, err
@@ -181,7 +185,7 @@ func (r *gatewayRun) listenAll(o *gatewayOptions) (failed chan error, closeAdmin
 		}
 	}
 	if len(admins) == 0 && o.admin != "" {
-		l, err := listen(loopback(o.admin))
+		l, err := listen(loopback(o.admin), o.socketMode)
 		if err != nil {
 			closeAll()
 			return nil, nil, fmt.Errorf("admin: %w", err)
@@ -249,17 +253,6 @@ func setOf(dsn string) string {
 		return ""
 	}
 	return c.String()
-}
-
-// listen takes host:port, or the path of a Unix socket.
-func listen(address string) (net.Listener, error) {
-	if len(address) > 0 && address[0] == '/' {
-		if err := os.Remove(address); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return nil, err
-		}
-		return net.Listen("unix", address)
-	}
-	return net.Listen("tcp", address)
 }
 
 // loopback is an address whose host is this machine if it names none: what is served there

@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -21,14 +22,28 @@ import (
 // gatewayOptions are all that the command can be told of the gateway, from the file's
 // section gateway and from flags.
 type gatewayOptions struct {
+	path         string // of the file
 	listen       []string
+	socketMode   os.FileMode
 	admin        string
 	auth         string
 	trustRemote  bool
 	databases    []string
+	databaseOpts map[string]gateway.DatabaseOptions
 	users        map[string]string
+	userOpts     map[string]gateway.UserOptions
+	poolMode     string
+	maxDBConns   int
+	maxUserConns int
+	maxDBClients int
+	maxUserCls   int
+	queryWait    time.Duration
 	admins       []string
+	hba          []string
+	hbaFile      string
+	identFile    string
 	cert, key    string
+	clientCA     string
 	requireTLS   bool
 	maxClients   int
 	maxStarting  int
@@ -40,7 +55,7 @@ type gatewayOptions struct {
 }
 
 func newGatewayOptions() *gatewayOptions {
-	return &gatewayOptions{listen: []string{"127.0.0.1:6432"}, auth: string(gateway.SCRAM), drain: 30 * time.Second, users: map[string]string{}}
+	return &gatewayOptions{listen: []string{"127.0.0.1:6432"}, socketMode: 0o777, auth: string(gateway.SCRAM), drain: 30 * time.Second, poolMode: string(gateway.TransactionPooling), users: map[string]string{}}
 }
 
 // gatewayKey is one of the file's keys; flag is the flag that overrides it, if any.
@@ -51,26 +66,54 @@ type gatewayKey struct {
 
 // gatewayKeys are the keys of the section, users besides.
 var gatewayKeys = map[string]gatewayKey{
-	"listen":         {"listen", list(func(o *gatewayOptions) *[]string { return &o.listen })},
-	"admin":          {"admin", text(func(o *gatewayOptions) *string { return &o.admin })},
-	"auth":           {"auth", text(func(o *gatewayOptions) *string { return &o.auth })},
-	"trust_remote":   {"trust-remote", truth(func(o *gatewayOptions) *bool { return &o.trustRemote })},
-	"databases":      {"database", list(func(o *gatewayOptions) *[]string { return &o.databases })},
-	"admins":         {"", list(func(o *gatewayOptions) *[]string { return &o.admins })},
-	"tls_cert":       {"tls-cert", text(func(o *gatewayOptions) *string { return &o.cert })},
-	"tls_key":        {"tls-key", text(func(o *gatewayOptions) *string { return &o.key })},
-	"tls_require":    {"tls-require", truth(func(o *gatewayOptions) *bool { return &o.requireTLS })},
-	"max_clients":    {"max-clients", whole(func(o *gatewayOptions) *int { return &o.maxClients })},
-	"max_starting":   {"", whole(func(o *gatewayOptions) *int { return &o.maxStarting })},
-	"max_prepared":   {"", whole(func(o *gatewayOptions) *int { return &o.maxPrepared })},
-	"login_timeout":  {"", span(func(o *gatewayOptions) *time.Duration { return &o.loginTimeout })},
-	"slow_statement": {"slow-statement", span(func(o *gatewayOptions) *time.Duration { return &o.slow })},
-	"drain":          {"drain", span(func(o *gatewayOptions) *time.Duration { return &o.drain })},
-	"log_level":      {"", func(o *gatewayOptions, v []string) error { return single(v, o.level.UnmarshalText) }},
+	"listen":                      {"listen", list(func(o *gatewayOptions) *[]string { return &o.listen })},
+	"socket_mode":                 {"", func(o *gatewayOptions, v []string) error { return single(v, o.setSocketMode) }},
+	"admin":                       {"admin", text(func(o *gatewayOptions) *string { return &o.admin })},
+	"auth":                        {"auth", text(func(o *gatewayOptions) *string { return &o.auth })},
+	"hba":                         {"", list(func(o *gatewayOptions) *[]string { return &o.hba })},
+	"hba_file":                    {"hba", text(func(o *gatewayOptions) *string { return &o.hbaFile })},
+	"ident_file":                  {"ident", text(func(o *gatewayOptions) *string { return &o.identFile })},
+	"trust_remote":                {"trust-remote", truth(func(o *gatewayOptions) *bool { return &o.trustRemote })},
+	"databases":                   {"database", list(func(o *gatewayOptions) *[]string { return &o.databases })},
+	"admins":                      {"", list(func(o *gatewayOptions) *[]string { return &o.admins })},
+	"tls_cert":                    {"tls-cert", text(func(o *gatewayOptions) *string { return &o.cert })},
+	"tls_key":                     {"tls-key", text(func(o *gatewayOptions) *string { return &o.key })},
+	"tls_client_ca":               {"tls-client-ca", text(func(o *gatewayOptions) *string { return &o.clientCA })},
+	"tls_require":                 {"tls-require", truth(func(o *gatewayOptions) *bool { return &o.requireTLS })},
+	"max_clients":                 {"max-clients", whole(func(o *gatewayOptions) *int { return &o.maxClients })},
+	"max_client_conn":             {"", whole(func(o *gatewayOptions) *int { return &o.maxClients })}, // the same, as PgBouncer calls it
+	"pool_mode":                   {"pool-mode", text(func(o *gatewayOptions) *string { return &o.poolMode })},
+	"max_db_connections":          {"", whole(func(o *gatewayOptions) *int { return &o.maxDBConns })},
+	"max_user_connections":        {"", whole(func(o *gatewayOptions) *int { return &o.maxUserConns })},
+	"max_db_client_connections":   {"", whole(func(o *gatewayOptions) *int { return &o.maxDBClients })},
+	"max_user_client_connections": {"", whole(func(o *gatewayOptions) *int { return &o.maxUserCls })},
+	"query_wait_timeout":          {"", span(func(o *gatewayOptions) *time.Duration { return &o.queryWait })},
+	"max_starting":                {"", whole(func(o *gatewayOptions) *int { return &o.maxStarting })},
+	"max_prepared":                {"", whole(func(o *gatewayOptions) *int { return &o.maxPrepared })},
+	"login_timeout":               {"", span(func(o *gatewayOptions) *time.Duration { return &o.loginTimeout })},
+	"slow_statement":              {"slow-statement", span(func(o *gatewayOptions) *time.Duration { return &o.slow })},
+	"drain":                       {"drain", span(func(o *gatewayOptions) *time.Duration { return &o.drain })},
+	"log_level":                   {"", func(o *gatewayOptions, v []string) error { return single(v, o.level.UnmarshalText) }},
 }
 
-// usersKey holds users' passwords or verifiers by their names.
-const usersKey = "users"
+func (o *gatewayOptions) setSocketMode(text []byte) error {
+	n, err := strconv.ParseUint(string(text), 8, 32)
+	if err != nil || n > 0o777 {
+		return errors.New("not the mode of a file, such as 0770")
+	}
+	o.socketMode = os.FileMode(n)
+	return nil
+}
+
+// usersKey holds users' passwords or verifiers by their names, or more of each; databasesKey a
+// list of names, or what belongs to each.
+const (
+	usersKey     = "users"
+	databasesKey = "databases"
+)
+
+// freeKeys are those with names of the operator's below them.
+var freeKeys = []engine.FreeKey{{Key: usersKey}, {Key: databasesKey, List: true}}
 
 func single(values []string, set func([]byte) error) error {
 	if len(values) != 1 {
@@ -156,6 +199,9 @@ func readGatewayOptions(path string, flags *pflag.FlagSet) (*gatewayOptions, err
 			errs = append(errs, fmt.Errorf("--%s=%s: %w", k.flag, strings.Join(values, ","), err))
 		}
 	}
+	if f := flags.Lookup("hba"); f != nil && f.Changed {
+		o.hba = nil
+	}
 	if verbose, err := flags.GetBool("verbose"); err == nil && verbose {
 		o.level = slog.LevelDebug
 	}
@@ -163,17 +209,18 @@ func readGatewayOptions(path string, flags *pflag.FlagSet) (*gatewayOptions, err
 }
 
 func (o *gatewayOptions) readFile(path string) error {
-	section, err := engine.ReadSection(path, "gateway", usersKey)
+	section, err := engine.ReadSection(path, "gateway", freeKeys...)
 	if err != nil {
 		return err
 	}
+	o.path = path
 	known := append(slices.Sorted(maps.Keys(gatewayKeys)), usersKey)
 	var errs []error
 	for _, e := range section.Entries {
 		k, ok := gatewayKeys[e.Key]
 		switch {
-		case e.Key == usersKey:
-			o.users[e.Name] = e.Values[0]
+		case e.Name != "":
+			errs = append(errs, o.setNamed(section, e))
 		case !ok:
 			errs = append(errs, section.Unknown(e, known))
 		default:
@@ -189,17 +236,58 @@ func (o *gatewayOptions) readFile(path string) error {
 func (o *gatewayOptions) config(dsn string, log *slog.Logger) (gateway.Config, error) {
 	c := gateway.Config{
 		DSN: dsn, Databases: o.databases, Auth: gateway.Auth(o.auth), TrustRemote: o.trustRemote, Users: o.users, Admins: o.admins, RequireTLS: o.requireTLS,
+		DatabaseOptions: o.databaseOpts, UserOptions: o.userOpts, PoolMode: gateway.PoolMode(o.poolMode), MaxDBConnections: o.maxDBConns, MaxUserConnections: o.maxUserConns,
+		MaxDBClients: o.maxDBClients, MaxUserClients: o.maxUserCls, QueryWaitTimeout: o.queryWait,
 		LoginTimeout: o.loginTimeout, MaxClients: o.maxClients, MaxStarting: o.maxStarting, MaxPrepared: o.maxPrepared, SlowStatement: o.slow, Logger: log,
 	}
+	tlsErr := o.secure(&c)
+	hbaErr := o.rules(&c)
+	return c, errors.Join(tlsErr, hbaErr)
+}
+
+// secure reads the certificates.
+func (o *gatewayOptions) secure(c *gateway.Config) error {
 	if o.cert == "" && o.key == "" {
-		return c, nil
+		if o.clientCA != "" {
+			return errors.New("tls.client_ca: clients show certificates over TLS only: name tls.cert and tls.key, too")
+		}
+		return nil
 	}
 	cert, err := tls.LoadX509KeyPair(o.cert, o.key)
 	if err != nil {
-		return c, fmt.Errorf("certificate for clients: %w", err)
+		return fmt.Errorf("certificate for clients: %w", err)
 	}
 	c.TLS = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
-	return c, nil
+	if o.clientCA == "" {
+		return nil
+	}
+	pem, err := os.ReadFile(o.clientCA)
+	if err != nil {
+		return fmt.Errorf("tls.client_ca: %w", err)
+	}
+	c.TLS.ClientCAs, c.TLS.ClientAuth = x509.NewCertPool(), tls.VerifyClientCertIfGiven
+	if !c.TLS.ClientCAs.AppendCertsFromPEM(pem) {
+		return fmt.Errorf("tls.client_ca: there is no certificate in %s", o.clientCA)
+	}
+	return nil
+}
+
+// rules reads who may come in.
+func (o *gatewayOptions) rules(c *gateway.Config) (err error) {
+	if o.identFile != "" {
+		if c.Ident, err = gateway.ReadIdent(o.identFile); err != nil {
+			return err
+		}
+	}
+	switch {
+	case len(o.hba) > 0 && o.hbaFile != "":
+		return errors.New("rules are given both in hba and in hba_file: the first that fits decides, so there must be one list")
+	case o.hbaFile != "":
+		c.HBA, err = gateway.ReadHBA(o.hbaFile)
+	case len(o.hba) > 0:
+		c.HBA, err = gateway.ParseHBA("hba of "+o.path, strings.Join(o.hba, "\n"))
+	}
+	return err
 }
 
 // warn tells of a file with secrets that others can read.

@@ -5,6 +5,7 @@ package main
 import (
 	"log/slog"
 	"maps"
+	"net"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -32,7 +33,7 @@ func optionsOf(t *testing.T, text string, args ...string) (*gatewayOptions, erro
 	return readGatewayOptions(path, cmd.Flags())
 }
 
-var commentedOption = regexp.MustCompile(`(?m)^( +)#((?:  )?[a-z_]+:.*)$`)
+var commentedOption = regexp.MustCompile(`(?m)^( +)#((?:  )?["*a-z_]+:.*|  - .*)$`)
 
 // The example has every key of the gateway, each as the command takes it, and says the
 // truth about defaults.
@@ -43,6 +44,7 @@ func TestExampleOfTheGateway(t *testing.T) {
 		t.Fatal(err)
 	}
 	d := newGatewayOptions()
+	d.path = o.path
 	d.admin, d.maxClients, d.maxStarting, d.maxPrepared, d.loginTimeout = "127.0.0.1:9187", 10000, 100, 500, 30*time.Second
 	if !reflect.DeepEqual(o, d) {
 		t.Errorf("the example says %+v, the defaults are %+v", o, d)
@@ -53,7 +55,7 @@ func TestExampleOfTheGateway(t *testing.T) {
 	if err := os.WriteFile(path, []byte(all), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s, err := engine.ReadSection(path, "gateway", usersKey)
+	s, err := engine.ReadSection(path, "gateway", freeKeys...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,25 +68,101 @@ func TestExampleOfTheGateway(t *testing.T) {
 			t.Errorf("%s is not in the example", key)
 		}
 	}
-	if o, err = optionsOf(t, all); err != nil || len(o.users) != 1 || len(o.admins) != 1 || o.cert == "" {
+	if o, err = optionsOf(t, all); err != nil || len(o.users) != 2 || len(o.admins) != 1 || o.cert == "" || len(o.hba) != 3 || len(o.databaseOpts) != 3 || len(o.userOpts) != 1 {
 		t.Errorf("%+v %v", o, err)
 	}
-	if err := (gateway.Config{DSN: "pgdist://a,b/c", Users: o.users}).Validate(); err != nil {
+	if err := (gateway.Config{DSN: "pgdist://a,b/c", Users: o.users, DatabaseOptions: o.databaseOpts, UserOptions: o.userOpts}).Validate(); err != nil {
 		t.Error(err)
+	}
+	o.hbaFile, o.identFile = "", ""
+	if err := o.rules(&gateway.Config{}); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestGatewayRules(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{"good": "host all all all reject\n", "bad": "# x\nhost all all nowhere trust\n", "ident": "m a b\n", "empty.pem": ""} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct {
+		text string
+		args []string
+		want string // of the error; "" is none
+		hba  bool
+	}{
+		{text: "gateway: {auth: trust}"},
+		{text: "gateway: {hba: [host all all all trust, local all all md5]}", hba: true},
+		{text: "gateway: {hba: local all all trust}", hba: true},
+		{text: "gateway: {hba: [host all all all trust, host all all], hba_file: x}", want: "there must be one list"},
+		{text: "gateway: {hba: [host all all all trust, host all all]}", want: "pgdist.yaml, line 2: the line ends before the address"},
+		{text: "gateway: {hba: [host all all all trust]}", args: []string{"--hba", dir + "/good"}, hba: true},
+		{text: "gateway: {hba_file: " + dir + "/good}", args: []string{"--hba", dir + "/bad"}, want: dir + "/bad, line 2: address \"nowhere\""},
+		{text: "gateway: {hba_file: " + dir + "/nosuch}", want: "nosuch"},
+		{text: "gateway: {hba_file: " + dir + "/good, ident_file: " + dir + "/ident}", hba: true},
+		{text: "gateway: {ident_file: " + dir + "/good}", want: "good, line 1: a map's name"},
+		{text: "gateway: {tls: {client_ca: x}}", want: "name tls.cert and tls.key"},
+	} {
+		o, err := optionsOf(t, c.text, c.args...)
+		if err != nil {
+			t.Errorf("%s: %v", c.text, err)
+			continue
+		}
+		config, err := o.config("", nil)
+		if err == nil && c.want != "" || err != nil && (c.want == "" || !strings.Contains(err.Error(), c.want)) || (config.HBA != nil) != c.hba {
+			t.Errorf("%s %v: %v, want %q; rules %t", c.text, c.args, err, c.want, config.HBA != nil)
+		}
+	}
+}
+
+func TestListenAtSockets(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	l, err := listen(path, 0o700)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("%v %v", info, err)
+	}
+	if _, err := listen(path, 0o700); err == nil || !strings.Contains(err.Error(), "another process") {
+		t.Errorf("a socket in use: %v", err)
+	}
+	l.(*net.UnixListener).SetUnlinkOnClose(false)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if l, err = listen(path, 0o777); err != nil {
+		t.Fatalf("a socket that was left behind: %v", err)
+	}
+	_ = l.Close()
+	if err := os.WriteFile(path, []byte("precious"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := listen(path, 0o777); err == nil || !strings.Contains(err.Error(), "no socket") {
+		t.Errorf("a file: %v", err)
+	}
+	if text, err := os.ReadFile(path); err != nil || string(text) != "precious" {
+		t.Errorf("the file is %q %v", text, err)
 	}
 }
 
 func TestGatewayOptionsAreStrict(t *testing.T) {
 	for text, want := range map[string]string{
-		"gateway:\n  listn: 1":                       "line 2: unknown key listn of gateway: did you mean listen?",
-		"host: a\ngateway:\n  tls:\n    certt: x":    "line 4: unknown key tls_certt of gateway: did you mean tls_cert?",
-		"gateway:\n  max_clients: many":              "line 2: max_clients: not a whole number",
-		"gateway:\n  drain: soon":                    "line 2: drain: not a duration",
-		"gateway:\n  auth: [a, b]":                   "line 2: auth: one value is wanted",
-		"gateway:\n  trust_remote: maybe":            "line 2: trust_remote: neither true nor false",
-		"gateway:\n  users: 5":                       "line 2: users must be names and values",
-		"gateway:\n  users:\n    a: {b: secret}":     "line 3: users must be names and single values",
-		"gateway:\n  log_level: loud":                "line 2: log_level",
+		"gateway:\n  listn: 1":                                 "line 2: unknown key listn of gateway: did you mean listen?",
+		"host: a\ngateway:\n  tls:\n    certt: x":              "line 4: unknown key tls_certt of gateway: did you mean tls_cert?",
+		"gateway:\n  max_clients: many":                        "line 2: max_clients: not a whole number",
+		"gateway:\n  drain: soon":                              "line 2: drain: not a duration",
+		"gateway:\n  auth: [a, b]":                             "line 2: auth: one value is wanted",
+		"gateway:\n  trust_remote: maybe":                      "line 2: trust_remote: neither true nor false",
+		"gateway:\n  users: 5":                                 "line 2: users must be names and values",
+		"gateway:\n  users:\n    a: {b: secret}":               "line 3: unknown key b of users a: the keys are max_user_client_connections, max_user_connections, password, pool_mode",
+		"gateway:\n  log_level: loud":                          "line 2: log_level",
+		"gateway:\n  users:\n    a: [secret]":                  "line 3: users must be names and single values",
+		"gateway:\n  users:\n    a: {password: [secret]}":      "line 3: password of users a must be a single value",
+		"gateway:\n  databases:\n    a: {dns: x}":              "line 3: unknown key dns of databases a: did you mean dsn?",
+		"gateway:\n  databases: {a: {max_db_connections: -1}}": "line 2: max_db_connections: not a whole number",
 		"gateway: 7":                                 "line 1: expected keys and values",
 		"gateway:\n  listen:\n    - {a: b}":          "line 2: listen must be a single value or a list of them",
 		"gateway:\n  login_timeout: -3s\n  bogus: 1": "line 2: login_timeout: negative",

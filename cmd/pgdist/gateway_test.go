@@ -194,6 +194,24 @@ func TestGatewayRun(t *testing.T) {
 		t.Error("values are in the log")
 	}
 
+	rules := filepath.Join(dir, "hba")
+	for text, want := range map[string]string{"hostssl all all all scram-sha-256\nhost all boss nowhere scram-sha-256\n": "hba, line 2: address \"nowhere\"", "hostssl all all all cert\n": "tls.client_ca"} {
+		if err := os.WriteFile(rules, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		write("  users: {boss: secret, postgres: other}\n  admins: [boss, postgres]\n  hba_file: " + rules + "\n")
+		if _, err := boss.Exec(ctx, "RELOAD"); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("RELOAD with a wrong rule: %v", err)
+		}
+		hears("RELOADING=1")
+		hears("READY=1")
+	}
+	if again, err = pgx.Connect(ctx, url("postgres", "other", "pgdist")); err != nil {
+		t.Errorf("after rules were refused: %v", err)
+	} else {
+		_ = again.Close(ctx)
+	}
+
 	write("  max_cliets: 5\n")
 	if _, err := boss.Exec(ctx, "RELOAD"); err == nil || !strings.Contains(err.Error(), "max_clients") {
 		t.Errorf("RELOAD of a broken file: %v", err)

@@ -42,7 +42,7 @@ function pool(p) { return `${p.in_use} of ${p.max} in use, ${p.idle} idle` + (p.
 function member(m) {
   const card = make("article", undefined, "card");
   card.dataset.role = m.role;
-  card.append(make("h3", `${m.id} · ${m.host}`));
+  card.append(make("h3", `${m.database} ${m.id} · ${m.host}`));
   const kind = m.role === "excluded" || !m.usable ? "bad" : "good";
   card.append(make("span", m.role, "badge " + kind));
   if (m.in_sync && !m.usable) card.append(" ", make("span", "breaker open", "badge bad"));

@@ -126,6 +126,7 @@ type conn struct {
 	listed   atomic.Bool
 	made     int64
 	parkedAt int64
+	admitted bool // by the member's gate, while leased
 
 	mu      sync.Mutex // guards what follows
 	sockets []net.Conn // of this connection and of cancel requests for it

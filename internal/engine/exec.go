@@ -136,7 +136,7 @@ func (s *Session) execLeased(ctx context.Context, c *conn, st *classify.Statemen
 // execSetting runs SET, RESET and DISCARD and keeps what they changed.
 func (s *Session) execSetting(ctx context.Context, st *classify.Statement, text string) (string, error) {
 	if s.tx.state == txNone && st.Set != nil && st.Set.Kind == classify.SetDiscardAll {
-		s.discardAll()
+		s.discardAll(ctx)
 		return st.Tag, nil
 	}
 	sub := classify.Verdict{Class: st.Class, Because: st.Because, Statements: []classify.Statement{*st}}
@@ -165,9 +165,14 @@ func (s *Session) execSetting(ctx context.Context, st *classify.Statement, text 
 }
 
 // discardAll forgets all that the session has set up.
-func (s *Session) discardAll() {
+func (s *Session) discardAll(ctx context.Context) {
 	s.settings, s.pins, s.last = s.base, 0, lastWrite{}
-	if s.held.c != nil {
-		s.dropHeld()
+	if s.held.c == nil {
+		return
 	}
+	if s.cleanse(ctx) && s.held.c.apply(ctx, s.settings) == nil {
+		s.pins = classify.PinSession
+		return
+	}
+	s.dropHeld() // the next statement of a whole session gets another
 }

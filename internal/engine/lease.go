@@ -61,6 +61,7 @@ func (l *Lease) judge() error {
 	if s.tx.leaderOnly {
 		l.sit.level = LeaderLevel
 	}
+	l.sit.counted = s.held.c != nil && s.held.c.admitted
 	switch v.Class {
 	case classify.Read:
 	case classify.Refused:

@@ -26,6 +26,7 @@ type member struct {
 	all    atomic.Pointer[[]*pools]    // and every tenant's
 	vouch  func(context.Context) error // see Mirror.Vouch
 	state  atomic.Int32
+	gate   gate // for tenants
 
 	outstanding atomic.Int64
 	latency     atomic.Int64 // moving average, nanoseconds
@@ -132,5 +133,5 @@ func (m *member) poolStats(p purpose) (sum PoolStats) {
 
 func (pl *pool) stats() PoolStats {
 	s, used := pl.p.Stat(), int(pl.inUse.Load())
-	return PoolStats{InUse: used, Idle: max(0, int(s.TotalResources())-used), Max: int(s.MaxResources()), Waiting: int(pl.waiters.Load())}
+	return PoolStats{InUse: used, Idle: max(0, int(s.TotalResources())-used), Max: int(s.MaxResources()), Waiting: int(pl.waiters.Load() + pl.queued.Load())}
 }

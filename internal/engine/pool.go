@@ -76,7 +76,9 @@ type pool struct {
 	purpose purpose
 	conn    *pgx.ConnConfig // how to connect
 	config  PoolConfig
+	user    string // of a tenant, whose connections are limited; "" is the Config's own
 	p       *puddle.Pool[*conn]
+	queued  atomic.Int64 // before the member's gate
 	inUse   atomic.Int64 // leased
 	waiters atomic.Int64 // in or before puddle's queue
 
@@ -99,13 +101,23 @@ func newPool(m *member, p purpose, dest *pgx.ConnConfig, config PoolConfig, dial
 	return pl, err
 }
 
-func (pl *pool) construct(ctx context.Context, dial DialFunc) (*conn, error) {
+func (pl *pool) construct(ctx context.Context, dial DialFunc) (made *conn, err error) {
 	pl.mu.Lock()
 	alive := pl.ctx
 	pl.mu.Unlock()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(alive, cancel)()
+	if pl.user != "" {
+		if err := pl.member.make(ctx, pl.user); err != nil {
+			return nil, err
+		}
+		defer func() {
+			if made == nil {
+				pl.member.unmake(pl.user)
+			}
+		}()
+	}
 	c, err := dialFor(ctx, dial, pl.member, pl.conn, pl.purpose)
 	if err != nil {
 		return nil, err
@@ -119,6 +131,9 @@ func (pl *pool) construct(ctx context.Context, dial DialFunc) (*conn, error) {
 
 func (pl *pool) destruct(c *conn) {
 	c.destroy()
+	if pl.user != "" {
+		pl.member.unmake(pl.user)
+	}
 	pl.mu.Lock()
 	defer pl.mu.Unlock()
 	delete(pl.all, c)
@@ -128,6 +143,48 @@ func (pl *pool) destruct(c *conn) {
 // are ErrPoolWait, what dialling said, or ctx's. near, if not nil, is taken if
 // it is free and the pool's.
 func (pl *pool) acquire(ctx context.Context, near *conn) (*conn, error) {
+	if pl.user != "" && pl.member.gate.on.Load() {
+		return pl.acquireLimited(ctx, near)
+	}
+	return pl.lease(ctx, near)
+}
+
+// acquireLimited is acquire where there are limits for all users together. The time spent at
+// the gate is taken off that for the pool.
+func (pl *pool) acquireLimited(ctx context.Context, near *conn) (*conn, error) {
+	limited, cancel := ctx, context.CancelFunc(func() {})
+	if pl.config.WaitTimeout != never {
+		limited, cancel = context.WithTimeout(ctx, pl.config.WaitTimeout)
+	}
+	defer cancel()
+	pl.queued.Add(1)
+	err := pl.member.gate.enter(limited, pl.user)
+	pl.queued.Add(-1)
+	if err != nil {
+		return nil, pl.waited(ctx, err)
+	}
+	c, err := pl.lease(limited, near)
+	if err != nil {
+		pl.member.gate.leave(pl.user)
+		return nil, pl.waited(ctx, err)
+	}
+	c.admitted = true
+	return c, nil
+}
+
+// waited is what a statement hears that waited too long; ctx is its own.
+func (pl *pool) waited(ctx context.Context, err error) error {
+	if !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil || errors.Is(err, ErrPoolWait) {
+		return err
+	}
+	return &Error{
+		Op: "wait for a connection", Member: pl.member.id, Host: pl.member.host, Err: ErrPoolWait,
+		Hint: fmt.Sprintf("as many as are allowed to all users, or to this one, were in use for %v: raise the limit, or the time, or use fewer at once", pl.config.WaitTimeout),
+	}
+}
+
+// lease is acquire within the pool.
+func (pl *pool) lease(ctx context.Context, near *conn) (*conn, error) {
 	if near != nil && near.pool == pl && near.take() {
 		pl.inUse.Add(1)
 		return near, nil
@@ -201,6 +258,10 @@ func (c *conn) take() bool { return c.state.CompareAndSwap(parked, taken) }
 // release parks a connection, or closes it if it is not as it was. now is the
 // present on nanotime's clock.
 func (pl *pool) release(c *conn, now int64) {
+	if c.admitted { // it may be somebody else's as soon as it is parked
+		c.admitted = false
+		defer pl.member.gate.leave(pl.user)
+	}
 	if !c.usable() || pl.member.state.Load() == excluded || time.Duration(now-c.made) > pl.config.MaxLifetime {
 		pl.discard(c)
 		return
@@ -228,6 +289,10 @@ func (pl *pool) release(c *conn, now int64) {
 
 // discard closes a leased connection.
 func (pl *pool) discard(c *conn) {
+	if c.admitted {
+		c.admitted = false
+		defer pl.member.gate.leave(pl.user)
+	}
 	pl.inUse.Add(-1)
 	c.res.Destroy()
 }
@@ -240,6 +305,10 @@ func (pl *pool) acquireThis(c *conn, stamp uint64) bool {
 	}
 	pl.inUse.Add(1)
 	if c.stamp == stamp {
+		if pl.user != "" && pl.member.gate.on.Load() {
+			pl.member.gate.force(pl.user) // nobody could tell it to wait
+			c.admitted = true
+		}
 		return true
 	}
 	pl.release(c, nanotime())

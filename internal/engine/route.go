@@ -79,10 +79,13 @@ type situation struct {
 	pins     classify.Pin
 	forced   bool // a server said that it writes after all
 	hollow   bool // it reads a materialized view, which only the leader can show
+	// counted: the connection that the session holds is one of a limited number. Who waits for
+	// a second one while it holds the first could wait for itself.
+	counted bool
 }
 
 // stayPins are those on which plain reads depend, too.
-const stayPins = classify.PinTemp | classify.PinSeed | classify.PinSetting
+const stayPins = classify.PinTemp | classify.PinSeed | classify.PinSetting | classify.PinSession
 
 // route decides where a statement runs. For a transaction that is not on a
 // server yet, or is about to move, it decides where it goes.
@@ -98,7 +101,7 @@ func route(s situation) place {
 		}
 		return leaderWrite
 	}
-	if s.pins != 0 && (!s.isRead() || s.cursor || s.pins&stayPins != 0) {
+	if s.pins != 0 && (!s.isRead() || s.cursor || s.counted || s.pins&stayPins != 0) {
 		return here
 	}
 	return routeSingle(s)

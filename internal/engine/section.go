@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/goccy/go-yaml/ast"
@@ -24,16 +25,24 @@ type Section struct {
 // elsewhere in the file.
 type SectionEntry struct {
 	Key string
-	// Name is the key below Key in a mapping of free names, such as users.
-	Name string
+	// Name is the key below Key in a mapping of free names, such as users, and Sub that below
+	// it, if there is one.
+	Name, Sub string
 	// Values are one, or those of a list.
 	Values []string
 	Line   int
 }
 
-// ReadSection reads one section of a YAML file; free are keys that hold a mapping whose
-// own keys are anything. A file without the section has no entries.
-func ReadSection(path, name string, free ...string) (*Section, error) {
+// FreeKey is a key that holds a mapping whose own keys are anything; their values are single
+// ones, or mappings of keys and single values.
+type FreeKey struct {
+	Key string
+	// List: the key may also hold a list, or a single value.
+	List bool
+}
+
+// ReadSection reads one section of a YAML file. A file without the section has no entries.
+func ReadSection(path, name string, free ...FreeKey) (*Section, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("pgdist: config file: %w", err)
@@ -55,7 +64,7 @@ func ReadSection(path, name string, free ...string) (*Section, error) {
 	return s, errors.Join(errs...)
 }
 
-func (s *Section) read(node ast.Node, prefix string, free []string) error {
+func (s *Section) read(node ast.Node, prefix string, free []FreeKey) error {
 	list, ok := pairs(node)
 	if !ok {
 		if _, empty := node.(*ast.NullNode); empty && prefix == "" {
@@ -69,9 +78,11 @@ func (s *Section) read(node ast.Node, prefix string, free []string) error {
 		if prefix != "" {
 			e.Key = prefix + "_" + e.Key
 		}
-		if slices.Contains(free, e.Key) {
-			errs = append(errs, s.readFree(kv, e.Key))
-			continue
+		if i := slices.IndexFunc(free, func(f FreeKey) bool { return f.Key == e.Key }); i >= 0 {
+			if _, mapping := pairs(kv.Value); mapping || !free[i].List {
+				errs = append(errs, s.readFree(kv, e.Key))
+				continue
+			}
 		}
 		if _, nested := pairs(kv.Value); nested {
 			errs = append(errs, s.read(kv.Value, e.Key, free))
@@ -95,12 +106,40 @@ func (s *Section) readFree(kv *ast.MappingValueNode, key string) error {
 	var errs []error
 	for _, one := range list {
 		name, ok := scalarKey(one)
-		value, ok2 := scalar(one.Value)
-		if !ok || !ok2 {
-			errs = append(errs, s.errorAt(lineOf(one.Key), "%s must be names and single values", key))
+		if !ok {
+			errs = append(errs, s.errorAt(lineOf(one.Key), "%s must be names and values", key))
 			continue
 		}
-		s.Entries = append(s.Entries, SectionEntry{Key: key, Name: name, Values: []string{value}, Line: lineOf(one.Key)})
+		e := SectionEntry{Key: key, Name: name, Line: lineOf(one.Key)}
+		if inner, mapping := pairs(one.Value); mapping {
+			s.Entries = append(s.Entries, e) // it is there, if by its name only
+			errs = append(errs, s.readInner(e, inner))
+			continue
+		}
+		if _, empty := one.Value.(*ast.NullNode); !empty {
+			value, ok := scalar(one.Value)
+			if !ok {
+				errs = append(errs, s.errorAt(e.Line, "%s must be names and single values, or keys and values", key))
+				continue
+			}
+			e.Values = []string{value}
+		}
+		s.Entries = append(s.Entries, e)
+	}
+	return errors.Join(errs...)
+}
+
+// readInner reads what belongs to one free name.
+func (s *Section) readInner(of SectionEntry, list []*ast.MappingValueNode) error {
+	var errs []error
+	for _, kv := range list {
+		value, ok := scalar(kv.Value)
+		of.Sub, of.Values, of.Line = keyOf(kv), []string{value}, lineOf(kv.Key)
+		if !ok {
+			errs = append(errs, s.errorAt(of.Line, "%s of %s %s must be a single value", of.Sub, of.Key, of.Name))
+			continue
+		}
+		s.Entries = append(s.Entries, of)
 	}
 	return errors.Join(errs...)
 }
@@ -140,8 +179,15 @@ func (s *Section) Errorf(e SectionEntry, format string, args ...any) error {
 
 // Unknown is the error for an entry whose key is none of known.
 func (s *Section) Unknown(e SectionEntry, known []string) error {
-	near, _ := nearest(e.Key, known)
-	return s.errorAt(e.Line, "unknown key %s of %s: did you mean %s?", e.Key, s.name, near)
+	key, of := e.Key, s.name
+	if e.Sub != "" {
+		key, of = e.Sub, e.Key+" "+e.Name
+	}
+	near, _ := nearest(key, known)
+	if near == "" {
+		return s.errorAt(e.Line, "unknown key %s of %s: the keys are %s", key, of, strings.Join(known, ", "))
+	}
+	return s.errorAt(e.Line, "unknown key %s of %s: did you mean %s?", key, of, near)
 }
 
 // ParseDuration reads durations as all of the configuration has them: 300ms, 2m, or a bare

@@ -32,13 +32,18 @@ type Session struct {
 	pins classify.Pin
 	// held is the connection of the transaction or of the pins; its c is nil if
 	// there is none.
-	held  hold
-	lease Lease
-	busy  bool // lease is out
-	try   attempts
+	held hold
+	// opening is a connection on its way to become the held one.
+	opening hold
+	lease   Lease
+	leasing bool // Acquire is under way: the lease may have a connection already
+	busy    bool // lease is out
+	try     attempts
 	// raw is set while the client has had direct access to held's connection
 	// and what it did there has not been acknowledged.
-	raw    bool
+	raw bool
+	// whole sessions stay on one connection from their first statement to their end.
+	whole  bool
 	last   lastWrite
 	near   affinity
 	closed bool
@@ -140,7 +145,10 @@ func (s *Session) Acquire(ctx context.Context, call Call) (*Lease, error) {
 	if err := l.judge(); err != nil {
 		return nil, s.refused(ctx, err)
 	}
-	if err := l.acquire(ctx); err != nil {
+	s.leasing = true
+	err := l.acquire(ctx)
+	s.leasing = false
+	if err != nil {
 		return nil, err
 	}
 	l.begun()
@@ -160,7 +168,12 @@ func (s *Session) ready(ctx context.Context) error {
 		return err
 	}
 	if s.raw {
-		return s.settleRaw(ctx)
+		if err := s.settleRaw(ctx); err != nil {
+			return err
+		}
+	}
+	if s.whole && s.held.c == nil && s.tx.state == txNone {
+		return s.takeWhole(ctx)
 	}
 	return nil
 }
@@ -198,11 +211,36 @@ func (s *Session) Close(ctx context.Context) error {
 		err = s.settleRaw(ctx)
 	}
 	s.closed = true
-	if s.held.c != nil {
+	if s.held.c != nil && !s.giveWhole(ctx) {
 		s.dropHeld()
 	}
 	s.tx = transaction{}
 	return err
+}
+
+// Abandon ends a session in the middle of anything, after a panic of whoever used it: all
+// connections that it has, on loan or held, are closed with whatever is open on them.
+func (s *Session) Abandon() {
+	if s.closed {
+		return
+	}
+	s.closed = true
+	lent := hold{}
+	if s.busy || s.leasing {
+		lent = s.lease.hold
+	}
+	if s.busy && lent.c != nil {
+		lent.c.member.outstanding.Add(-1)
+	}
+	s.busy, s.leasing = false, false
+	gone := map[*conn]bool{}
+	for _, h := range []hold{lent, s.held, s.opening} {
+		if h.c != nil && !gone[h.c] {
+			gone[h.c] = true
+			h.drop()
+		}
+	}
+	s.held, s.opening, s.tx = hold{}, hold{}, transaction{}
 }
 
 // Reset makes the session ready for its next user, as database/sql does when a

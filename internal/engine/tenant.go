@@ -54,6 +54,9 @@ func (e *Engine) NewTenant(user string, config PoolConfig, dial DialFunc) (*Tena
 		if err != nil {
 			return nil, err
 		}
+		for _, pl := range ps {
+			pl.user = user
+		}
 		t.own[id] = ps
 	}
 	for id, m := range e.members {

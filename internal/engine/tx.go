@@ -152,6 +152,7 @@ func (s *Session) startTx(ctx context.Context, at place, follows bool) error {
 		if err != nil {
 			return err
 		}
+		s.opening = h
 		begin := s.tx.begin
 		if h.c.purpose == readOnly {
 			// A query fixes the mode: SET TRANSACTION READ WRITE comes too late.
@@ -168,8 +169,10 @@ func (s *Session) startTx(ctx context.Context, at place, follows bool) error {
 				s.tx.state = txReading
 			}
 			s.keep(h)
+			s.opening = hold{}
 			return nil
 		}
+		s.opening = hold{}
 		if s.pins != 0 {
 			return s.pinLost()
 		}
@@ -210,7 +213,10 @@ func (s *Session) acquireTx(ctx context.Context, at *place) (hold, error) {
 			*at, s.tx.movable = leaderWrite, false
 			continue
 		}
-		if err = h.c.apply(ctx, s.settings); err == nil {
+		s.opening = h
+		err = h.c.apply(ctx, s.settings)
+		s.opening = hold{}
+		if err == nil {
 			return h, nil
 		}
 		h.drop()
@@ -260,17 +266,17 @@ func (s *Session) stale() bool {
 // elsewhere.
 func (s *Session) leaveReader(ctx context.Context) {
 	h := s.held
-	s.held = hold{}
 	s.tx.state = txPending
 	if h.c.IsClosed() {
-		h.drop()
+		s.dropHeld()
 		return
 	}
 	h.c.waiting.Store(nanotime())
 	if _, err := h.c.exec(ctx, "COMMIT"); err != nil {
-		h.drop() // it had only read
+		s.dropHeld() // it had only read
 		return
 	}
+	s.held = hold{}
 	h.give()
 }
 

@@ -1,0 +1,435 @@
+package gateway
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// ParseHBA reads rules in the format of pg_hba.conf, PostgreSQL 16's, from text. path is what
+// messages call it, and where files that it includes are looked for. An error names every line that is wrong.
+func ParseHBA(path, text string) (*HBA, error) {
+	h := &HBA{}
+	err := readLines(path, text, 0, func(where string, fields [][]token) error {
+		r, err := parseRule(fields)
+		if err != nil {
+			return err
+		}
+		r.where = where
+		h.rules = append(h.rules, *r)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return h, nil
+}
+
+// ReadHBA reads a file of that format.
+func ReadHBA(path string) (*HBA, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("hba file: %w", err)
+	}
+	return ParseHBA(path, string(text))
+}
+
+// token is a word; one in quotes is no keyword.
+type token struct {
+	text   string
+	quoted bool
+}
+
+// is tells a keyword.
+func (t token) is(keyword string) bool { return !t.quoted && t.text == keyword }
+
+// maxIncludes is how deep files may include each other, as PostgreSQL has it (CONF_FILE_MAX_DEPTH).
+const maxIncludes = 10
+
+// readLines calls each with the fields of every line that has any; a field is a list of words
+// with commas between them.
+func readLines(path, text string, depth int, each func(where string, fields [][]token) error) error {
+	if depth > maxIncludes {
+		return fmt.Errorf("%s: files include each other more than %d deep", path, maxIncludes)
+	}
+	var errs []error
+	lines := strings.Split(text, "\n")
+	for i := 0; i < len(lines); i++ {
+		where := fmt.Sprintf("%s, line %d", path, i+1)
+		line := strings.TrimSuffix(lines[i], "\r")
+		for strings.HasSuffix(line, `\`) && i+1 < len(lines) {
+			i++
+			line = strings.TrimSuffix(line, `\`) + strings.TrimSuffix(lines[i], "\r")
+		}
+		fields, err := splitLine(path, line, depth)
+		if err == nil && len(fields) > 0 {
+			if first := fields[0][0]; strings.HasPrefix(first.text, "include") && !first.quoted {
+				err = include(path, fields, depth, each)
+				if err != nil {
+					errs = append(errs, err)
+				}
+				continue
+			}
+			err = each(where, fields)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", where, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// include carries out include, include_if_exists and include_dir.
+func include(path string, fields [][]token, depth int, each func(string, [][]token) error) error {
+	how := fields[0][0].text
+	if len(fields) != 2 || len(fields[1]) != 1 || !slices.Contains([]string{"include", "include_if_exists", "include_dir"}, how) {
+		return fmt.Errorf("%s: %s wants one name of a file", path, how)
+	}
+	name := beside(path, fields[1][0].text)
+	names := []string{name}
+	if how == "include_dir" {
+		found, err := filepath.Glob(filepath.Join(name, "[^.]*.conf"))
+		if err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+		names = found // in the order of their names
+	}
+	var errs []error
+	for _, name := range names {
+		text, err := os.ReadFile(name)
+		switch {
+		case err == nil:
+			errs = append(errs, readLines(name, string(text), depth+1, each))
+		case how != "include_if_exists" || !errors.Is(err, os.ErrNotExist):
+			errs = append(errs, fmt.Errorf("%s: %w", path, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func beside(path, name string) string {
+	if filepath.IsAbs(name) {
+		return name
+	}
+	return filepath.Join(filepath.Dir(path), name)
+}
+
+// splitLine divides a line into fields. @name stands for the words in that file.
+func splitLine(path, line string, depth int) (fields [][]token, err error) {
+	more := false // a comma came last
+	for {
+		t, comma, rest, ok, err := nextToken(line)
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			if more {
+				return nil, errors.New("a word is missing behind a comma")
+			}
+			return fields, nil
+		}
+		words := []token{t}
+		if !t.quoted && len(t.text) > 1 && t.text[0] == '@' {
+			if words, err = wordsOf(beside(path, t.text[1:]), depth+1); err != nil {
+				return nil, err
+			}
+		}
+		if more {
+			fields[len(fields)-1] = append(fields[len(fields)-1], words...)
+		} else {
+			fields = append(fields, words)
+		}
+		more, line = comma, rest
+	}
+}
+
+// wordsOf are all words of a file.
+func wordsOf(path string, depth int) (words []token, err error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	err = readLines(path, string(text), depth, func(_ string, fields [][]token) error {
+		for _, f := range fields {
+			words = append(words, f...)
+		}
+		return nil
+	})
+	if err == nil && len(words) == 0 {
+		words = []token{{}} // a list of nothing fits nobody
+	}
+	return words, err
+}
+
+// nextToken takes a word off a line; comma tells whether one follows at once.
+func nextToken(line string) (t token, comma bool, rest string, ok bool, err error) {
+	line = strings.TrimLeft(line, " \t\f\v,")
+	if line == "" || line[0] == '#' {
+		return t, false, "", false, nil
+	}
+	var b strings.Builder
+	in, i := false, 0
+	for ; i < len(line); i++ {
+		c := line[i]
+		if c == '"' {
+			if in && i+1 < len(line) && line[i+1] == '"' {
+				b.WriteByte('"')
+				i++
+				continue
+			}
+			if b.Len() == 0 && !in {
+				t.quoted = true
+			}
+			in = !in
+			continue
+		}
+		if !in && (c == ' ' || c == '\t' || c == '\f' || c == '\v' || c == ',' || c == '#') {
+			break
+		}
+		b.WriteByte(c)
+	}
+	if in {
+		return t, false, "", false, errors.New("a quote is not closed")
+	}
+	t.text = b.String()
+	return t, i < len(line) && line[i] == ',', line[i:], true, nil
+}
+
+// parseRule makes a rule of a line.
+func parseRule(fields [][]token) (*hbaRule, error) {
+	r := &hbaRule{}
+	var words []string
+	for _, f := range fields {
+		var list []string
+		for _, t := range f {
+			list = append(list, t.text)
+		}
+		words = append(words, strings.Join(list, ","))
+	}
+	r.text = strings.Join(words, " ")
+	next := func(what string) ([]token, error) {
+		if len(fields) == 0 {
+			return nil, fmt.Errorf("the line ends before %s", what)
+		}
+		f := fields[0]
+		fields = fields[1:]
+		return f, nil
+	}
+	one := func(what string) (token, error) {
+		f, err := next(what)
+		if err == nil && len(f) != 1 {
+			err = fmt.Errorf("%s is a list: one is wanted", what)
+		}
+		if err != nil {
+			return token{}, err
+		}
+		return f[0], nil
+	}
+	kind, err := one("its type")
+	if err != nil {
+		return nil, err
+	}
+	if r.kinds, _ = connKinds[kind.text]; r.kinds == 0 && kind.text != "hostgssenc" {
+		return nil, fmt.Errorf("type %q: it must be local, host, hostssl or hostnossl", kind.text)
+	}
+	list, err := next("the database")
+	if err != nil {
+		return nil, err
+	}
+	if r.database, err = parseNames(list, "all", "sameuser", "samerole", "samegroup", "replication"); err != nil {
+		return nil, err
+	}
+	if list, err = next("the user"); err != nil {
+		return nil, err
+	}
+	if r.user, err = parseNames(list, "all"); err != nil {
+		return nil, err
+	}
+	if kind.text != "local" {
+		address, err := one("the address")
+		if err != nil {
+			return nil, err
+		}
+		bare, err := r.address.parse(address)
+		if err != nil {
+			return nil, err
+		}
+		if bare {
+			mask, err := one("the address's mask")
+			if err != nil {
+				return nil, err
+			}
+			if err := r.address.mask(mask.text); err != nil {
+				return nil, err
+			}
+		}
+	}
+	method, err := one("the method")
+	if err != nil {
+		return nil, err
+	}
+	if err := r.setMethod(method.text); err != nil {
+		return nil, err
+	}
+	for _, f := range fields {
+		for _, t := range f {
+			if err := r.option(t.text); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if r.method == Cert {
+		r.needCert = certVerifyFull
+	}
+	return r, nil
+}
+
+func parseNames(list []token, keywords ...string) (names []hbaName, err error) {
+	for _, t := range list {
+		n := hbaName{name: t.text}
+		switch {
+		case t.quoted:
+		case slices.Contains(keywords, t.text):
+			n.keyword = t.text
+			if n.keyword == "samegroup" { // its old name
+				n.keyword = "samerole"
+			}
+		case len(t.text) > 1 && t.text[0] == '+' && !slices.Contains(keywords, "sameuser"):
+			n.member, n.name = true, t.text[1:]
+		case len(t.text) > 0 && t.text[0] == '/':
+			if n.match, err = regexp.Compile(t.text[1:]); err != nil {
+				return nil, fmt.Errorf("%s: %w", t.text, err)
+			}
+		}
+		names = append(names, n)
+	}
+	return names, nil
+}
+
+// parse reads an address; bare tells that its mask follows in a field of its own.
+func (a *hbaAddress) parse(t token) (bare bool, err error) {
+	switch {
+	case t.is("all"):
+		a.all = true
+		return false, nil
+	case t.is("samehost"), t.is("samenet"):
+		a.keyword = t.text
+		return false, nil
+	}
+	if p, err := netip.ParsePrefix(t.text); err == nil {
+		a.prefix = unmapped(p)
+		return false, nil
+	}
+	ip, err := netip.ParseAddr(t.text)
+	if err != nil || ip.Zone() != "" {
+		return false, fmt.Errorf("address %q: it must be all, samehost, samenet, or an address with its prefix such as 10.0.0.0/8; names of hosts are not looked up", t.text)
+	}
+	a.prefix = netip.PrefixFrom(ip.Unmap(), ip.Unmap().BitLen())
+	return true, nil
+}
+
+// mask takes the mask of the address read before.
+func (a *hbaAddress) mask(text string) error {
+	ip, err := netip.ParseAddr(text)
+	if err != nil {
+		return fmt.Errorf("mask %q: after an address without /prefix its mask must follow, such as 255.255.255.0", text)
+	}
+	ones, bits := net.IPMask(ip.AsSlice()).Size()
+	if bits == 0 || bits != a.prefix.Addr().BitLen() {
+		return fmt.Errorf("mask %q does not fit its address", text)
+	}
+	a.prefix = netip.PrefixFrom(a.prefix.Addr(), ones).Masked()
+	return nil
+}
+
+func unmapped(p netip.Prefix) netip.Prefix {
+	if p.Addr().Is4In6() && p.Bits() >= 96 {
+		return netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96).Masked()
+	}
+	return p.Masked()
+}
+
+func (r *hbaRule) setMethod(method string) error {
+	switch m := Auth(method); m {
+	case Trust, Reject, SCRAM, MD5:
+		r.method = m
+	case Cert:
+		if r.kinds != viaTLS {
+			return errors.New("cert can only be asked of hostssl connections")
+		}
+		r.method = m
+	case "password":
+		return errors.New("method password would send passwords in clear: use scram-sha-256")
+	case "gss", "sspi", "ident", "peer", "ldap", "radius", "pam", "bsd", "oauth":
+		return fmt.Errorf("method %s is not one of the gateway's: trust, reject, scram-sha-256, md5, cert", method)
+	default:
+		return fmt.Errorf("method %q: it must be trust, reject, scram-sha-256, md5 or cert", method)
+	}
+	return nil
+}
+
+func (r *hbaRule) option(text string) error {
+	name, value, ok := strings.Cut(text, "=")
+	if !ok {
+		return fmt.Errorf("option %q is not in the form name=value", text)
+	}
+	switch name {
+	case "map":
+		if r.method != Cert && r.needCert != certVerifyFull {
+			return errors.New("map is for method cert, or behind clientcert=verify-full")
+		}
+		r.identMap = value
+	case "clientcert":
+		if r.kinds != viaTLS {
+			return errors.New("clientcert can only be asked of hostssl connections")
+		}
+		switch value {
+		case "verify-ca":
+			r.needCert = certVerifyCA
+			if r.method == Cert {
+				return errors.New("clientcert=verify-ca is less than method cert asks for")
+			}
+		case "verify-full":
+			r.needCert = certVerifyFull
+		default:
+			return fmt.Errorf("clientcert=%s: it must be verify-ca or verify-full", value)
+		}
+	case "clientname":
+		if value != "CN" {
+			return errors.New("clientname: the gateway knows CN only")
+		}
+	default:
+		return fmt.Errorf("option %s is not one of the gateway's: map, clientcert, clientname", name)
+	}
+	return nil
+}
+
+// ownPrefixes are this machine's addresses with their networks.
+func ownPrefixes() (list []netip.Prefix) {
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil // nobody is on this machine, then
+	}
+	for _, a := range addrs {
+		n, ok := a.(*net.IPNet)
+		if !ok {
+			continue
+		}
+		ip, ok := netip.AddrFromSlice(n.IP)
+		ones, bits := n.Mask.Size()
+		if !ok || bits == 0 {
+			continue
+		}
+		if ip.Is4In6() && bits == 128 {
+			ones -= 96
+		}
+		list = append(list, netip.PrefixFrom(ip.Unmap(), ones))
+	}
+	return list
+}

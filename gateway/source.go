@@ -1,0 +1,155 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgdist/pgdist/internal/engine"
+)
+
+// source is a set that clients reach, under one name or several.
+type source struct {
+	engine       *engine.Engine
+	dsn          string
+	names        []string // that have its DSN in Config.DatabaseOptions
+	database     string
+	owner        string // the DSN's user
+	pool         engine.PoolConfig
+	resultBuffer int
+	tenants      map[string]*tenant // guarded by Server.mu
+}
+
+// key is what the set is called in metrics and on the page: by the name that leads to it.
+func (src *source) key() string {
+	if len(src.names) > 0 && src.names[0] != "*" {
+		return src.names[0]
+	}
+	return src.database
+}
+
+// openSource opens a set.
+func (s *Server) openSource(ctx context.Context, dsn string, names ...string) (*source, error) {
+	ec, err := engine.Parse(dsn)
+	if err != nil {
+		return nil, err
+	}
+	ec.Dial, ec.Logger = s.servers.dialOwn, s.log
+	if len(names) > 0 {
+		ec.Logger = s.log.With("database", names[0])
+	}
+	e, err := openEngine(ctx, ec)
+	if err != nil {
+		return nil, err
+	}
+	ec = e.Config()
+	conn := ec.Members[0].Conn
+	return &source{engine: e, dsn: dsn, names: names, database: conn.Database, owner: conn.User, pool: ec.Pool, resultBuffer: ec.ResultBuffer, tenants: map[string]*tenant{}}, nil
+}
+
+// openSources opens the set of config.DSN and all others; on an error none stays open.
+func (s *Server) openSources(ctx context.Context, config *Config) (err error) {
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.closeSources())
+		}
+	}()
+	if s.source, err = s.openSource(ctx, config.DSN); err != nil {
+		return err
+	}
+	s.sources = []*source{s.source}
+	for _, name := range slices.Backward(slices.Sorted(maps.Keys(config.DatabaseOptions))) { // "*" last
+		dsn := config.DatabaseOptions[name].DSN
+		if dsn == "" {
+			continue
+		}
+		if i := slices.IndexFunc(s.sources, func(src *source) bool { return src.dsn == dsn }); i >= 0 { // a set is opened once
+			s.sources[i].names = append(s.sources[i].names, name)
+			continue
+		}
+		src, err := s.openSource(ctx, dsn, name)
+		if err != nil {
+			return fmt.Errorf("database %s: %w", name, err)
+		}
+		s.sources = append(s.sources, src)
+	}
+	return nil
+}
+
+func (s *Server) closeSources() error {
+	var errs []error
+	for _, src := range s.sources {
+		errs = append(errs, src.engine.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// find returns the set that a database's name leads to, nil if there is none: one of its own, the
+// DSN's, "*".
+func (s *Server) find(name string) *source {
+	c := s.conf()
+	if src := s.named(name); src != nil {
+		return src
+	}
+	_, listed := c.DatabaseOptions[name]
+	if name == s.database || listed || slices.Contains(c.Databases, name) {
+		return s.source
+	}
+	if src := s.named("*"); src != nil {
+		return src
+	}
+	if _, all := c.DatabaseOptions["*"]; all || slices.Contains(c.Databases, "*") {
+		return s.source
+	}
+	return nil
+}
+
+// named is the set of that name in the configuration.
+func (s *Server) named(name string) *source {
+	for _, src := range s.sources {
+		if slices.Contains(src.names, name) {
+			return src
+		}
+	}
+	return nil
+}
+
+// leads tells whether a database's name leads to a set.
+func (s *Server) leads(name string) bool { return s.find(name) != nil }
+
+// each calls f for every member of every set.
+func (s *Server) eachMember(f func(src *source, m engine.MemberStats)) {
+	for _, src := range s.sources {
+		for _, m := range src.engine.Stats() {
+			f(src, m)
+		}
+	}
+}
+
+// tenant returns the connections of a user, as which cred is good.
+func (s *Server) tenant(src *source, user string, cred *credential) (*tenant, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if t := src.tenants[user]; t != nil {
+		t.set(cred)
+		return t, nil
+	}
+	t := &tenant{cred: cred}
+	pool := src.pool
+	if wait := s.conf().QueryWaitTimeout; wait != 0 {
+		pool.WaitTimeout = wait
+	}
+	et, err := src.engine.NewTenant(user, pool, func(ctx context.Context, config *pgx.ConnConfig) (engine.ServerConn, error) {
+		return s.servers.dial(ctx, config, t.credential())
+	})
+	if err != nil {
+		return nil, err
+	}
+	t.Tenant = et
+	src.tenants[user] = t
+	return t, nil
+}
