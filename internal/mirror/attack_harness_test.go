@@ -150,6 +150,18 @@ func (a *arena) whole() {
 	}
 }
 
+// calm waits until the set has dealt with the loss of a member: a connection that
+// breaks has it flush unasked, even a quiet one.
+func (a *arena) calm(lost health.MemberID) {
+	a.t.Helper()
+	a.await("the set hears of the loss", func() bool { return a.set.downErr(lost) != nil })
+	for since := time.Now(); time.Since(since) < 200*time.Millisecond; time.Sleep(time.Millisecond) {
+		if a.set.suspect.Load() {
+			since = time.Now()
+		}
+	}
+}
+
 func (a *arena) states() {
 	a.t.Helper()
 	for _, id := range a.set.sortedIDs() {

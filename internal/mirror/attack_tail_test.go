@@ -118,6 +118,7 @@ func TestAttackTailOfALeaderAgain(t *testing.T) {
 	a.do(a.client(), `INSERT INTO kl VALUES (1, 'a')`)
 	a.kill(3)
 	a.do(a.client(), `INSERT INTO kl VALUES (2, 'b')`)
+	a.calm(3)
 	a.exec(a.client(), `INSERT INTO kl VALUES (3, 'tail')`, `DELETE FROM kl WHERE a = 1`, `INSERT INTO tl VALUES (3)`)
 	v := a.set.View()
 	a.kill(1)

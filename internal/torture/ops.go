@@ -189,7 +189,7 @@ END $do$`, op))
 func procedure(ctx context.Context, c *client, name string) {
 	first, second, third := c.newOp(), c.newOp(), c.newOp()
 	_, err := c.db.ExecContext(ctx, fmt.Sprintf("CALL torture.committing(%d, %d, %d)", first, second, third))
-	o := c.finish(name, single, third, err)
+	o := c.finish(name, single, third, err, "08007") // if the leader is lost with a part of it
 	c.h.end(name+" rolled back", second, Failed)
 	if o == Failed { // its first transaction may have been committed before
 		o = Unknown
