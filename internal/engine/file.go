@@ -120,7 +120,12 @@ func (f *fileConfig) readScalar(e entry) error {
 	if slices.Contains(connKeys, e.key) {
 		return f.addConn(e)
 	}
-	near, _ := nearest(e.key, slices.Concat(paramNames(), connKeys, sections, []string{"members", "runtime"}))
+	near, distance := nearest(e.key, slices.Concat(paramNames(), connKeys, sections, []string{"members", "runtime"}))
+	if head, _, nested := strings.Cut(e.key, "_"); nested { // of a section, perhaps
+		if section, d := nearest(head, sections); d < min(distance, 3) {
+			near = section
+		}
+	}
 	return f.errorAt(e.line, "unknown key %s: did you mean %s?", e.key, near)
 }
 

@@ -14,7 +14,7 @@ var errSuperseded = errors.New("another distributor has changed the view")
 
 // proposalTime is about how long a change of view takes its proposer. Who sees an
 // epoch that no view was chosen for waits that long before proposing itself.
-const proposalTime = 200 * time.Millisecond
+const proposalTime = 300 * time.Millisecond
 
 // adopt looks whether a view newer than the loop's own was chosen, by a majority's
 // acceptance, and goes by it. It tells whether it did, and the highest epoch that

@@ -9,18 +9,18 @@ import (
 
 // header is what a batch read says about itself and the leader.
 type header struct {
-	Epoch   int64  `json:"epoch"`
-	Leads   bool   `json:"leads"`
-	Term    int64  `json:"term"`
-	Booted  bool   `json:"booted"`
-	Snap    string `json:"snap"` // capped: what a follower may claim after it
-	Entries int64  `json:"entries"`
-	Keys    int64  `json:"keys"`
-	Big     bool   `json:"big"`
-	DDL     bool   `json:"ddl"`
-	Insert  string `json:"insert"`  // WAL position after the snapshot …
-	Flushed string `json:"flushed"` // … and how far it was on disk
-	Own     *int64 `json:"own"`     // the batch's own transaction number: must not have one
+	Epoch   int64   `json:"epoch"`
+	Leads   bool    `json:"leads"`
+	Term    int64   `json:"term"`
+	Booted  bool    `json:"booted"`
+	Snap    string  `json:"snap"` // capped: what a follower may claim after it
+	Entries int64   `json:"entries"`
+	Keys    int64   `json:"keys"`
+	Big     bool    `json:"big"`
+	DDL     bool    `json:"ddl"`
+	Insert  string  `json:"insert"`  // WAL position after the snapshot …
+	Flushed string  `json:"flushed"` // … and how far it was on disk
+	Own     *string `json:"own"`     // the batch's own transaction number: must not have one
 }
 
 // op is one step of an apply.
@@ -107,8 +107,8 @@ func readBatch(ctx context.Context, c *conn, from Place, floor uint64, limit int
 	if _, err := rr.Close(); err != nil {
 		return nil, err
 	}
-	if b.head.Own != nil {
-		return nil, fmt.Errorf("the batch ran in a transaction with a number of its own (%d), so its snapshot hides that", *b.head.Own)
+	if b.head.Own != nil && !c.holds {
+		return nil, fmt.Errorf("the batch ran in a transaction with a number of its own (%s), so its snapshot hides that", *b.head.Own)
 	}
 	return b, nil
 }

@@ -34,7 +34,7 @@ type answer struct {
 func (s *Set) change(ctx context.Context, in health.Intent, with func(epoch int64) error) error {
 	began := s.cur.Epoch
 	epoch := began + 1
-	if s.others.Load() > 0 {
+	if s.others.Load() > 0 && s.given == nil {
 		did, highest, err := s.adopt(ctx)
 		if err != nil {
 			return err
@@ -191,6 +191,10 @@ func (s *Set) promises(ctx context.Context, epoch int64, in health.Intent) []ans
 	var wg sync.WaitGroup
 	for i, id := range ids {
 		m := s.members[id]
+		if g := s.given; g != nil && g.m.id == id && g.p.Epoch == epoch {
+			out[i], s.given = *g, nil
+			continue
+		}
 		wg.Go(func() {
 			timeout := m.health.ProbeTimeout
 			if s.downErr(id) != nil {

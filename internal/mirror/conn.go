@@ -44,6 +44,9 @@ var pinned = map[string]string{
 type conn struct {
 	*pgconn.PgConn
 	prepared map[string]string // SQL text to statement name
+	// holds tells of a transaction that locks the fence and journals nothing: that its
+	// number counts as seen in the snapshots that it takes does no harm.
+	holds bool
 }
 
 // dial connects under the pinned settings, changed by extra.

@@ -30,6 +30,8 @@ func (s *Set) loop(ctx context.Context) {
 			j.done <- s.join(ctx, j)
 		case a := <-s.aligns:
 			a.done <- s.align(ctx, a)
+		case j := <-s.switches:
+			j.done <- s.switchTo(ctx, j)
 		case <-t.C:
 			idle = true
 		}

@@ -35,7 +35,8 @@ func Open(ctx context.Context, cfg Config) (*Set, error) {
 		wake:    make(chan struct{}, 1),
 		joins:   make(chan *joiner),
 		granted: make(chan struct{}), drains: make(chan struct{}), confirms: make(chan struct{}, 1),
-		aligns: make(chan *alignment),
+		aligns:   make(chan *alignment),
+		switches: make(chan *switchJob),
 	}
 	if !cfg.anyVersion {
 		s.id = uuid.NewString()

@@ -48,9 +48,11 @@ type Set struct {
 	drains      chan struct{}         // closed and replaced when drained rises
 	confirms    chan struct{}         // asks for a confirmation at once
 
-	wake   chan struct{}
-	joins  chan *joiner
-	aligns chan *alignment
+	wake     chan struct{}
+	joins    chan *joiner
+	aligns   chan *alignment
+	switches chan *switchJob
+	given    *answer // a promise that the next proposal has already, owned by the loop
 
 	life    context.Context // ends with Close
 	stop    context.CancelFunc

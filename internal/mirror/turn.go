@@ -37,7 +37,7 @@ func (s *Set) takeTurn(ctx context.Context, followers []*member) (func(), error)
 			return nil, &leaderError{errNewerEpoch}
 		}
 	}
-	over := func() {
+	over := sync.OnceFunc(func() {
 		if !c.IsClosed() && c.TxStatus() == 'I' {
 			if _, err := c.call(ctx, `SELECT pgdist.turn_over()`); err != nil {
 				c.close() // which ends it, too
@@ -45,7 +45,7 @@ func (s *Set) takeTurn(ctx context.Context, followers []*member) (func(), error)
 		} else {
 			c.close()
 		}
-	}
+	})
 	if err := s.relocate(ctx, followers); err != nil {
 		over()
 		return nil, err

@@ -31,6 +31,22 @@ BEGIN
     PERFORM set_config('lock_timeout', '0', true);
 END $$;
 
+-- hold locks the fence, to the end of the transaction, if nobody has a transaction open that
+-- has written, or soon has none: whoever wants to write waits behind the attempt.
+CREATE FUNCTION pgdist.hold() RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE who text;
+BEGIN
+    PERFORM set_config('lock_timeout', '300ms', true);
+    LOCK TABLE pgdist.boot IN ACCESS EXCLUSIVE MODE;
+    PERFORM set_config('lock_timeout', '0', true);
+EXCEPTION WHEN lock_not_available THEN
+    SELECT string_agg(DISTINCT coalesce('process ' || a.pid || ' of ' || a.usename || ', open since ' || a.xact_start::timestamptz(0), 'a prepared transaction'), '; ') INTO who
+      FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid
+     WHERE l.granted AND l.locktype = 'relation' AND l.relation = 'pgdist.boot'::regclass AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database());
+    RAISE EXCEPTION 'open: %', coalesce(who, 'others, one after the other') USING ERRCODE = 'PD005';
+END $$;
+
 -- promise raises this member's epoch. Soft: the role and the open transactions
 -- stay. Hard: nobody writes here any more when it returns.
 CREATE FUNCTION pgdist.promise(e bigint, hard boolean, wait_ms int) RETURNS jsonb

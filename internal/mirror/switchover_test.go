@@ -1,0 +1,62 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// A switchover ends nobody's transaction, loses nothing, and another program notices
+// no more than that somebody else leads.
+func TestSwitchover(t *testing.T) {
+	a := trial{schema: `CREATE TABLE k (k int PRIMARY KEY)`}.on(t, ground(t, 3, nil))
+	b, _ := a.beside(nil)
+	a.know(1, b)
+	old := a.set.View().Leader
+	host := a.set.Hosts()[a.set.View().Followers()[1]]
+	// A transaction that has written is open.
+	c := a.client()
+	a.exec(c, `BEGIN`, `INSERT INTO k VALUES (1)`)
+	if _, err := a.set.Switchover(a.ctx(), host, 500*time.Millisecond); !errors.Is(err, ErrBusyLeader) {
+		t.Fatalf("beside an open transaction: %v", err)
+	}
+	if got := a.set.View().Leader; got != old {
+		t.Fatalf("it failed, and member %d leads", got)
+	}
+	done := make(chan error, 1)
+	go func() {
+		v, err := a.set.Switchover(a.ctx(), host, 20*time.Second)
+		if err == nil && a.set.Hosts()[v.Leader] != host {
+			err = errors.New("somebody else leads: " + v.String())
+		}
+		done <- err
+	}()
+	time.Sleep(300 * time.Millisecond)
+	a.exec(c, `INSERT INTO k VALUES (2)`, `COMMIT`)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	// What was committed before, and never acknowledged, is not lost.
+	a.await("the other program hears of it", func() bool { return b.set.View().Leader == a.set.View().Leader })
+	a.do(a.client(), `INSERT INTO k VALUES (3)`)
+	a.everywhere("1,2,3", `SELECT string_agg(k::text, ',' ORDER BY k) FROM k`)
+	// By force, and to whoever comes first.
+	c = a.client()
+	a.exec(c, `BEGIN`, `INSERT INTO k VALUES (4)`)
+	v := a.set.View()
+	if now, err := a.set.Switchover(a.ctx(), "", 0); err != nil || now.Leader == v.Leader {
+		t.Fatalf("by force: %v, %v", now, err)
+	}
+	if _, err := c.Exec(context.Background(), `COMMIT`, pgx.QueryExecModeSimpleProtocol); err == nil {
+		t.Error("a transaction of the old leader's could still commit")
+	}
+	a.everywhere("1,2,3", `SELECT string_agg(k::text, ',' ORDER BY k) FROM k`)
+	if _, err := a.set.Switchover(a.ctx(), "elsewhere:1", time.Second); err == nil {
+		t.Error("an unknown member leads")
+	}
+	a.whole()
+	a.same()
+}
