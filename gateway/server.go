@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/pgdist/pgdist/internal/engine"
 )
 
@@ -23,6 +25,7 @@ type Server struct {
 	sources     []*source              // all of them, that one first
 	maxPrepared int
 	log         *slog.Logger
+	tracer      trace.Tracer // nil for none
 	began       time.Time
 	keys        keys
 	measures    measures
@@ -82,6 +85,9 @@ func Open(ctx context.Context, config Config) (*Server, error) {
 		listeners: map[net.Listener]struct{}{}, clients: map[uint32]*client{}, consoles: map[uint32]*console{},
 	}
 	s.servers.caught = s.caught
+	if config.Tracing != nil {
+		s.tracer = config.Tracing.Tracer(tracerName)
+	}
 	if err := s.openSources(ctx, &config); err != nil {
 		return nil, err
 	}

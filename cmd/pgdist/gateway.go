@@ -70,6 +70,7 @@ func newGateway(o *options) *cobra.Command {
 	flags.Int("max-clients", 0, "greatest `number` of clients (default 10000)")
 	flags.String("pool-mode", d.poolMode, "how long clients keep connections to servers: transaction, or session")
 	flags.Duration("slow-statement", 0, "log statements that take this `time` or longer, without their values; 0 logs none")
+	flags.String("otlp-endpoint", "", "`URL` to export a span of every statement to by OTLP, such as http://localhost:4318; the environment's OTEL_… says more")
 	flags.Duration("drain", d.drain, "`time` that transactions get to finish in when the gateway is stopped")
 	flags.Bool("verbose", false, "log every client that comes and goes")
 	return cmd
@@ -126,6 +127,12 @@ func (r *gatewayRun) serve(ctx context.Context) error {
 	r.level.Set(o.level)
 	o.warn(r.o.config, r.log)
 	r.started, r.live, r.set = o, o, setOf(config.DSN)
+	provider, stopTracing, err := tracing(ctx, o.otlp, r.log)
+	if err != nil {
+		return err
+	}
+	defer stopTracing()
+	config.Tracing = provider
 	if r.server, err = gateway.Open(ctx, config); err != nil {
 		return err
 	}
@@ -228,6 +235,9 @@ func (r *gatewayRun) reload() error {
 			r.live = o
 			if !slices.Equal(o.listen, r.started.listen) {
 				fixed = append(fixed, "listen")
+			}
+			if o.otlp != r.started.otlp {
+				fixed = append(fixed, "otlp_endpoint")
 			}
 			if o.admin != r.started.admin {
 				fixed = append(fixed, "admin")
