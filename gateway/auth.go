@@ -34,10 +34,10 @@ func (st *starting) authenticate(ctx context.Context, user, database string) (*c
 		return nil, err
 	}
 	st.trusted = r.method == Trust
-	cred := &credential{}
+	var cred *credential
 	switch r.method {
 	case Trust, Cert:
-		cred.password = st.server.passwordOf(user)
+		cred = st.server.credentialOf(user)
 	default:
 		if cred, err = st.prove(ctx, r, user); err != nil {
 			return nil, err
@@ -49,14 +49,14 @@ func (st *starting) authenticate(ctx context.Context, user, database string) (*c
 	return cred, st.send(appendAuth(nil, authOK, nil))
 }
 
-// passwordOf is a user's password if the configuration gives it.
-func (s *Server) passwordOf(user string) string {
+// credentialOf is what the configuration knows of a user who proves nothing that servers take.
+func (s *Server) credentialOf(user string) *credential {
 	if secret, named := s.conf().Users[user]; named {
 		if v, err := verifierOf(secret); err == nil {
-			return v.password
+			return &credential{password: v.password, md5: v.md5}
 		}
 	}
-	return ""
+	return &credential{}
 }
 
 func local(conn net.Conn) bool {

@@ -56,9 +56,10 @@ type client struct {
 
 	tally   tally
 	shown   shown
-	asked   int64 // when the statement began to wait for a connection, on engine.Now's clock
-	txBegan int64 // when the transaction's first statement did; 0 is no transaction
-	txLast  int64 // when its latest statement was over
+	whole   string // the string of statements that is taken apart, if there is a tracer
+	asked   int64  // when the statement began to wait for a connection, on engine.Now's clock
+	txBegan int64  // when the transaction's first statement did; 0 is no transaction
+	txLast  int64  // when its latest statement was over
 
 	busySince atomic.Int64 // on engine.Now's clock; 0 while it waits for its client
 	closing   atomic.Bool

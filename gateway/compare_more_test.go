@@ -651,23 +651,28 @@ var comparedToo = map[string]string{
 		R`,
 }
 
-// TestCompareMore runs them on a plain server and through the gateway.
+// TestCompareMore runs them on a plain server and through the gateway, in both pooling modes.
 func TestCompareMore(t *testing.T) {
 	plain := pgtest.Start(t, pgtest.Options{})
 	s := newSet(t, nil)
 	talk(t, plain.Addr(), nil).run(compareSchema)
 	talk(t, s.addr, nil).run(compareSchema)
-	for _, name := range slices.Sorted(maps.Keys(comparedToo)) {
-		t.Run(name, func(t *testing.T) {
-			script := strings.ReplaceAll(comparedToo[name], `\t`, "\t")
-			want := talk(t, plain.Addr(), nil).run(script)
-			got := talk(t, s.addr, nil).run(script)
-			if slices.Contains(want, silent) {
-				t.Fatalf("the script waits for too much:\n%s", strings.Join(want, "\n"))
-			}
-			if diff := cmp.Diff(want, got); diff != "" {
-				t.Errorf("the gateway (+) answers differently than PostgreSQL (-):\n%s", diff)
-			}
-		})
+	addrs := map[PoolMode]string{TransactionPooling: s.addr}
+	s.serve(t, func(c *Config) { c.PoolMode = SessionPooling })
+	addrs[SessionPooling] = s.addr
+	for _, mode := range []PoolMode{TransactionPooling, SessionPooling} { // the second time it meets what the first has left, on both sides
+		for _, name := range slices.Sorted(maps.Keys(comparedToo)) {
+			t.Run(string(mode)+"/"+name, func(t *testing.T) {
+				script := strings.ReplaceAll(comparedToo[name], `\t`, "\t")
+				want := talk(t, plain.Addr(), nil).run(script)
+				got := talk(t, addrs[mode], nil).run(script)
+				if slices.Contains(want, silent) {
+					t.Fatalf("the script waits for too much:\n%s", strings.Join(want, "\n"))
+				}
+				if diff := cmp.Diff(want, got); diff != "" {
+					t.Errorf("the gateway (+) answers differently than PostgreSQL (-):\n%s", diff)
+				}
+			})
+		}
 	}
 }

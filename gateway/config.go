@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/pgdist/pgdist/internal/engine"
 )
 
@@ -77,6 +79,9 @@ type Config struct {
 	// SlowStatement is the duration from which on a statement is logged, without its
 	// values; 0 is never.
 	SlowStatement time.Duration
+	// Tracing makes a span of every statement, which goes on with the trace that a traceparent in
+	// a comment of the statement names (sqlcommenter). nil makes none, and costs nothing.
+	Tracing trace.TracerProvider
 	// Reload is what the console's RELOAD calls; it should read the configuration again
 	// and call Server.Reload. nil: RELOAD is refused.
 	Reload func(context.Context) error

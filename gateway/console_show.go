@@ -90,7 +90,7 @@ func (k *console) databases(string) (rows [][]any, err error) {
 	clients, conns := map[string]int64{}, map[string]int64{}
 	s.each(func(c *client) { clients[c.db]++ })
 	for _, u := range s.servers.list() {
-		conns[u.origin.database]++
+		conns[u.origin.set]++
 	}
 	for _, name := range s.names() {
 		src := s.find(name)
@@ -107,7 +107,7 @@ func (k *console) databases(string) (rows [][]any, err error) {
 		pool := src.engine.Config().Pool
 		rows = append(rows, []any{
 			name, host, port, src.database, nil, int64(pool.Size), int64(0), int64(0), int64(pool.MaxLifetime / time.Second), string(c.poolMode(name, "")),
-			int64(c.limits(src).Connections), conns[src.database], int64(first(c.database(name).MaxClients, c.MaxDBClients, c.MaxClients)), clients[name], number(s.paused.Load().covers(name)), int64(0),
+			int64(c.limits(src).Connections), conns[src.key], int64(first(c.database(name).MaxClients, c.MaxDBClients, c.MaxClients)), clients[name], number(s.paused.Load().covers(name)), int64(0),
 		})
 	}
 	return append(rows, []any{consoleName, nil, nil, consoleName, consoleName, int64(0), int64(0), int64(0), int64(0), "statement", int64(0), int64(0), int64(0), int64(0), int64(0), int64(0)}), nil
@@ -149,7 +149,7 @@ func (k *console) pools(string) (rows [][]any, err error) {
 	}
 	active, idle := map[poolKey]int64{}, map[poolKey]int64{} // connections belong to a set and a user, whatever the name of the database
 	for _, u := range s.servers.list() {
-		key := poolKey{u.origin.database, u.origin.user}
+		key := poolKey{u.origin.set, u.origin.user}
 		if linked[u] {
 			active[key]++
 		} else {
@@ -256,7 +256,7 @@ func (k *console) members(string) (rows [][]any, err error) {
 			last = m.LastError
 		}
 		rows = append(rows, []any{
-			src.key(), int64(m.ID), m.Host, roleOf(m), yes(m.InSync), yes(m.Usable), int64(m.Weight), int64(m.Reads), int64(m.Writes), int64(m.Errors), int64(m.Outstanding),
+			src.key, int64(m.ID), m.Host, roleOf(m), yes(m.InSync), yes(m.Usable), int64(m.Weight), int64(m.Reads), int64(m.Writes), int64(m.Errors), int64(m.Outstanding),
 			int64(m.Latency / time.Microsecond), int64(m.ReadPool.InUse), int64(m.ReadPool.Idle), int64(m.ReadPool.Max),
 			int64(m.WritePool.InUse), int64(m.WritePool.Idle), int64(m.WritePool.Max), int64(m.ReadPool.Waiting + m.WritePool.Waiting), last,
 		})
@@ -281,7 +281,7 @@ func (k *console) view(string) (rows [][]any, err error) {
 		if v.Leader != 0 {
 			leader = hostOf(v, v.Leader)
 		}
-		rows = append(rows, []any{src.key(), v.Set, v.Epoch, v.Term, leader, int64(v.Leader), fmt.Sprint(v.InSync), yes(k.server.Ready()), src.engine.Acked().Snapshot})
+		rows = append(rows, []any{src.key, v.Set, v.Epoch, v.Term, leader, int64(v.Leader), fmt.Sprint(v.InSync), yes(k.server.Ready()), src.engine.Acked().Snapshot})
 	}
 	return rows, nil
 }

@@ -47,19 +47,19 @@ func dialOwn(ctx context.Context, config *pgx.ConnConfig) (engine.ServerConn, er
 }
 
 // dialOwn is dialOwn for the set's own user, noting what it makes.
-func (l *servers) dialOwn(ctx context.Context, config *pgx.ConnConfig) (engine.ServerConn, error) {
-	return l.note(config)(l.safely(func() (engine.ServerConn, error) { return dialOwn(ctx, config) }))
+func (l *servers) dialOwn(ctx context.Context, set string, config *pgx.ConnConfig) (engine.ServerConn, error) {
+	return l.note(set, config)(l.safely(func() (engine.ServerConn, error) { return dialOwn(ctx, config) }))
 }
 
 // dial is dialAs, noting what it makes.
-func (l *servers) dial(ctx context.Context, config *pgx.ConnConfig, cred *credential) (engine.ServerConn, error) {
-	return l.note(config)(l.safely(func() (engine.ServerConn, error) { return dialAs(ctx, config, cred) }))
+func (l *servers) dial(ctx context.Context, set string, config *pgx.ConnConfig, cred *credential) (engine.ServerConn, error) {
+	return l.note(set, config)(l.safely(func() (engine.ServerConn, error) { return dialAs(ctx, config, cred) }))
 }
 
-func (l *servers) note(config *pgx.ConnConfig) func(engine.ServerConn, error) (engine.ServerConn, error) {
+func (l *servers) note(set string, config *pgx.ConnConfig) func(engine.ServerConn, error) (engine.ServerConn, error) {
 	return func(conn engine.ServerConn, err error) (engine.ServerConn, error) {
 		if u, ok := conn.(*upstream); ok && err == nil {
-			l.keep(u, origin{user: config.User, database: config.Database, host: config.Host, port: config.Port})
+			l.keep(u, origin{set: set, user: config.User, database: config.Database, host: config.Host, port: config.Port})
 		}
 		return conn, err
 	}

@@ -54,6 +54,10 @@ func (c *client) attempt(call engine.Call, run func(*engine.Lease, *upstream) er
 	begun := c.at()
 	lease, u, e := c.acquire(call)
 	if e != nil {
+		if c.server.tracer != nil {
+			now := engine.Now()
+			c.span(call.SQL, call.Verdict, min(now, c.mark()), now, nil, e)
+		}
 		c.fail(e)
 		return false, true, nil
 	}
@@ -69,7 +73,7 @@ func (c *client) attempt(call engine.Call, run func(*engine.Lease, *upstream) er
 	c.served(lease)
 	again, result := lease.Done(c.ctx, e)
 	if !again {
-		c.measure(&call, lease.Began())
+		c.measure(&call, lease.Began(), result)
 	}
 	switch {
 	case errors.Is(e, errGone):

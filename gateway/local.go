@@ -170,7 +170,7 @@ func (c *client) execute(st *statement, x *engine.Script) (tag string, err error
 	} else {
 		tag, err = c.session.Exec(c.ctx, engine.Call{SQL: st.sql, Verdict: st.verdict})
 	}
-	c.carried(st.sql, st.verdict, began)
+	c.carried(st.sql, st.verdict, began, err)
 	c.after(only, err)
 	return tag, err
 }

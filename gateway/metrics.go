@@ -97,13 +97,13 @@ func (c collector) collect(to chan<- prometheus.Metric) {
 	to <- m.waits.read().metric(descWait)
 	for _, src := range s.sources {
 		view := src.engine.View()
-		gauge(descEpoch, float64(view.Epoch), src.key())
-		gauge(descTerm, float64(view.Term), src.key())
+		gauge(descEpoch, float64(view.Epoch), src.key)
+		gauge(descTerm, float64(view.Term), src.key)
 	}
 	count(descViews, m.views.Load())
 	count(descFailovers, m.failovers.Load())
 	s.eachMember(func(src *source, ms engine.MemberStats) {
-		db, id := src.key(), strconv.Itoa(int(ms.ID))
+		db, id := src.key, strconv.Itoa(int(ms.ID))
 		gauge(descInSync, float64(number(ms.InSync)), db, id, ms.Host)
 		gauge(descLeader, float64(number(ms.Leader)), db, id, ms.Host)
 		gauge(descUsable, float64(number(ms.Usable)), db, id, ms.Host)

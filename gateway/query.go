@@ -171,7 +171,7 @@ func (c *client) runSpecial(sql string, v *classify.Verdict) {
 	} else {
 		tag, err = c.session.Exec(c.ctx, engine.Call{SQL: sql, Verdict: v})
 	}
-	c.carried(sql, v, began)
+	c.carried(sql, v, began, err)
 	c.after(st, err)
 	if err != nil {
 		c.fail(err)
@@ -247,6 +247,10 @@ func (c *client) runDeallocate(sql string, v *classify.Verdict) error {
 // runScript runs a string of statements one by one, because the session has to
 // carry some of them out itself.
 func (c *client) runScript(sql string, v *classify.Verdict) error {
+	if c.server.tracer != nil { // its comment is every statement's
+		c.whole = sql
+		defer func() { c.whole = "" }()
+	}
 	for {
 		begun := c.at()
 		x := c.session.NewScript()
@@ -278,7 +282,11 @@ func (c *client) runStatements(x *engine.Script, sql string, v *classify.Verdict
 		switch {
 		case engine.Special(st):
 			b := c.before(true)
+			began := engine.Now()
 			tag, e := x.Exec(c.ctx, st, text)
+			if c.server.tracer != nil {
+				c.span(text, single(st), began, engine.Now(), nil, e)
+			}
 			c.after(st, e)
 			if e != nil {
 				c.warnCommit(st, b)
@@ -296,9 +304,7 @@ func (c *client) runStatements(x *engine.Script, sql string, v *classify.Verdict
 				c.fail(e)
 				return true, nil
 			}
-			one := &classify.Verdict{Class: st.Class, Because: st.Because, Statements: []classify.Statement{*st}}
-			one.Statements[0].Start, one.Statements[0].End = 0, -1
-			failed, err := c.simple(engine.Call{SQL: text, Verdict: one}, nil)
+			failed, err := c.simple(engine.Call{SQL: text, Verdict: single(st)}, nil)
 			if err != nil {
 				return true, err
 			}
@@ -309,4 +315,11 @@ func (c *client) runStatements(x *engine.Script, sql string, v *classify.Verdict
 		}
 	}
 	return false, nil
+}
+
+// single is the verdict on a statement that is taken out of a string of several.
+func single(st *classify.Statement) *classify.Verdict {
+	one := &classify.Verdict{Class: st.Class, Because: st.Because, Statements: []classify.Statement{*st}}
+	one.Statements[0].Start, one.Statements[0].End = 0, -1
+	return one
 }

@@ -74,7 +74,7 @@ func (s *Server) Reload(config Config) (fixed []string, err error) {
 		fixed = append(fixed, "max_prepared")
 	}
 	config.DSN, config.MaxPrepared, config.QueryWaitTimeout, config.Logger = old.DSN, old.MaxPrepared, old.QueryWaitTimeout, old.Logger
-	config.Reload, config.Stop = old.Reload, old.Stop
+	config.Reload, config.Stop, config.Tracing = old.Reload, old.Stop, old.Tracing
 	s.adopt(&config)
 	s.history.add("configuration read again")
 	return fixed, nil

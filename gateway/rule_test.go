@@ -269,6 +269,37 @@ func TestRules(t *testing.T) {
 	})
 }
 
+// TestKnownHash has the gateway log in by what its configuration says, for a client who is trusted.
+func TestKnownHash(t *testing.T) {
+	s := newSet(t, nil)
+	if _, err := connect(t, s.url("")).Exec(context.Background(), ruleUsers, pgx.QueryExecModeSimpleProtocol); err != nil {
+		t.Fatal(err)
+	}
+	for _, server := range s.servers {
+		writeAs(t, filepath.Join(server.DataDir(), "pg_hba.conf"), "host all bob 127.0.0.1/32 md5\nhost all all 127.0.0.1/32 trust\n")
+		reload(t, server.DSN())
+	}
+	users := map[string]string{"bob": md5Answer("pw", []byte("bob"))} // as pg_authid has it
+	if err := (Config{DSN: s.dsn, Users: users}).Validate(); err == nil || !strings.Contains(err.Error(), "md5 hash") {
+		t.Errorf("a hash that no rule is for: %v", err)
+	}
+	for _, c := range []struct {
+		users map[string]string
+		want  string
+	}{{users, ""}, {nil, "28P01"}} {
+		s.serve(t, func(config *Config) {
+			config.Users, config.HBA = c.users, rulesOf(t, "host all all all trust\nhost all all all md5")
+		})
+		conn, err := pgx.Connect(context.Background(), fmt.Sprintf("postgres://bob@%s/postgres?sslmode=disable", s.addr))
+		if err == nil {
+			_ = conn.Close(context.Background())
+		}
+		if err == nil && c.want != "" || err != nil && code(err) != c.want {
+			t.Errorf("%v: %v, want %q", c.users, err, c.want)
+		}
+	}
+}
+
 // TestTrustIsLocal: a rule that trusts everybody trusts nobody from elsewhere unless forced.
 func TestTrustIsLocal(t *testing.T) {
 	own := ""

@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/pgdist/pgdist/internal/engine"
 )
 
@@ -23,6 +25,7 @@ type Server struct {
 	sources     []*source              // all of them, that one first
 	maxPrepared int
 	log         *slog.Logger
+	tracer      trace.Tracer // nil for none
 	began       time.Time
 	keys        keys
 	measures    measures
@@ -36,8 +39,11 @@ type Server struct {
 	stop context.CancelFunc
 	work sync.WaitGroup // clients and listeners
 
+	accepting sync.WaitGroup // calls of Serve; added to under mu
+
 	mu        sync.Mutex // guards what follows
 	closing   bool
+	holding   bool
 	listeners map[net.Listener]struct{}
 	clients   map[uint32]*client
 	consoles  map[uint32]*console
@@ -82,6 +88,9 @@ func Open(ctx context.Context, config Config) (*Server, error) {
 		listeners: map[net.Listener]struct{}{}, clients: map[uint32]*client{}, consoles: map[uint32]*console{},
 	}
 	s.servers.caught = s.caught
+	if config.Tracing != nil {
+		s.tracer = config.Tracing.Tracer(tracerName)
+	}
 	if err := s.openSources(ctx, &config); err != nil {
 		return nil, err
 	}
@@ -107,15 +116,21 @@ func (s *Server) adopt(c *Config) {
 	}
 }
 
-// Serve accepts clients until Shutdown or Close, and then returns ErrServerClosed.
+// Serve accepts clients until Shutdown, Close or Hold, and then returns ErrServerClosed.
 func (s *Server) Serve(l net.Listener) error {
 	s.mu.Lock()
 	if s.closing {
 		s.mu.Unlock()
 		return errors.Join(ErrServerClosed, l.Close())
 	}
+	if s.holding {
+		s.mu.Unlock()
+		return ErrServerClosed
+	}
 	s.listeners[l] = struct{}{}
+	s.accepting.Add(1)
 	s.mu.Unlock()
+	defer s.accepting.Done()
 	pause := time.Duration(0)
 	for {
 		conn, err := l.Accept()
@@ -125,7 +140,7 @@ func (s *Server) Serve(l net.Listener) error {
 			if !s.begin(conn) {
 				_ = conn.Close() // closing
 			}
-		case s.isClosing():
+		case s.isClosing() || s.isHolding():
 			return ErrServerClosed
 		case errors.Is(err, net.ErrClosed):
 			return err
@@ -232,19 +247,14 @@ func (s *Server) leave(c *client) {
 // for the others until ctx ends, and closes.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.refuse()
-	s.each(func(c *client) { c.closing.Store(true); c.wake() })
 	if p := s.paused.Swap(nil); p != nil { // who waits for RESUME has nothing under way
 		close(p.over)
 	}
 	done := make(chan struct{})
-	go func() {
+	s.spawn("shutdown", func() {
 		defer close(done)
-		for s.count() > 0 {
-			if !sleep(s.ctx, 20*time.Millisecond) {
-				return
-			}
-		}
-	}()
+		s.sendAway()
+	})
 	select {
 	case <-done:
 	case <-ctx.Done():

@@ -137,6 +137,7 @@ func (l *servers) safely(dial func() (engine.ServerConn, error)) (conn engine.Se
 // origin is what is known of a connection from its beginning.
 type origin struct {
 	number         uint64
+	set            string // by what it is called
 	user, database string
 	host           string
 	port           uint16

@@ -16,6 +16,7 @@ import (
 type source struct {
 	engine       *engine.Engine
 	dsn          string
+	key          string   // what the set is called where sets are told apart: a name that leads to it
 	names        []string // that have its DSN in Config.DatabaseOptions
 	database     string
 	owner        string // the DSN's user
@@ -24,31 +25,30 @@ type source struct {
 	tenants      map[string]*tenant // guarded by Server.mu
 }
 
-// key is what the set is called in metrics and on the page: by the name that leads to it.
-func (src *source) key() string {
-	if len(src.names) > 0 && src.names[0] != "*" {
-		return src.names[0]
-	}
-	return src.database
-}
-
 // openSource opens a set.
 func (s *Server) openSource(ctx context.Context, dsn string, names ...string) (*source, error) {
 	ec, err := engine.Parse(dsn)
 	if err != nil {
 		return nil, err
 	}
-	ec.Dial, ec.Logger = s.servers.dialOwn, s.log
-	if len(names) > 0 {
-		ec.Logger = s.log.With("database", names[0])
+	src := &source{dsn: dsn, names: names, database: ec.Members[0].Conn.Database, owner: ec.Members[0].Conn.User, tenants: map[string]*tenant{}}
+	src.key = src.database
+	if len(names) > 0 && names[0] != "*" {
+		src.key = names[0]
 	}
-	e, err := openEngine(ctx, ec)
-	if err != nil {
+	ec.Dial = func(ctx context.Context, config *pgx.ConnConfig) (engine.ServerConn, error) {
+		return s.servers.dialOwn(ctx, src.key, config)
+	}
+	ec.Logger = s.log
+	if len(names) > 0 {
+		ec.Logger = s.log.With("database", src.key)
+	}
+	if src.engine, err = openEngine(ctx, ec); err != nil {
 		return nil, err
 	}
-	ec = e.Config()
-	conn := ec.Members[0].Conn
-	return &source{engine: e, dsn: dsn, names: names, database: conn.Database, owner: conn.User, pool: ec.Pool, resultBuffer: ec.ResultBuffer, tenants: map[string]*tenant{}}, nil
+	ec = src.engine.Config()
+	src.pool, src.resultBuffer = ec.Pool, ec.ResultBuffer
+	return src, nil
 }
 
 // openSources opens the set of config.DSN and all others; on an error none stays open.
@@ -144,7 +144,7 @@ func (s *Server) tenant(src *source, user string, cred *credential) (*tenant, er
 		pool.WaitTimeout = wait
 	}
 	et, err := src.engine.NewTenant(user, pool, func(ctx context.Context, config *pgx.ConnConfig) (engine.ServerConn, error) {
-		return s.servers.dial(ctx, config, t.credential())
+		return s.servers.dial(ctx, src.key, config, t.credential())
 	})
 	if err != nil {
 		return nil, err

@@ -173,9 +173,9 @@ type measures struct {
 // before it was over. It saves a look at the clock.
 func (c *client) mark() int64 { return max(c.busySince.Load(), c.txLast) }
 
-// measure notes a statement that a server has answered; asked is when it began to wait for
-// a connection.
-func (c *client) measure(call *engine.Call, began int64) {
+// measure notes a statement that a server has answered, with its error, if any; asked is when it
+// began to wait for a connection.
+func (c *client) measure(call *engine.Call, began int64, err error) {
 	now, asked := engine.Now(), c.asked
 	c.asked = 0
 	waited, spent := began-asked, now-asked
@@ -198,10 +198,13 @@ func (c *client) measure(call *engine.Call, began int64) {
 	if limit := m.slowFrom.Load(); limit > 0 && spent >= limit {
 		c.logSlow(call.SQL, call.Verdict, spent, waited)
 	}
+	if c.server.tracer != nil {
+		c.span(call.SQL, call.Verdict, asked, now, c.relaying.u, err)
+	}
 }
 
 // carried notes a statement that the session carried out itself.
-func (c *client) carried(sql string, v *classify.Verdict, began int64) {
+func (c *client) carried(sql string, v *classify.Verdict, began int64, err error) {
 	now := engine.Now()
 	spent := now - began
 	m := &c.server.measures
@@ -220,6 +223,9 @@ func (c *client) carried(sql string, v *classify.Verdict, began int64) {
 	if limit := m.slowFrom.Load(); limit > 0 && spent >= limit {
 		c.logSlow(sql, v, spent, 0)
 	}
+	if c.server.tracer != nil {
+		c.span(sql, v, began, now, nil, err)
+	}
 }
 
 // settled notes that a command left no transaction open.
@@ -237,6 +243,12 @@ const maxSlowText = 2000
 // logSlow logs a statement without its values: they may be anybody's secrets.
 func (c *client) logSlow(sql string, v *classify.Verdict, spent, waited int64) {
 	c.server.measures.slow.Add(1)
+	c.server.log.Warn("slow statement", "duration", time.Duration(spent), "waited", time.Duration(waited),
+		"client", c.id, "user", c.user, "database", c.db, "statement", statementText(sql, v))
+}
+
+// statementText is a statement as others may see it: without its values.
+func statementText(sql string, v *classify.Verdict) string {
 	text := classify.Normalize(sql)
 	if sql == "" && len(v.Statements) > 0 { // a pipeline of several
 		text = v.Statements[0].Tag + " and others"
@@ -244,8 +256,7 @@ func (c *client) logSlow(sql string, v *classify.Verdict, spent, waited int64) {
 	if len(text) > maxSlowText {
 		text = text[:maxSlowText] + "…"
 	}
-	c.server.log.Warn("slow statement", "duration", time.Duration(spent), "waited", time.Duration(waited),
-		"client", c.id, "user", c.user, "database", c.db, "statement", text)
+	return text
 }
 
 // totals are the sums over all clients, those that left included.

@@ -20,7 +20,7 @@ func TestCountingAllocatesNothing(t *testing.T) {
 	if n := testing.AllocsPerRun(1000, func() {
 		c.begun()
 		c.asked = c.mark()
-		c.measure(call, engine.Now())
+		c.measure(call, engine.Now(), nil)
 		c.settled()
 	}); n != 0 {
 		t.Errorf("%v allocations for a statement", n)
@@ -34,7 +34,7 @@ func BenchmarkCounting(b *testing.B) {
 	c, call := counting()
 	for b.Loop() {
 		c.asked = c.mark()
-		c.measure(call, c.asked)
+		c.measure(call, c.asked, nil)
 		c.settled()
 	}
 }

@@ -138,7 +138,7 @@ func (a *admin) report() status {
 	s.measures.errors.each(func(class string, n uint64) { st.Errors = append(st.Errors, errorStatus{class, n}) })
 	s.eachMember(func(src *source, m engine.MemberStats) {
 		st.Members = append(st.Members, memberStatus{
-			Database: src.key(), ID: int(m.ID), Host: m.Host, Role: roleOf(m), InSync: m.InSync, Usable: m.Usable, Weight: m.Weight, Running: m.Outstanding,
+			Database: src.key, ID: int(m.ID), Host: m.Host, Role: roleOf(m), InSync: m.InSync, Usable: m.Usable, Weight: m.Weight, Running: m.Outstanding,
 			Latency: milliseconds(m.Latency), Reads: m.Reads, Writes: m.Writes, Errors: m.Errors, Read: poolOf(m.ReadPool), Write: poolOf(m.WritePool), LastError: m.LastError,
 		})
 	})

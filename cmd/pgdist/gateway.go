@@ -40,7 +40,9 @@ Database "pgdist" is the console: psql -p 6432 pgdist, then SHOW HELP. With --ad
 there are /metrics for Prometheus, /healthz, /readyz and a status page.
 
 SIGTERM and SIGINT stop it: clients without a transaction are sent away, others
-may finish theirs within --drain. SIGHUP reads the file and the certificate again.`
+may finish theirs within --drain. SIGHUP reads the file and the certificate again.
+SIGUSR2 restarts it in place, as the program is on disk by then: nobody who
+connects meanwhile is refused.`
 
 func newGateway(o *options) *cobra.Command {
 	d := newGatewayOptions()
@@ -52,7 +54,12 @@ func newGateway(o *options) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r := &gatewayRun{o: o, args: args, flags: cmd.Flags(), out: cmd.OutOrStdout(), stopped: make(chan bool, 1)}
 			r.log = slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: &r.level}))
-			return r.serve(cmd.Context())
+			err := r.serve(cmd.Context())
+			var again *restart
+			if errors.As(err, &again) {
+				return again.exec()
+			}
+			return err
 		},
 	}
 	flags := cmd.Flags()
@@ -70,6 +77,7 @@ func newGateway(o *options) *cobra.Command {
 	flags.Int("max-clients", 0, "greatest `number` of clients (default 10000)")
 	flags.String("pool-mode", d.poolMode, "how long clients keep connections to servers: transaction, or session")
 	flags.Duration("slow-statement", 0, "log statements that take this `time` or longer, without their values; 0 logs none")
+	flags.String("otlp-endpoint", "", "`URL` to export a span of every statement to by OTLP, such as http://localhost:4318; the environment's OTEL_… says more")
 	flags.Duration("drain", d.drain, "`time` that transactions get to finish in when the gateway is stopped")
 	flags.Bool("verbose", false, "log every client that comes and goes")
 	return cmd
@@ -86,6 +94,8 @@ type gatewayRun struct {
 	stopped chan bool // by the console: whether to wait
 
 	server  *gateway.Server
+	program string          // to execute anew; "" is this one
+	sockets []socket        // that are listened at
 	started *gatewayOptions // what it was started with
 	set     string          // the set's settings then
 
@@ -119,6 +129,9 @@ func (r *gatewayRun) serve(ctx context.Context) error {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP) // from the beginning: it would end the process
 	defer signal.Stop(hup)
+	usr2 := make(chan os.Signal, 1)
+	signal.Notify(usr2, syscall.SIGUSR2)
+	defer signal.Stop(usr2)
 	o, config, err := r.read()
 	if err != nil {
 		return err
@@ -126,6 +139,12 @@ func (r *gatewayRun) serve(ctx context.Context) error {
 	r.level.Set(o.level)
 	o.warn(r.o.config, r.log)
 	r.started, r.live, r.set = o, o, setOf(config.DSN)
+	provider, stopTracing, err := tracing(ctx, o.otlp, r.log)
+	if err != nil {
+		return err
+	}
+	defer stopTracing()
+	config.Tracing = provider
 	if r.server, err = gateway.Open(ctx, config); err != nil {
 		return err
 	}
@@ -142,6 +161,11 @@ func (r *gatewayRun) serve(ctx context.Context) error {
 			return errors.Join(err, r.server.Close())
 		case <-hup:
 			_ = r.reload() // it is in the log
+			continue
+		case <-usr2:
+			if err := r.restartNow(ctx); err != nil {
+				return err
+			}
 			continue
 		case wait = <-r.stopped:
 		case <-ctx.Done():
@@ -163,34 +187,33 @@ func (r *gatewayRun) serve(ctx context.Context) error {
 }
 
 // listenAll begins to serve at all addresses. Sockets that systemd has opened take the
-// place of those in the configuration.
+// place of those in the configuration; those that the program had before a restart are kept.
 func (r *gatewayRun) listenAll(o *gatewayOptions) (failed chan error, closeAdmin func(), err error) {
-	clients, admins, err := inherited()
+	had, err := handedOver()
+	closeAll := func() {
+		for _, s := range append(had, r.sockets...) {
+			if s.Listener != nil {
+				_ = s.Close()
+			}
+		}
+	}
+	if err == nil {
+		err = r.open(o, &had)
+	}
 	if err != nil {
+		closeAll()
 		return nil, nil, err
 	}
-	closeAll := func() {
-		for _, l := range append(clients, admins...) {
-			_ = l.Close()
-		}
+	for _, s := range had { // that are configured no more
+		_ = s.Close()
 	}
-	if len(clients) == 0 {
-		for _, address := range o.listen {
-			l, err := listen(address, o.socketMode)
-			if err != nil {
-				closeAll()
-				return nil, nil, err
-			}
-			clients = append(clients, l)
+	var clients, admins []net.Listener
+	for _, s := range r.sockets {
+		if s.Admin {
+			admins = append(admins, s.Listener)
+		} else {
+			clients = append(clients, s.Listener)
 		}
-	}
-	if len(admins) == 0 && o.admin != "" {
-		l, err := listen(loopback(o.admin), o.socketMode)
-		if err != nil {
-			closeAll()
-			return nil, nil, fmt.Errorf("admin: %w", err)
-		}
-		admins = append(admins, l)
 	}
 	failed = make(chan error, len(clients)+len(admins))
 	for _, l := range clients {
@@ -213,6 +236,58 @@ func (r *gatewayRun) listenAll(o *gatewayOptions) (failed chan error, closeAdmin
 	return failed, func() { _ = web.Close() }, nil
 }
 
+// open listens wherever it is to be listened, by a socket of had if there is one.
+func (r *gatewayRun) open(o *gatewayOptions, had *[]socket) error {
+	clients, admins, err := inherited()
+	add := func(admin bool, list ...net.Listener) {
+		for _, l := range list {
+			r.sockets = append(r.sockets, socket{Listener: l, Admin: admin})
+		}
+	}
+	add(false, clients...)
+	add(true, admins...)
+	if err != nil {
+		return err
+	}
+	for {
+		s, ok := take(had, "", false)
+		if !ok {
+			if s, ok = take(had, "", true); !ok {
+				break
+			}
+		}
+		r.sockets = append(r.sockets, s)
+	}
+	has := func(admin bool) bool {
+		return slices.ContainsFunc(r.sockets, func(s socket) bool { return s.Admin == admin })
+	}
+	want := func(address string, admin bool) error {
+		s, ok := take(had, address, admin)
+		if !ok {
+			l, err := listen(address, o.socketMode)
+			if err != nil {
+				return err
+			}
+			s = socket{Listener: l, Address: address, Admin: admin}
+		}
+		r.sockets = append(r.sockets, s)
+		return nil
+	}
+	if !has(false) {
+		for _, address := range o.listen {
+			if err := want(address, false); err != nil {
+				return err
+			}
+		}
+	}
+	if !has(true) && o.admin != "" {
+		if err := want(loopback(o.admin), true); err != nil {
+			return fmt.Errorf("admin: %w", err)
+		}
+	}
+	return nil
+}
+
 // reload puts in force what can be changed of what the file says now.
 func (r *gatewayRun) reload() error {
 	r.mu.Lock()
@@ -228,6 +303,9 @@ func (r *gatewayRun) reload() error {
 			r.live = o
 			if !slices.Equal(o.listen, r.started.listen) {
 				fixed = append(fixed, "listen")
+			}
+			if o.otlp != r.started.otlp {
+				fixed = append(fixed, "otlp_endpoint")
 			}
 			if o.admin != r.started.admin {
 				fixed = append(fixed, "admin")

@@ -50,6 +50,7 @@ type gatewayOptions struct {
 	maxPrepared  int
 	loginTimeout time.Duration
 	slow         time.Duration
+	otlp         string
 	drain        time.Duration
 	level        slog.Level
 }
@@ -92,6 +93,7 @@ var gatewayKeys = map[string]gatewayKey{
 	"max_prepared":                {"", whole(func(o *gatewayOptions) *int { return &o.maxPrepared })},
 	"login_timeout":               {"", span(func(o *gatewayOptions) *time.Duration { return &o.loginTimeout })},
 	"slow_statement":              {"slow-statement", span(func(o *gatewayOptions) *time.Duration { return &o.slow })},
+	"otlp_endpoint":               {"otlp-endpoint", text(func(o *gatewayOptions) *string { return &o.otlp })},
 	"drain":                       {"drain", span(func(o *gatewayOptions) *time.Duration { return &o.drain })},
 	"log_level":                   {"", func(o *gatewayOptions, v []string) error { return single(v, o.level.UnmarshalText) }},
 }

@@ -1,0 +1,171 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"os/signal"
+	"slices"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A restart in place: the process sends its clients away as at any end, closes the set, and then
+// executes its program anew, which gets the sockets that it has listened at all the time. Who
+// connects meanwhile waits. The number of the process stays, so that whoever looks after it
+// notices nothing; and at no time are there two that use the set.
+
+// socketsVariable tells the program that is executed anew which sockets it has.
+const socketsVariable = "PGDIST_SOCKETS"
+
+// socket is one that is listened at.
+type socket struct {
+	net.Listener `json:"-"`
+	FD           int    `json:"fd"`
+	Address      string `json:"address"` // as it was configured; "" is systemd's
+	Admin        bool   `json:"admin"`
+}
+
+// restart is what serve ends with if the program is to be executed anew.
+type restart struct {
+	program string
+	sockets []socket
+	files   []*os.File
+}
+
+func (*restart) Error() string { return "to be executed anew" }
+
+// handedOver are the sockets that this program had before it was executed anew.
+func handedOver() (list []socket, err error) {
+	text := os.Getenv(socketsVariable)
+	if text == "" {
+		return nil, nil
+	}
+	if err := os.Unsetenv(socketsVariable); err != nil { // none of a child's business
+		return nil, err
+	}
+	if err := json.Unmarshal([]byte(text), &list); err != nil {
+		return nil, fmt.Errorf("%s: %w", socketsVariable, err)
+	}
+	var errs []error
+	for i := range list {
+		s := &list[i]
+		unix.CloseOnExec(s.FD)
+		f := os.NewFile(uintptr(s.FD), "socket")
+		var err error
+		s.Listener, err = net.FileListener(f)
+		errs = append(errs, err, f.Close()) // the listener has a copy of its own
+		if u, ok := s.Listener.(*net.UnixListener); ok {
+			u.SetUnlinkOnClose(s.Address != "")
+		}
+	}
+	return list, errors.Join(errs...)
+}
+
+// take returns the socket for an address out of list.
+func take(list *[]socket, address string, admin bool) (socket, bool) {
+	i := slices.IndexFunc(*list, func(s socket) bool { return s.Address == address && s.Admin == admin })
+	if i < 0 {
+		return socket{}, false
+	}
+	s := (*list)[i]
+	*list = slices.Delete(*list, i, i+1)
+	return s, true
+}
+
+// checkTimeout bounds how long the program may take to tell its version.
+const checkTimeout = 20 * time.Second
+
+// prepareRestart makes sure, while all still runs, that the program can be executed anew, with the
+// configuration as it is now.
+func (r *gatewayRun) prepareRestart(ctx context.Context) (*restart, error) {
+	program, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	if r.program != "" {
+		program = r.program
+	}
+	limited, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	if out, err := exec.CommandContext(limited, program, "version").CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("%s version: %w: %s", program, err, out)
+	}
+	if _, config, err := r.read(); err != nil {
+		return nil, err
+	} else if err := config.Validate(); err != nil {
+		return nil, err
+	}
+	again := &restart{program: program}
+	for _, s := range r.sockets {
+		l, ok := s.Listener.(interface{ File() (*os.File, error) })
+		if !ok {
+			return nil, errors.Join(fmt.Errorf("the socket at %s cannot be handed over: %T", s.Addr(), s.Listener), again.close())
+		}
+		f, err := l.File()
+		if err != nil {
+			return nil, errors.Join(err, again.close())
+		}
+		again.files = append(again.files, f)
+		s.FD = int(f.Fd())
+		again.sockets = append(again.sockets, s)
+	}
+	for _, s := range r.sockets { // the path stays
+		if u, ok := s.Listener.(*net.UnixListener); ok {
+			u.SetUnlinkOnClose(false)
+		}
+	}
+	return again, nil
+}
+
+func (again *restart) close() error {
+	var errs []error
+	for _, f := range again.files {
+		errs = append(errs, f.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// exec executes the program anew. It returns only if that fails.
+func (again *restart) exec() error {
+	text, err := json.Marshal(again.sockets)
+	if err != nil {
+		return err
+	}
+	for _, f := range again.files {
+		if _, err := unix.FcntlInt(f.Fd(), unix.F_SETFD, 0); err != nil { // it stays open
+			return fmt.Errorf("handing a socket over: %w", err)
+		}
+	}
+	signal.Ignore(syscall.SIGHUP) // until the program listens for it
+	return fmt.Errorf("executing %s: %w", again.program, syscall.Exec(again.program, os.Args, append(os.Environ(), socketsVariable+"="+string(text))))
+}
+
+// restartNow brings the gateway to the point where the program can be executed anew. Its error is a
+// restart then, and nil if everything goes on as it was.
+func (r *gatewayRun) restartNow(ctx context.Context) error {
+	again, err := r.prepareRestart(ctx)
+	if err != nil {
+		r.log.Error("no restart: everything goes on as it was", "error", err)
+		return nil
+	}
+	r.log.Info("restart", "program", again.program)
+	r.notify(reloading())
+	r.mu.Lock()
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.live.drain)
+	r.mu.Unlock()
+	defer cancel()
+	if err := r.server.Hold(drain); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+		return errors.Join(err, again.close(), r.server.Close())
+	}
+	if err := r.server.Shutdown(drain); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+		r.log.Warn("closing before the restart", "error", err) // there is nothing left to go back to
+	}
+	return again
+}
