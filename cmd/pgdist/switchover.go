@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -16,6 +17,9 @@ Nobody's transaction is ended. The office changes in a moment in which no transa
 that has written is open; such a moment is waited for (--wait), in attempts that hold
 writers up for a third of a second at most. With --force, or when nobody may be waited
 for, open transactions are ended: their clients hear 40001, and run them again.`
+
+// switchoverRejoin is how long the member that led may take to be in sync again.
+const switchoverRejoin = 30 * time.Second
 
 func newSwitchover(o *options) *cobra.Command {
 	var to string
@@ -54,8 +58,15 @@ func newSwitchover(o *options) *cobra.Command {
 				_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s leads already\n", hosts[after.Leader])
 				return err
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s leads now, in epoch %d, instead of %s, after %v\n", hosts[after.Leader], after.Epoch, hosts[before.Leader], time.Since(began).Round(time.Millisecond))
-			return err
+			took := time.Since(began).Round(time.Millisecond)
+			// The one that led has to be brought to where the new one stands: if no
+			// program uses the set, this one does it.
+			var back error
+			if before.Has(before.Leader) && len(before.InSync) == len(before.Members) {
+				back = awaitAll(cmd.Context(), set, switchoverRejoin)
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s leads now, in epoch %d, instead of %s, after %v\n", hosts[after.Leader], after.Epoch, hosts[before.Leader], took)
+			return errors.Join(err, back)
 		},
 	}
 	f := cmd.Flags()
