@@ -74,27 +74,41 @@ func NewCache(bytes int) *Cache {
 // Classify returns what [Parse] returns for sql, from memory if it can. The
 // verdict is shared and must not be changed.
 func (c *Cache) Classify(sql string) *Verdict {
-	hash := maphash.String(c.seed, sql)
-	if v := c.find(hash, sql, false); v != nil {
+	var room [keyRoom]byte
+	v, hash, keyHash, key, keyed := c.look(sql, room[:0])
+	if v != nil {
 		return v
 	}
-	var room [keyRoom]byte
-	key, keyed := appendKey(room[:0], sql)
-	keyHash := hash
-	if keyed {
-		keyHash = maphash.Bytes(c.seed, key)
-		if v := c.find(keyHash, unsafe.String(unsafe.SliceData(key), len(key)), true); v != nil {
-			return v
-		}
-	}
 	c.misses.Add(1)
-	v := Parse(sql)
+	v = Parse(sql)
 	if keyed && !v.literal {
 		c.keep(&entry{hash: keyHash, key: string(key), verdict: v, shared: true})
 	} else {
 		c.keep(&entry{hash: hash, key: strings.Clone(sql), verdict: v})
 	}
 	return v
+}
+
+// Known returns what [Cache.Classify] would return if it is in memory, and nil
+// otherwise: it never takes the time that parsing takes.
+func (c *Cache) Known(sql string) *Verdict {
+	var room [keyRoom]byte
+	v, _, _, _, _ := c.look(sql, room[:0])
+	return v
+}
+
+// look looks for a text. If it is not there, hash and, if keyed, key and keyHash are
+// under what it is to be kept; key may be in room.
+func (c *Cache) look(sql string, room []byte) (v *Verdict, hash, keyHash uint64, key []byte, keyed bool) {
+	hash = maphash.String(c.seed, sql)
+	if v = c.find(hash, sql, false); v != nil {
+		return v, hash, 0, nil, false
+	}
+	if key, keyed = appendKey(room, sql); keyed {
+		keyHash = maphash.Bytes(c.seed, key)
+		v = c.find(keyHash, unsafe.String(unsafe.SliceData(key), len(key)), true)
+	}
+	return v, hash, keyHash, key, keyed
 }
 
 // Stats says how full the cache is, and how often it did not know an answer. Hits

@@ -119,6 +119,30 @@ func TestCacheIsSafeForConcurrentUse(t *testing.T) {
 	wg.Wait()
 }
 
+// TestKnown: what is known is what Classify returns, and asking makes nothing known.
+func TestKnown(t *testing.T) {
+	c := NewCache(0)
+	for _, sql := range []string{"SELECT * FROM t WHERE id = 42", "SET a.b = 'c'", "BEGIN"} {
+		for range 2 {
+			if v := c.Known(sql); v != nil {
+				t.Errorf("%q is known as %v before it was classified", sql, v)
+			}
+		}
+		if v := c.Classify(sql); c.Known(sql) != v {
+			t.Errorf("%q: %v is known, and not %v", sql, c.Known(sql), v)
+		}
+	}
+	if v := c.Known("SELECT * FROM t WHERE id = 43"); v == nil || v.Class != Read {
+		t.Errorf("the same with another literal is known as %v", v)
+	}
+	if v := c.Known("SET a.b = 'd'"); v != nil {
+		t.Errorf("another value, which matters, is known as %v", v)
+	}
+	if n := c.Stats().Misses; n != 3 {
+		t.Errorf("%d misses", n)
+	}
+}
+
 func TestHitsAllocateNothing(t *testing.T) {
 	c := NewCache(0)
 	for _, sql := range []string{

@@ -71,6 +71,8 @@ func (f *fakeMirror) Report(health.MemberID, time.Duration, error) {}
 func (f *fakeMirror) Evicted(health.MemberID, uint32) bool         { return false }
 func (f *fakeMirror) Current(context.Context, time.Duration) error { return nil }
 
+func (f *fakeMirror) Confirmed() bool { return true }
+
 func (f *fakeMirror) Changes() int64 { return 0 }
 
 func (f *fakeMirror) Vouch(context.Context, health.MemberID) error { return nil }

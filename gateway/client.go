@@ -18,11 +18,14 @@ import (
 )
 
 // client is one connection of a client's, with its session. Everything in it
-// belongs to the goroutine that serves it, but for what mu guards and what is atomic.
+// belongs to the goroutine that serves it, or, while it is parked, to that of a loop, but
+// for what mu guards and what is atomic.
 type client struct {
 	server  *Server
 	source  *source
 	conn    net.Conn
+	sock    *socket // below conn, if a loop can use it
+	flight  flight  // what the loop does for the client
 	in      reader
 	out     []byte
 	late    []byte // goes before the next ReadyForQuery
@@ -81,9 +84,23 @@ type parameter struct{ name, value string }
 // errGone: the client has left, or is sent away.
 var errGone = errors.New("the client is gone")
 
-// run serves the client until it leaves.
+// errParked: a loop serves the client from here on, and nobody else may touch it.
+var errParked = errors.New("the client is served by a loop")
+
+// run serves the client until it leaves, or is parked.
 func (c *client) run() error {
 	for {
+		if c.closing.Load() && c.idle() {
+			return c.dismiss()
+		}
+		if c.parkable() {
+			if err := c.flush(); err != nil {
+				return err
+			}
+			if c.park() {
+				return errParked
+			}
+		}
 		typ, body, err := c.receive()
 		if err != nil {
 			if errors.Is(err, errType) {
@@ -108,16 +125,30 @@ func (c *client) run() error {
 		if err := c.message(typ, body); err != nil {
 			return err
 		}
-		if c.killed.Load() {
-			if !c.relaying.partial {
-				c.out = c.out[:0] // what it was doing has been cancelled
-			}
-			return c.dismiss()
-		}
-		if c.closing.Load() && c.idle() {
-			return c.dismiss()
+		if err := c.wanted(); err != nil {
+			return err
 		}
 	}
+}
+
+// wanted sends the client away after a command if it is to leave.
+func (c *client) wanted() error {
+	switch {
+	case c.killed.Load():
+		if !c.relaying.partial {
+			c.out = c.out[:0] // what it was doing has been cancelled
+		}
+		return c.dismiss()
+	case c.closing.Load() && c.idle():
+		return c.dismiss()
+	}
+	return nil
+}
+
+// parkable tells whether nothing of the client's is under way or kept for it, so that its
+// next message finds everything in the server and the session.
+func (c *client) parkable() bool {
+	return c.sock != nil && c.idle() && c.in.skip == 0 && !c.skip && c.script == nil && len(c.late) == 0 && c.session.Pins() == 0
 }
 
 // receive returns the next message. Data that is still sent to a COPY which failed is
@@ -305,6 +336,9 @@ func (c *client) begun() {
 	}
 }
 
-func (c *client) quit() { c.server.leave(c) }
+func (c *client) quit() {
+	c.server.leave(c)
+	_ = rawConn(c.conn).Close() // it may be closed already
+}
 
 func (c *client) String() string { return "client " + itoa(int(c.id)) + " of " + c.user }

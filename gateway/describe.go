@@ -64,7 +64,7 @@ func (c *client) learn(st *statement, body []byte, typ byte) {
 // renumber puts the leader's numbers in place of the follower's. Where it cannot,
 // the statement is to run on the leader instead.
 func (c *client) renumber(body []byte, each func([]byte, func(oid []byte, format int, relation bool) bool) bool) {
-	var oids *engine.OIDs
+	oids, looked := c.relaying.oids, c.relaying.looked
 	var failed error
 	lease := c.relaying.lease
 	each(body, func(oid []byte, format int, relation bool) bool {
@@ -73,10 +73,14 @@ func (c *client) renumber(body []byte, each func([]byte, func(oid []byte, format
 			return true
 		}
 		for fresh := false; ; fresh = true {
-			if oids == nil || fresh {
-				if oids, failed = lease.OIDs(c.ctx, fresh); failed != nil || oids == nil {
+			if !looked || fresh {
+				if oids, failed = lease.OIDs(c.ctx, fresh); failed != nil {
 					return false
 				}
+				looked = true
+			}
+			if oids == nil {
+				return false
 			}
 			to, ok := translateOID(oids, n, format, relation)
 			if ok {

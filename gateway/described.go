@@ -53,7 +53,7 @@ func shape(body []byte) []byte {
 func (c *client) prepareDescribed(u *upstream, g *group) error {
 	for i := g.from; i < g.to; i++ {
 		st := c.ops[i].st
-		if st == nil || st.key == nil || st.row == nil || c.ops[i].typ == msgParse || c.ops[i].typ == msgClose {
+		if !c.ops[i].compared() {
 			continue
 		}
 		p := u.prepared[st.key.id]
@@ -70,6 +70,11 @@ func (c *client) prepareDescribed(u *upstream, g *group) error {
 		}
 	}
 	return nil
+}
+
+// compared tells whether what an op's statement returns has to be as its client was told.
+func (o *op) compared() bool {
+	return o.st != nil && o.st.key != nil && o.st.row != nil && o.typ != msgParse && o.typ != msgClose
 }
 
 func (c *client) prepareCompared(u *upstream, st *statement) error {

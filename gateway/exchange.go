@@ -42,6 +42,9 @@ type relaying struct {
 	partial   bool // the client has got the beginning of a message
 	elsewhere bool // the answer is of no use: it is to be asked of the leader
 	pump      *pump
+	// oids translate a follower's numbers, if looked is set; nil: they are the leader's.
+	oids   *engine.OIDs
+	looked bool
 }
 
 // streamLimit is how much of a read is kept back: until then it can be run on
@@ -61,19 +64,24 @@ func (c *client) attempt(call engine.Call, run func(*engine.Lease, *upstream) er
 		c.fail(e)
 		return false, true, nil
 	}
-	r := &c.relaying
-	*r = relaying{lease: lease, u: u, begun: begun, complete: begun, failedAt: begun, limit: streamLimit}
+	c.relaying = relaying{lease: lease, u: u, begun: begun, complete: begun, failedAt: begun, limit: streamLimit}
 	if lease.BufferRows() {
-		r.limit = c.source.resultBuffer
+		c.relaying.limit = c.source.resultBuffer
 	}
-	e = run(lease, u)
+	return c.conclude(&call, run(lease, u))
+}
+
+// conclude ends what attempt began, with the error that it met.
+func (c *client) conclude(call *engine.Call, e error) (again, failed bool, err error) {
+	r := &c.relaying
+	lease, u, begun := r.lease, r.u, r.begun
 	if errors.Is(e, errGone) {
 		_ = u.broken(e)
 	}
 	c.served(lease)
 	again, result := lease.Done(c.ctx, e)
 	if !again {
-		c.measure(&call, lease.Began(), result)
+		c.measure(call, lease.Began(), result)
 	}
 	switch {
 	case errors.Is(e, errGone):
@@ -101,19 +109,27 @@ func (c *client) attempt(call engine.Call, run func(*engine.Lease, *upstream) er
 
 // exchange sends a group's messages over the connection and relays the answers.
 func (c *client) exchange(_ *engine.Lease, u *upstream, g *group) error {
-	r := &c.relaying
-	r.extended = true
+	c.relaying.extended = true
 	u.uses++
 	if err := c.prepareDescribed(u, g); err != nil {
 		return err
 	}
+	c.translateAll(u, g)
+	return c.exchanged(u, g, c.relay())
+}
+
+// translateAll puts a group's messages together as the server is to get them.
+func (c *client) translateAll(u *upstream, g *group) {
 	c.expected = c.expected[:0]
-	r.swallow = u.start()
+	c.relaying.swallow = u.start()
 	for i := g.from; i < g.to; i++ {
 		c.translate(u, &c.ops[i])
 	}
 	u.out = appendMessage(u.out, msgSync, nil)
-	err := c.relay()
+}
+
+// exchanged follows what an error in the answers means for prepared statements.
+func (c *client) exchanged(u *upstream, g *group, err error) error {
 	if err != nil {
 		c.unprepared(u)
 	}

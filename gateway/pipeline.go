@@ -54,12 +54,17 @@ func (c *client) sync() error {
 			return err
 		}
 	}
+	c.endSync()
+	return nil
+}
+
+// endSync answers a Sync.
+func (c *client) endSync() {
 	c.endScript()
 	c.skip = false
 	if !c.copied { // a COPY has taken this Sync for itself: another one follows it
 		c.ready()
 	}
-	return nil
 }
 
 // endScript commits what a Flush had left open.
@@ -155,7 +160,6 @@ func (c *client) body(o *op) []byte { return c.text[o.from:o.to] }
 
 // runPipeline runs the ops collected. Its error ends the client.
 func (c *client) runPipeline() error {
-	defer c.reset()
 	p := c.plan()
 	var failed bool
 	var err error
@@ -164,6 +168,12 @@ func (c *client) runPipeline() error {
 	} else {
 		failed, err = c.runGroups(p, c.script, true)
 	}
+	c.endPipeline(failed)
+	return err
+}
+
+// endPipeline follows what the end of a pipeline means for its portals, and forgets it.
+func (c *client) endPipeline(failed bool) {
 	if failed {
 		c.skip = true
 		if c.script != nil {
@@ -178,7 +188,7 @@ func (c *client) runPipeline() error {
 	if !c.session.InTransaction() {
 		clear(c.portals)
 	}
-	return err
+	c.reset()
 }
 
 // plan is how the ops of a pipeline are run: in groups, each on one connection, or

@@ -38,15 +38,20 @@ func (c *client) query(body []byte) error {
 		c.endQuery(true)
 		return nil
 	}
-	if st := c.statements[""]; st != nil {
-		c.forget(st)
-	}
-	c.failure = nil
+	c.beginQuery()
 	if err := c.runQuery(sql); err != nil {
 		return err
 	}
 	c.endQuery(c.failure != nil)
 	return nil
+}
+
+// beginQuery forgets what a simple query ends.
+func (c *client) beginQuery() {
+	if st := c.statements[""]; st != nil {
+		c.forget(st)
+	}
+	c.failure = nil
 }
 
 // endQuery ends a simple query, and the transaction that a pipeline without a Sync before it
@@ -73,11 +78,7 @@ func (c *client) endQuery(failed bool) {
 func (c *client) simple(call engine.Call, each func(u *upstream)) (failed bool, err error) {
 	for {
 		again, failed, err := c.attempt(call, func(_ *engine.Lease, u *upstream) error {
-			r := &c.relaying
-			c.expected = c.expected[:0]
-			u.unnamed = nil
-			r.swallow = u.start()
-			u.out = appendText(u.out, msgQuery, call.SQL)
+			c.ask(u, call.SQL)
 			err := c.relay()
 			if each != nil {
 				each(u)
@@ -88,6 +89,14 @@ func (c *client) simple(call engine.Call, each func(u *upstream)) (failed bool, 
 			return failed, err
 		}
 	}
+}
+
+// ask puts together a query by the simple protocol.
+func (c *client) ask(u *upstream, sql string) {
+	c.expected = c.expected[:0]
+	u.unnamed = nil
+	c.relaying.swallow = u.start()
+	u.out = appendText(u.out, msgQuery, sql)
 }
 
 // functionCall relays a call of a function by its number.

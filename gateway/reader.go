@@ -166,6 +166,12 @@ func (r *reader) next() (typ byte, body []byte, err error) {
 	return typ, body, nil
 }
 
+// give puts bytes into the buffer that somebody else has read.
+func (r *reader) give(b []byte) {
+	r.room(r.w - r.r + len(b))
+	r.w += copy(r.buf[r.w:], b)
+}
+
 // back makes the message that next returned the next one again.
 func (r *reader) back() { r.r = r.last }
 

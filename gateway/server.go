@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,6 +31,7 @@ type Server struct {
 	keys        keys
 	measures    measures
 	servers     *servers
+	loops       *loops // nil for none
 	crowd       crowd
 	history     history
 	paused      atomic.Pointer[pausing]
@@ -37,7 +39,7 @@ type Server struct {
 
 	ctx  context.Context // ends at Close
 	stop context.CancelFunc
-	work sync.WaitGroup // clients and listeners
+	work sync.WaitGroup // clients, parked ones included, and what goes on besides
 
 	accepting sync.WaitGroup // calls of Serve; added to under mu
 
@@ -92,6 +94,7 @@ func Open(ctx context.Context, config Config) (*Server, error) {
 		s.tracer = config.Tracing.Tracer(tracerName)
 	}
 	if err := s.openSources(ctx, &config); err != nil {
+		s.loops.stop()
 		return nil, err
 	}
 	_, _ = rand.Read(s.secret) // never fails (crypto/rand)
@@ -102,6 +105,12 @@ func Open(ctx context.Context, config Config) (*Server, error) {
 		s.spawn("follow", func() { s.follow(src) })
 	}
 	return s, nil
+}
+
+// loopsHelp tells whether reads can be run without waiting: over TLS, and when they wait
+// for the other members, they cannot.
+func loopsHelp(c *engine.Config) bool {
+	return c.Consistency != engine.StrictLevel && !slices.ContainsFunc(c.Members, func(m engine.MemberConfig) bool { return m.Conn.TLSConfig != nil })
 }
 
 // conf is the configuration in force.
@@ -185,14 +194,22 @@ func (s *Server) serve(conn net.Conn) {
 	if g == nil {
 		return // a cancel request, or nobody at all
 	}
-	defer g.quit()
 	s.log.Debug("client", "who", g, "address", conn.RemoteAddr())
-	err = s.safely(g.String(), g.run)
+	s.runGuest(g)
+}
+
+// runGuest serves whoever has logged in until it leaves, or is parked.
+func (s *Server) runGuest(g guest) {
+	err := s.safely(g.String(), g.run)
+	if err == errParked { // and may be gone by now
+		return
+	}
 	var m *mishap
 	if errors.As(err, &m) {
 		g.broke()
 	}
 	s.log.Debug("client left", "who", g, "error", err)
+	g.quit()
 }
 
 // enter makes c one of the clients.
@@ -270,6 +287,7 @@ func (s *Server) Close() error {
 	s.closeConsoles()
 	err := s.closeSources() // cuts off what the clients wait for
 	s.work.Wait()
+	s.loops.stop()
 	return err
 }
 

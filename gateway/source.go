@@ -22,6 +22,7 @@ type source struct {
 	owner        string // the DSN's user
 	pool         engine.PoolConfig
 	resultBuffer int
+	flies        bool               // loops can carry out its reads
 	tenants      map[string]*tenant // guarded by Server.mu
 }
 
@@ -38,6 +39,14 @@ func (s *Server) openSource(ctx context.Context, dsn string, names ...string) (*
 	}
 	ec.Dial = func(ctx context.Context, config *pgx.ConnConfig) (engine.ServerConn, error) {
 		return s.servers.dialOwn(ctx, src.key, config)
+	}
+	if src.flies = loopsHelp(&ec); src.flies && s.loops == nil {
+		if s.loops, err = newLoops(); err != nil {
+			return nil, err
+		}
+	}
+	if src.flies {
+		ec.Wrap = s.loops.adopt
 	}
 	ec.Logger = s.log
 	if len(names) > 0 {

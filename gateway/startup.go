@@ -69,9 +69,11 @@ func (s *Server) login(conn net.Conn) (guest, error) {
 	st := &starting{server: s, config: config, conn: conn}
 	g, err := st.serve(ctx)
 	if g == nil {
-		return nil, st.refuse(err)
+		err = st.refuse(err)
+		_ = rawConn(st.conn).Close() // it may be closed already
+		return nil, err
 	}
-	_ = conn.SetDeadline(time.Time{})
+	_ = st.conn.SetDeadline(time.Time{})
 	return g, nil
 }
 
@@ -343,6 +345,8 @@ func (st *starting) enter(ctx context.Context) (guest, error) {
 		c.key = make([]byte, 32)
 	}
 	_, _ = rand.Read(c.key) // never fails (crypto/rand)
+	st.adopt(ctx)
+	c.sock, _ = st.conn.(*socket)
 	c.conn = &metered{st.conn, &c.tally}
 	c.in = newReader(c.conn)
 	c.in.limits, c.in.idle = limit, c.beforeWait
@@ -363,6 +367,17 @@ func (st *starting) enter(ctx context.Context) (guest, error) {
 	c.out = append(c.out, c.key...)
 	c.ready()
 	return c, nil
+}
+
+// adopt has a loop watch the connection, unless it is secured.
+func (st *starting) adopt(ctx context.Context) {
+	if st.tls != nil || !st.source.flies {
+		return
+	}
+	st.conn = st.server.loops.adopt(st.conn)
+	if deadline, ok := ctx.Deadline(); ok {
+		_ = st.conn.SetDeadline(deadline)
+	}
 }
 
 // greet tries the user and the settings on a server and tells the client what a

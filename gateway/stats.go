@@ -9,8 +9,8 @@ import (
 	"github.com/pgdist/pgdist/internal/engine"
 )
 
-// tally counts what a client does. Each client has one of its own, which only its
-// goroutine writes to, so that counting never waits for another CPU; readers add
+// tally counts what a client does. Each client has one of its own, which only who
+// serves it writes to, so that counting never waits for another CPU; readers add
 // them up.
 type tally struct {
 	statements, transactions, received, sent atomic.Uint64

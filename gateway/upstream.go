@@ -24,6 +24,7 @@ var (
 // engine itself runs is read here.
 type upstream struct {
 	conn net.Conn
+	sock *socket // the same, if a loop can use it
 	in   reader
 	out  []byte // being put together
 	pid  uint32
@@ -56,8 +57,9 @@ const paramReadOnly = "default_transaction_read_only"
 var errConn = errors.New("the connection to the server was lost")
 
 func newUpstream(conn net.Conn, pid uint32, key []byte, params map[string]string, status byte) *upstream {
+	sock, _ := conn.(*socket)
 	return &upstream{
-		conn: conn, in: newKeepingReader(conn), pid: pid, key: key, params: params, status: status,
+		conn: conn, sock: sock, in: newKeepingReader(conn), pid: pid, key: key, params: params, status: status,
 		done: make(chan struct{}), prepared: map[uint64]*prepared{},
 	}
 }

@@ -36,7 +36,11 @@ func (s *Server) watchOne(c *client, now int64) {
 func (c *client) left() bool { return gone(c.conn) }
 
 func gone(conn net.Conn) bool {
-	sc, ok := rawConn(conn).(syscall.Conn)
+	below := rawConn(conn)
+	if s, ok := below.(interface{ hungUp() bool }); ok {
+		return s.hungUp()
+	}
+	sc, ok := below.(syscall.Conn)
 	if !ok {
 		return false
 	}
@@ -45,12 +49,14 @@ func gone(conn net.Conn) bool {
 		return true
 	}
 	ended := false
-	err = rc.Control(func(fd uintptr) {
-		poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
-		n, err := unix.Poll(poll, 0)
-		ended = err == nil && n > 0 && poll[0].Revents&(unix.POLLRDHUP|unix.POLLHUP|unix.POLLERR|unix.POLLNVAL) != 0
-	})
+	err = rc.Control(func(fd uintptr) { ended = hungUp(int(fd)) })
 	return ended || err != nil
+}
+
+func hungUp(fd int) bool {
+	poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
+	n, err := unix.Poll(poll, 0)
+	return err == nil && n > 0 && poll[0].Revents&(unix.POLLRDHUP|unix.POLLHUP|unix.POLLERR|unix.POLLNVAL) != 0
 }
 
 // wake ends a client's wait for its next message.

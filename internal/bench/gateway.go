@@ -104,6 +104,7 @@ func (b *bench) pgbench(ctx context.Context, w *doors, mode string, clients int)
 	workload := "pgbench -S, " + mode
 	names := []string{"one server", "PgBouncer, one server", "pgdist gateway"}
 	ports := []int{w.direct.Port(), w.bouncer.Port(), w.served.port}
+	pids := []int{0, w.bouncer.PID(), w.served.pid} // of what stands between
 	if mode == "prepared" {
 		names[1], ports[1] = "", 0
 	}
@@ -114,9 +115,20 @@ func (b *bench) pgbench(ctx context.Context, w *doors, mode string, clients int)
 			if port == 0 {
 				continue
 			}
+			before, err := processTime(pids[i])
+			if err != nil {
+				return err
+			}
 			t, err := b.pgbenchTurn(ctx, port, mode, clients)
 			if err != nil {
 				return fmt.Errorf("%s through %s: %w", workload, names[i], err)
+			}
+			after, err := processTime(pids[i])
+			if err != nil {
+				return err
+			}
+			if pids[i] != 0 {
+				t.used = map[string]time.Duration{"proxy": after - before}
 			}
 			turns[i] = append(turns[i], t)
 		}

@@ -94,6 +94,19 @@ func treeTime(all []stat, roots ...int) time.Duration {
 	return sum
 }
 
+// processTime is a process's processor time; 0 is no process, which takes none.
+func processTime(pid int) (time.Duration, error) {
+	if pid == 0 {
+		return 0, nil
+	}
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, err
+	}
+	st, err := parseStat(text)
+	return st.own, err
+}
+
 // ownTime is this process's processor time.
 func ownTime() (time.Duration, error) {
 	var u syscall.Rusage

@@ -88,14 +88,25 @@ func (e *Engine) current(ctx context.Context) error {
 		limit = 0
 	}
 	err := e.mirror.Current(ctx, limit)
-	if n := e.mirror.Changes(); n != e.catalog.changes.Load() {
-		e.catalog.changes.Store(n)
-		e.catalog.forget()
-	}
+	e.heed()
 	if err == nil || ctx.Err() != nil {
 		return err
 	}
 	return errUnconfirmed(err)
+}
+
+// currentNow tells whether current would not have to wait.
+func (e *Engine) currentNow() bool {
+	e.heed()
+	return e.mirror.Confirmed()
+}
+
+// heed forgets what others may have changed.
+func (e *Engine) heed() {
+	if n := e.mirror.Changes(); n != e.catalog.changes.Load() {
+		e.catalog.changes.Store(n)
+		e.catalog.forget()
+	}
 }
 
 // acquireLeader leases a read-write connection to the leader, waiting for one

@@ -91,6 +91,9 @@ type Config struct {
 	Logger *slog.Logger
 	// Dial connects to a server for the sessions. Required, set by the front door.
 	Dial DialFunc
+	// Wrap, if not nil, is handed each connection for reads that is not secured by TLS,
+	// as soon as it is made, and what it returns is used in its place.
+	Wrap func(net.Conn) net.Conn
 }
 
 // MinorityReads says what happens to reads while no majority of the databases answers.

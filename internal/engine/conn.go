@@ -152,6 +152,9 @@ func dialFor(ctx context.Context, dial DialFunc, m *member, config *pgx.ConnConf
 		if err != nil {
 			return nil, err
 		}
+		if m.wrap != nil && p == readOnly && config.TLSConfig == nil {
+			nc = m.wrap(nc)
+		}
 		return nc, c.track(nc)
 	}
 	sc, err := dial(ctx, config)

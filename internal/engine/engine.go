@@ -75,7 +75,7 @@ func New(config Config, m Mirror, byID map[health.MemberID]int, closer func() er
 }
 
 func newMember(id health.MemberID, mc MemberConfig, config Config, vouch func(context.Context) error) (*member, error) {
-	m := &member{vouch: vouch, id: id, host: hostPort(mc.Conn), config: mc.Conn, weight: mc.effectiveWeight()}
+	m := &member{vouch: vouch, wrap: config.Wrap, id: id, host: hostPort(mc.Conn), config: mc.Conn, weight: mc.effectiveWeight()}
 	own, err := newPools(m, mc.Conn, config.Pool, config.Dial)
 	if err != nil {
 		return nil, err
@@ -110,6 +110,9 @@ func (e *Engine) Close() error {
 
 // Classify is the verdict on a statement, from the engine's cache.
 func (e *Engine) Classify(sql string) *classify.Verdict { return e.cache.Classify(sql) }
+
+// Known is the verdict on a statement if it is in that cache, nil otherwise.
+func (e *Engine) Known(sql string) *classify.Verdict { return e.cache.Known(sql) }
 
 // Config is what the engine was opened with, defaults filled in.
 func (e *Engine) Config() Config { return e.config }

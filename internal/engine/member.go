@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"net"
 	"sync/atomic"
 	"time"
 
@@ -25,6 +26,7 @@ type member struct {
 	pools  *pools                      // the Config's user's
 	all    atomic.Pointer[[]*pools]    // and every tenant's
 	vouch  func(context.Context) error // see Mirror.Vouch
+	wrap   func(net.Conn) net.Conn     // see Config.Wrap
 	state  atomic.Int32
 	gate   gate // for tenants
 

@@ -34,6 +34,9 @@ type Mirror interface {
 	// it must be cheap. limit bounds the wait; 0 leaves that to ctx.
 	Current(ctx context.Context, limit time.Duration) error
 
+	// Confirmed tells whether Current would return at once.
+	Confirmed() bool
+
 	// Changes grows when others may have changed definitions: functions, views.
 	// Asked for every statement.
 	Changes() int64

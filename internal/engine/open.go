@@ -93,6 +93,8 @@ func (m mirrorSet) Current(ctx context.Context, limit time.Duration) error {
 	return m.set.Current(ctx, limit)
 }
 
+func (m mirrorSet) Confirmed() bool { return m.set.Confirmed() }
+
 func (m mirrorSet) Changes() int64 { return m.set.Changes() }
 
 func (m mirrorSet) Ack(ctx context.Context, term int64, c Change) error {

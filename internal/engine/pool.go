@@ -79,6 +79,7 @@ type pool struct {
 	user    string // of a tenant, whose connections are limited; "" is the Config's own
 	p       *puddle.Pool[*conn]
 	queued  atomic.Int64 // before the member's gate
+	exist   atomic.Int64 // made, or being made
 	inUse   atomic.Int64 // leased
 	waiters atomic.Int64 // in or before puddle's queue
 
@@ -102,6 +103,12 @@ func newPool(m *member, p purpose, dest *pgx.ConnConfig, config PoolConfig, dial
 }
 
 func (pl *pool) construct(ctx context.Context, dial DialFunc) (made *conn, err error) {
+	pl.exist.Add(1)
+	defer func() {
+		if err != nil {
+			pl.exist.Add(-1)
+		}
+	}()
 	pl.mu.Lock()
 	alive := pl.ctx
 	pl.mu.Unlock()
@@ -131,6 +138,7 @@ func (pl *pool) construct(ctx context.Context, dial DialFunc) (made *conn, err e
 
 func (pl *pool) destruct(c *conn) {
 	c.destroy()
+	pl.exist.Add(-1)
 	if pl.user != "" {
 		pl.member.unmake(pl.user)
 	}
@@ -185,12 +193,7 @@ func (pl *pool) waited(ctx context.Context, err error) error {
 
 // lease is acquire within the pool.
 func (pl *pool) lease(ctx context.Context, near *conn) (*conn, error) {
-	if near != nil && near.pool == pl && near.take() {
-		pl.inUse.Add(1)
-		return near, nil
-	}
-	if c := pl.pop(); c != nil {
-		pl.inUse.Add(1)
+	if c := pl.acquireNow(near); c != nil {
 		return c, nil
 	}
 	pl.waiters.Add(1)
@@ -212,6 +215,18 @@ func (pl *pool) lease(ctx context.Context, near *conn) (*conn, error) {
 		}
 	}
 	return c, err
+}
+
+// acquireNow leases a connection that is free, nil if none is.
+func (pl *pool) acquireNow(near *conn) *conn {
+	c := near
+	if c == nil || c.pool != pl || !c.take() {
+		if c = pl.pop(); c == nil {
+			return nil
+		}
+	}
+	pl.inUse.Add(1)
+	return c
 }
 
 // fetch has puddle make a connection, or hand over one that is given back.

@@ -58,6 +58,9 @@ func (s *Set) Current(ctx context.Context, limit time.Duration) error {
 	return s.awaitGrant(ctx)
 }
 
+// Confirmed tells whether Current would return at once.
+func (s *Set) Confirmed() bool { return s.grant.Load().holds() }
+
 // Changes grows when followers have been brought DDL, of whatever program.
 func (s *Set) Changes() int64 { return s.changes.Load() }
 
