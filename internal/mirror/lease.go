@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"time"
 
@@ -132,6 +133,20 @@ func (s *Set) confirm(ctx context.Context) {
 	}
 }
 
+// lease is what this distributor lets the members write down. As long as it is alone
+// it takes a longer one than it has been configured to: a program that is short of processor
+// time need not wait then, and if somebody comes it goes back to the shorter one, first by itself
+// and then in what is written down.
+func (s *Set) lease() time.Duration {
+	if s.others.Load() == 0 {
+		return aloneLeases * s.cfg.ViewLease
+	}
+	return s.cfg.ViewLease
+}
+
+// aloneLeases is how many leases a distributor that is alone takes at a time.
+const aloneLeases = 4
+
 // confirmer is the state of that, owned by its goroutine.
 type confirmer struct {
 	s      *Set
@@ -204,7 +219,7 @@ func (s *Set) askConfirm(ctx context.Context, m *member, epoch int64, look bool)
 			return a
 		}
 	}
-	out, err := m.lease.one(ctx, `SELECT pgdist.confirm($1, $2::bigint, $3::bool)`, text(s.id), strconv.AppendInt(nil, epoch, 10), strconv.AppendBool(nil, look))
+	out, err := m.lease.one(ctx, `SELECT pgdist.confirm($1, $2::bigint, $3::bool, $4::interval)`, text(s.id), strconv.AppendInt(nil, epoch, 10), strconv.AppendBool(nil, look), text(s.lease().String()))
 	if err == nil {
 		err = json.Unmarshal([]byte(out), &a)
 	}
@@ -222,6 +237,7 @@ func (s *Set) askConfirm(ctx context.Context, m *member, epoch int64, look bool)
 // conclude draws the conclusions of a round.
 func (c *confirmer) conclude(v *health.View, got []confirmation, ids, yes []health.MemberID, newest int64, began time.Time, look bool) {
 	s := c.s
+	asked := s.lease()
 	for _, a := range got {
 		if was, known := c.ddl[a.id]; known && was != a.DDL {
 			s.changes.Add(1)
@@ -235,7 +251,11 @@ func (c *confirmer) conclude(v *health.View, got []confirmation, ids, yes []heal
 	case v.Quorum(yes):
 		c.mates(v, got, look)
 		c.drain(v, got, began)
-		s.allow(newGrant(began, s.cfg.ViewLease))
+		if s.nobodyElse(got) { // those who said yes have written asked down
+			s.allow(newGrant(began, asked))
+		} else {
+			s.allow(newGrant(began, s.cfg.ViewLease))
+		}
 	case newest > max(v.Epoch, s.proposing.Load(), s.entered.Load()):
 		s.newer.Store(true)
 		s.poke()
@@ -334,7 +354,13 @@ func (c *confirmer) drain(v *health.View, got []confirmation, began time.Time) {
 	for id, m := range last {
 		if m.Epoch < v.Epoch {
 			lag = append(lag, id)
-			longest = max(longest, m.lease())
+		}
+	}
+	for _, a := range got {
+		for _, m := range a.Others { // the longest that it has any member's word for
+			if slices.Contains(lag, m.ID) {
+				longest = max(longest, m.lease())
+			}
 		}
 	}
 	if len(lag) > 0 {

@@ -48,7 +48,7 @@ const enrolSQL = `SELECT pgdist.enrol($1, $2, $3::bigint, $4::interval)`
 
 // enrol puts this distributor on a member's list.
 func (s *Set) enrol(ctx context.Context, c *conn, epoch int64) error {
-	_, err := c.call(ctx, enrolSQL, text(s.id), text(s.cfg.Name), strconv.AppendInt(nil, epoch, 10), text(s.cfg.ViewLease.String()))
+	_, err := c.call(ctx, enrolSQL, text(s.id), text(s.cfg.Name), strconv.AppendInt(nil, epoch, 10), text(s.lease().String()))
 	return err
 }
 

@@ -108,7 +108,7 @@ func TestMinorityReads(t *testing.T) {
 	for _, may := range []bool{true, false} {
 		a := trial{schema: basics, config: func(c *Config) { c.MinorityReads = may }}.on(t, ground(t, 3, nil))
 		a.kill(2, 3)
-		time.Sleep(2 * a.set.cfg.ViewLease)
+		time.Sleep((aloneLeases + 1) * a.set.cfg.ViewLease)
 		if err := a.set.Current(a.ctx(), a.set.cfg.ViewLease); (err == nil) != may {
 			t.Errorf("minority reads %v: %v", may, err)
 		}

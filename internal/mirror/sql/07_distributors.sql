@@ -28,17 +28,19 @@ END $$;
 -- confirm tells what this member knows of views newer than that of epoch e, by which
 -- the distributor serves its clients from now on, and who else is on the list; with look
 -- also who of these is alive. In the steady state it writes nothing.
-CREATE FUNCTION pgdist.confirm(me text, e bigint, look boolean) RETURNS jsonb
+CREATE FUNCTION pgdist.confirm(me text, e bigint, look boolean, term_of_lease interval) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE mine bigint; others jsonb; living jsonb; r record;
+DECLARE mine record; others jsonb; living jsonb; r record;
 BEGIN
-    SELECT d.epoch INTO mine FROM pgdist.distributors d WHERE d.id = me;
-    IF mine < e THEN UPDATE pgdist.distributors d SET epoch = e WHERE d.id = me; END IF;
+    SELECT d.epoch, d.lease INTO mine FROM pgdist.distributors d WHERE d.id = me;
+    IF mine.epoch < e OR mine.lease <> term_of_lease THEN
+        UPDATE pgdist.distributors d SET epoch = greatest(d.epoch, e), lease = term_of_lease WHERE d.id = me;
+    END IF;
     SELECT jsonb_agg(jsonb_build_object('id', d.id, 'name', d.name, 'epoch', d.epoch, 'lease', extract(epoch FROM d.lease))) INTO others FROM pgdist.distributors d WHERE d.id <> me;
     IF look AND others IS NOT NULL THEN SELECT jsonb_agg(a) INTO living FROM pgdist.alive() a; END IF;
     -- Last: what is promised while this runs must not be missed.
     SELECT greatest(x.promised, f.last_value >> 1) AS promised, x.accepted, x.view INTO r FROM pgdist.register x, pgdist.fence f;
-    RETURN jsonb_build_object('promised', r.promised, 'accepted', r.accepted, 'known', mine IS NOT NULL, 'others', others, 'alive', living,
+    RETURN jsonb_build_object('promised', r.promised, 'accepted', r.accepted, 'known', mine.epoch IS NOT NULL, 'others', others, 'alive', living,
         'ddl', (SELECT p.ddl FROM pgdist.position p ORDER BY p.one DESC LIMIT 1));
 END $$;
 
