@@ -146,14 +146,10 @@ func (s *socket) readNow(b []byte) (n int, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.in.waits = false
-	switch {
-	case s.fd >= 0 && s.in.late():
+	if s.fd >= 0 && s.in.late() {
 		return 0, os.ErrDeadlineExceeded
-	case s.fd >= 0 && s.drained:
-		err = errNotYet
-	default:
-		n, err = s.readLocked(b)
 	}
+	n, err = s.readLocked(b)
 	s.in.waits = err == errNotYet
 	return n, err
 }

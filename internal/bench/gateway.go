@@ -17,6 +17,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -71,13 +72,21 @@ func (b *bench) gateway(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	w := &doors{direct: c.leader, bouncer: bouncer, served: served}
+	// It has what PgBouncer has: one server, and as many connections to it.
+	alone, err := f.serve(ctx, strings.Replace(m.dsn, fmt.Sprintf("pool_size=%d", poolSize), fmt.Sprintf("pool_size=%d&consistency=leader", poolSize*2), 1))
+	if err != nil {
+		return err
+	}
+	w := &doors{direct: c.leader, bouncer: bouncer, served: served, alone: alone}
 	for _, mode := range []string{"simple", "extended", "prepared"} {
 		for _, clients := range gatewayClients {
 			if err := b.pgbench(ctx, w, mode, clients); err != nil {
 				return err
 			}
 		}
+	}
+	if err := alone.stop(); err != nil {
+		return err
 	}
 	if err := b.copies(ctx, w); err != nil {
 		return err
@@ -96,15 +105,18 @@ type doors struct {
 	direct  *pgtest.Server
 	bouncer *pgbouncer.Bouncer
 	served  *served
+	alone   *served // reads at the leader only
 }
 
-// pgbench runs its SELECT through each door in turn. PgBouncer before 1.21 knows no
+// pgbench runs its SELECT through each door in turn. Reads of all servers, which are on one
+// machine here, share its processors' caches: what the gateway itself takes shows where it
+// reads at the leader only. PgBouncer before 1.21 knows no
 // prepared statements, so with these the server itself is the one to compare with.
 func (b *bench) pgbench(ctx context.Context, w *doors, mode string, clients int) error {
 	workload := "pgbench -S, " + mode
-	names := []string{"one server", "PgBouncer, one server", "pgdist gateway"}
-	ports := []int{w.direct.Port(), w.bouncer.Port(), w.served.port}
-	pids := []int{0, w.bouncer.PID(), w.served.pid} // of what stands between
+	names := []string{"one server", "PgBouncer, one server", "pgdist gateway", "pgdist gateway, leader"}
+	ports := []int{w.direct.Port(), w.bouncer.Port(), w.served.port, w.alone.port}
+	pids := []int{0, w.bouncer.PID(), w.served.pid, w.alone.pid} // of what stands between
 	if mode == "prepared" {
 		names[1], ports[1] = "", 0
 	}
@@ -142,13 +154,14 @@ func (b *bench) pgbench(ctx context.Context, w *doors, mode string, clients int)
 		figures = append(figures, summarize(workload, clients, name, turns[i]))
 		b.report.Figures = append(b.report.Figures, figures[i])
 	}
-	direct, theirs, ours := figures[0], figures[1], figures[2]
+	direct, theirs, ours, alone := figures[0], figures[1], figures[2], figures[3]
 	title := fmt.Sprintf("%s, %s: gateway to ", workload, many(clients))
 	if theirs == nil {
 		b.verdict(compare(title+direct.Contender, ours, direct, 0))
 		return nil
 	}
 	b.verdict(compare(title+theirs.Contender, ours, theirs, gatewayRatio))
+	b.verdict(compare(fmt.Sprintf("%s, %s: gateway that reads at the leader to %s", workload, many(clients), theirs.Contender), alone, theirs, 0))
 	b.verdict(verdict{What: title + "PgBouncer, p99", Value: ours.P99 / max(theirs.P99, 1e-9), Unit: "×", Target: gatewayP99, AtMost: true}.judged())
 	if clients == 1 {
 		b.verdict(verdict{
