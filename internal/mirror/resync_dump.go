@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 )
@@ -175,6 +176,9 @@ const positionSQL = `SELECT json_build_object(
 // freezeTries is how often definitions are read again because DDL came in between.
 const freezeTries = 10
 
+// freezePause is how long a change of the view is left to come to its end.
+const freezePause = 200 * time.Millisecond
+
 // freeze takes the snapshot and reads the definitions that go with it. pg_dump
 // deparses some of these as they are now, not as its snapshot sees them, so DDL that
 // came since calls for another.
@@ -184,6 +188,10 @@ func (r *resync) freeze(ctx context.Context, t *tools) (*dumped, error) {
 		r.snap.close()
 		var err error
 		if r.snap, err = r.snapshot(ctx); err != nil {
+			// Whoever changes the view ends what has looked at the fence.
+			if sqlState(err) == "57P01" && sleep(ctx, freezePause) {
+				continue
+			}
 			return nil, r.source.fail("take a snapshot", err)
 		}
 		defs, err := t.definitions(ctx, r.source.cfg, r.snap.name)
