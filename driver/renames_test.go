@@ -24,6 +24,7 @@ func TestRenamesWaitForDDL(t *testing.T) {
 		// What is used by then is not dropped, as it would be if it did not wait.
 		{`CREATE TYPE colour AS ENUM ('a')`, `CREATE TABLE colours (m colour PRIMARY KEY)`, `DROP TYPE colour`, true},
 		{`CREATE SCHEMA q`, `CREATE FUNCTION q.f() RETURNS int LANGUAGE sql AS 'SELECT 1'`, `DROP SCHEMA q`, true},
+		{`CREATE TYPE shade AS ENUM ('a')`, `DO $$ BEGIN CREATE TABLE shades (m shade PRIMARY KEY); END $$`, `ALTER TYPE shade RENAME TO shade2`, false},
 		{`CREATE FUNCTION g() RETURNS int LANGUAGE sql AS 'SELECT 1'`, `CREATE VIEW gs AS SELECT g()`, `DO $$ BEGIN DROP FUNCTION g(); END $$`, true},
 	} {
 		if _, err := db.ExecContext(ctx, c.setup); err != nil {

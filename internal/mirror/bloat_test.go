@@ -40,11 +40,16 @@ func TestFlushesLeaveNoBloat(t *testing.T) {
 			a.exec(c, `UPDATE k SET v = v + 1 WHERE k = 1`)
 			a.ack()
 		}
-		if f := a.query(1, `SELECT pg_relation_filenode('pgdist.journal_1')::text`); f == file {
-			t.Error("the journal was not rotated meanwhile")
-		} else {
-			file = f
+		now := file
+		for deadline := time.Now().Add(10 * time.Second); now == file; {
+			if now = a.query(1, `SELECT pg_relation_filenode('pgdist.journal_1')::text`); now == file && time.Now().After(deadline) {
+				t.Error("the journal is not rotated")
+				break
+			}
+			a.exec(c, `UPDATE k SET v = v + 1 WHERE k = 1`)
+			a.ack()
 		}
+		file = now
 		for id := range health.MemberID(2) {
 			now := read(id + 1)
 			t.Logf("after %d flushes (%v each), member %d: %+v, journal %d", (n+1)**bloatCycles/samples, (time.Since(began) / time.Duration(*bloatCycles/samples)).Round(time.Microsecond),

@@ -178,9 +178,8 @@ END $$;
 -- would rename first, and then not know the name in the function's text (or, by the
 -- search path, take it for another schema's). The same goes for dropping: PostgreSQL
 -- itself lets a type be dropped that a table not yet committed has a column of. So
--- renaming and dropping wait for the transactions with DDL, and these for them. Tables
--- that functions make are not covered: most are temporary, and may not keep
--- others waiting.
+-- renaming and dropping wait for the transactions with DDL, and these for them, but
+-- for temporary tables that functions make, which may not keep others waiting.
 --
 -- It also keeps the whole schema from being dropped, which takes the event
 -- triggers with it before they could say anything: what a function does that
@@ -194,8 +193,11 @@ BEGIN
     -- The text of what a function runs is not at hand yet: any ALTER counts there.
     IF NOT relation AND (TG_TAG LIKE 'DROP %' OR TG_TAG LIKE 'ALTER %' AND (coalesce(body, '') = '' OR body ~* '\m(RENAME|SCHEMA)\M')) THEN
         LOCK TABLE pgdist.renames IN EXCLUSIVE MODE;
-    ELSIF body <> '' OR NOT relation THEN
-        LOCK TABLE pgdist.renames IN ROW EXCLUSIVE MODE;
+    ELSE
+        GET DIAGNOSTICS around = PG_CONTEXT;
+        IF body <> '' OR NOT relation OR around !~* '(\mTEMP\M|\mTEMPORARY\M|\mpg_temp)' THEN
+            LOCK TABLE pgdist.renames IN ROW EXCLUSIVE MODE;
+        END IF;
     END IF;
     IF TG_TAG NOT IN ('DROP SCHEMA', 'DROP OWNED') THEN RETURN; END IF;
     GET DIAGNOSTICS around = PG_CONTEXT;
