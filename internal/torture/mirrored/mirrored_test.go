@@ -156,9 +156,15 @@ func TestWorkload(t *testing.T) {
 
 func TestWorkloadUnderFaults(t *testing.T) {
 	servers, cfg, db := set(t, 3)
+	underFaults(t, servers, cfg, db, options(t))
+}
+
+// underFaults runs the workload while servers are killed, frozen and restarted, and
+// compares with what the clients know, and all members.
+func underFaults(t *testing.T, servers []*pgtest.Server, cfg mirror.Config, db *sql.DB, o torture.Options) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), *long+3*time.Minute)
 	defer cancel()
-	o := options(t)
 	o.Duration, o.AllowDisconnects = *long, false
 	faulty, stop := context.WithTimeout(ctx, *long)
 	defer stop()
@@ -179,8 +185,10 @@ func TestWorkloadUnderFaults(t *testing.T) {
 	if err := rejoined(ctx, cfg, -1); err != nil {
 		t.Fatal(err)
 	}
-	if err := h.Check(ctx, db); err != nil {
-		t.Error(err)
+	for _, d := range append(o.Doors, db) {
+		if err := h.Check(ctx, d); err != nil {
+			t.Error(err)
+		}
 	}
 	settled(ctx, t, cfg, servers, db)
 }

@@ -53,33 +53,9 @@ func TestSeveralDistributors(t *testing.T) {
 // The same while servers are killed, frozen and restarted.
 func TestSeveralDistributorsUnderFaults(t *testing.T) {
 	servers, cfg, db := set(t, 3)
-	ctx, cancel := context.WithTimeout(context.Background(), *long+3*time.Minute)
-	defer cancel()
 	o := options(t)
-	o.Duration, o.Doors = *long, doors(t, servers, cfg, 2)
-	faulty, stop := context.WithTimeout(ctx, *long)
-	defer stop()
-	done := make(chan error, 1)
-	go func() {
-		_, err := torture.Faults{Servers: servers, Seed: *seed, Every: time.Second, Away: time.Second, Logf: t.Logf,
-			Rejoined: func(ctx context.Context, i int) error { return rejoined(ctx, cfg, i) }}.Run(faulty)
-		done <- err
-	}()
-	h, err := torture.Run(ctx, db, o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := <-done; err != nil && faulty.Err() == nil {
-		t.Error(err)
-	}
-	t.Log(h)
-	if err := rejoined(ctx, cfg, -1); err != nil {
-		t.Fatal(err)
-	}
-	if err := h.Check(ctx, o.Doors[0]); err != nil {
-		t.Error(err)
-	}
-	settled(ctx, t, cfg, servers, db)
+	o.Doors = doors(t, servers, cfg, 2)
+	underFaults(t, servers, cfg, db, o)
 }
 
 // Each of three programs sees another part of the network, which changes all the time:
