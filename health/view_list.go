@@ -50,17 +50,14 @@ func StandardVotes(members []Member) map[MemberID]int {
 
 // list makes the changes to the list of members.
 func (s *step) list(next *View) error {
-	if len(s.base.Former) > 0 {
-		if !s.settled() {
-			if s.relisted() {
-				return s.fail(ErrIntent, "the voters are being changed; ask again once that is done")
-			}
-			return nil
-		}
+	if s.in.Settle && s.settled() {
 		next.Former = nil
 	}
 	if !s.relisted() {
 		return nil
+	}
+	if len(s.base.Former) > 0 {
+		return s.fail(ErrIntent, "the voters are being changed; ask again once that is done")
 	}
 	before := slices.Clone(next.Members)
 	if a := s.in.Add; a != nil {

@@ -64,6 +64,10 @@ type Intent struct {
 	Remove MemberID
 	// Votes are what members are to have from now on; who is not named keeps his.
 	Votes map[MemberID]int
+	// Settle ends a change of votes: the list before goes, if the view that has it is
+	// known to have been chosen. Whoever wants it must know that nobody reads by a view
+	// older than that one: such a reader is registered with the voters before alone.
+	Settle bool
 }
 
 // Next computes the one view that may be proposed at epoch e after these
@@ -87,8 +91,8 @@ type Intent struct {
 //     "Consensus: Bridging Theory and Practice", section 4.3; two lists that differ by
 //     one member only are not safe here, as they are not there: whoever finds one
 //     of two changes that nobody chose could go on from it). The list before goes
-//     once those that promised show that this view was chosen; until then nobody
-//     else is added or removed.
+//     by [Intent.Settle], if those that promised show that this view was chosen; until
+//     then nobody else is added or removed.
 func Next(e int64, promises []Promise, in Intent) (*View, error) {
 	s := &step{epoch: e, in: in, promised: make(map[MemberID]Promise, len(promises))}
 	if err := s.collect(promises); err != nil {

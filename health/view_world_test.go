@@ -217,8 +217,10 @@ func (m *model) intent() Intent {
 		in.Leader = m.pick()
 	}
 	in.DropLeader = m.rng.IntN(6) == 0
-	if m.grows && m.rng.IntN(2) == 0 {
-		m.relist(&in)
+	if m.grows {
+		if in.Settle = m.rng.IntN(2) == 0; !in.Settle || m.rng.IntN(4) == 0 {
+			m.relist(&in)
+		}
 	}
 	return in
 }
@@ -431,8 +433,8 @@ func TestAgreementInRandomWorlds(t *testing.T) {
 // Mutants seen to fail: the list before is not kept (Former stays nil); it goes
 // without the view having been chosen (settled is always true).
 func TestAgreementWithChangingMembers(t *testing.T) {
-	sum := randomWorlds(t, 3000, 400, true)
-	if sum.acks < 500 || sum.elections < 1000 || sum.joins < 200 || sum.lists < 2000 {
+	sum := randomWorlds(t, 1500, 400, true)
+	if sum.acks < 500 || sum.elections < 1000 || sum.joins < 200 || sum.lists < 1500 {
 		t.Errorf("too little happened for the test to mean anything: %+v", sum)
 	}
 }
