@@ -45,7 +45,7 @@ func Add(ctx context.Context, cfg Config, o AddOptions) (*health.View, error) {
 	}
 	defer set.Close()
 	a := &addition{cfg: set.cfg, o: o, s: set, host: host}
-	listed := slices.ContainsFunc(set.View().Members, func(m health.Member) bool { return m.Host == host })
+	listed := seat(set.View(), host) != 0
 	if !listed {
 		if err := a.examine(ctx); err != nil {
 			return nil, err
@@ -152,7 +152,7 @@ func (a *addition) reach(ctx context.Context) (*conn, *here, error) {
 // list puts the database on the list, with so many votes.
 func (a *addition) list(ctx context.Context, n int) error {
 	return a.s.relist(ctx, a.o.Member, func(v *health.View) (health.Intent, bool, error) {
-		if slices.ContainsFunc(v.Members, func(m health.Member) bool { return m.Host == a.host }) {
+		if seat(v, a.host) != 0 {
 			return health.Intent{}, true, nil
 		}
 		return health.Intent{Add: &health.Member{ID: v.NextID(), Host: a.host, Weight: n}}, false, nil
@@ -161,11 +161,12 @@ func (a *addition) list(ctx context.Context, n int) error {
 
 // fill copies the data there, unless that is done, and waits until the member is in sync.
 func (a *addition) fill(ctx context.Context) error {
-	if _, h, err := a.look(ctx); err != nil {
+	if h, err := a.look(ctx); err != nil {
 		return err
 	} else if h == nil {
 		full := a.cfg
-		full.Members = append(slices.Clone(full.Members), a.o.Member)
+		full.Members = slices.DeleteFunc(slices.Clone(full.Members), func(m MemberConfig) bool { return m.Host() == a.host })
+		full.Members = append(full.Members, a.o.Member)
 		_, err := Resync(ctx, full, ResyncOptions{Member: a.host, Jobs: a.o.Jobs, Confirm: a.o.Confirm, Wait: a.o.Wait, Report: a.o.Report, Progress: a.o.Progress})
 		if err != nil {
 			return err
@@ -177,7 +178,7 @@ func (a *addition) fill(ctx context.Context) error {
 	defer cancel()
 	for {
 		v := a.s.View()
-		if slices.ContainsFunc(v.Members, func(m health.Member) bool { return m.Host == a.host && v.Has(m.ID) }) {
+		if v.Has(seat(v, a.host)) {
 			return nil
 		}
 		if _, err := a.s.WaitView(ctx, v.Epoch); err != nil {
@@ -187,16 +188,20 @@ func (a *addition) fill(ctx context.Context) error {
 }
 
 // look tells what the member says of itself, nil if it has to be copied.
-func (a *addition) look(ctx context.Context) (*conn, *here, error) {
+func (a *addition) look(ctx context.Context) (*here, error) {
 	c, h, err := a.reach(ctx)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	c.close()
-	if h != nil && h.Set != a.s.View().Set {
-		return nil, nil, a.refuse("run there: pgdist uninstall DSN, if that set is not used any more", "it belongs to another set, %s", h.Set)
+	v := a.s.View()
+	if h != nil && h.Set == v.Set && health.MemberID(h.Member) != seat(v, a.host) {
+		return nil, nil // it was a member before, under another number
 	}
-	return nil, h, nil
+	if h != nil && h.Set != v.Set {
+		return nil, a.refuse("run there: pgdist uninstall DSN, if that set is not used any more", "it belongs to another set, %s", h.Set)
+	}
+	return h, nil
 }
 
 // vote gives the member its votes, and the others what is usual then.
@@ -231,7 +236,7 @@ func (a *addition) witness(ctx context.Context, listed bool) (*health.View, erro
 		return nil, err
 	}
 	err := a.s.relist(ctx, a.o.Member, func(v *health.View) (health.Intent, bool, error) {
-		if slices.ContainsFunc(v.Members, func(m health.Member) bool { return m.Host == a.host }) {
+		if seat(v, a.host) != 0 {
 			return health.Intent{}, true, nil
 		}
 		if v.NextID() != id {

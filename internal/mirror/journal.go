@@ -109,7 +109,7 @@ func (s *Set) pruneTo(ctx context.Context) (Place, error) {
 // to be copied, and who copies it keeps the journal.
 func (m *member) hopeless() bool {
 	n := m.note.Load()
-	return m.lost || n.Text == textLost || errors.Is(n.Err, ErrNotInstalled) || errors.Is(n.Err, ErrHalfCopied)
+	return m.lost || n.Text == textLost || errors.Is(n.Err, ErrNotInstalled) || errors.Is(n.Err, ErrHalfCopied) || errors.Is(n.Err, errStranger)
 }
 
 // journal asks the leader how full its journal is. away are the members that

@@ -95,8 +95,23 @@ func askOpen(ctx context.Context, cfg Config) ([]answerOf, []*conn) {
 	if v := newestView(out); v != nil {
 		more, also := ask(ctx, cfg.unnamed(v, out))
 		out, conns = append(out, more...), append(conns, also...)
+		for i, a := range out {
+			if a.here != nil && a.here.Set == v.Set && !has(v.Members, health.MemberID(a.here.Member)) && seat(v, a.cfg.Host()) != 0 {
+				out[i].here, out[i].err = nil, ErrWasRemoved
+			}
+		}
 	}
 	return out, conns
+}
+
+// seat is the number of the member with this address; 0 is none.
+func seat(v *health.View, host string) health.MemberID {
+	for _, m := range v.Members {
+		if m.Host == host {
+			return m.ID
+		}
+	}
+	return 0
 }
 
 func ask(ctx context.Context, members []MemberConfig) ([]answerOf, []*conn) {
@@ -133,7 +148,7 @@ func (c Config) unnamed(v *health.View, found []answerOf) []MemberConfig {
 	}
 	strange := 0
 	for _, a := range found {
-		if a.here == nil && !a.removed(v) && !slices.ContainsFunc(v.Members, func(m health.Member) bool { return m.Host == a.cfg.Host() }) {
+		if a.here == nil && !a.removed(v) && seat(v, a.cfg.Host()) == 0 {
 			strange++
 		}
 	}
@@ -146,20 +161,20 @@ func (c Config) unnamed(v *health.View, found []answerOf) []MemberConfig {
 
 // removed tells of a database that is configured, but no member any more.
 func (a answerOf) removed(v *health.View) bool {
-	if v == nil {
+	if v == nil || seat(v, a.cfg.Host()) != 0 {
 		return false
 	}
 	if a.here != nil {
 		return a.here.Set == v.Set && !has(v.Members, health.MemberID(a.here.Member)) && !has(v.Former, health.MemberID(a.here.Member))
 	}
-	return slices.Contains(v.Removed, a.cfg.Host()) && !slices.ContainsFunc(v.Members, func(m health.Member) bool { return m.Host == a.cfg.Host() })
+	return slices.Contains(v.Removed, a.cfg.Host())
 }
 
 // vacant tells that a database's place in the set is to be filled by a copy: it is
 // new, gone, or was left in the middle of one.
 func (a answerOf) vacant(v *health.View) bool {
-	return (errors.Is(a.err, ErrNotInstalled) || errors.Is(a.err, ErrHalfCopied) || sqlState(a.err) == "3D000") &&
-		v != nil && slices.ContainsFunc(v.Members, func(m health.Member) bool { return m.Host == a.cfg.Host() })
+	return (errors.Is(a.err, ErrNotInstalled) || errors.Is(a.err, ErrHalfCopied) || errors.Is(a.err, ErrWasRemoved) || sqlState(a.err) == "3D000") &&
+		v != nil && seat(v, a.cfg.Host()) != 0
 }
 
 // meetMembers asks who is there, and refuses what cannot be a set.
@@ -348,7 +363,11 @@ func (s *Set) start() error {
 		s.poke()
 	}
 	bc := health.BoardConfig{Logger: s.log, Probe: func(ctx context.Context, id health.MemberID) error {
-		return s.members.get(id).check(ctx, func() {
+		m := s.members.get(id)
+		if m == nil {
+			return context.Canceled // removed in this moment
+		}
+		return m.check(ctx, func() {
 			broken()
 			_ = s.Vouch(ctx, id) // the loop hears of it
 		})

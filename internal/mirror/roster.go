@@ -58,10 +58,6 @@ func At(cfg *pgconn.Config, addr string) *pgconn.Config {
 		if n, err := strconv.ParseUint(p, 10, 16); err == nil {
 			host, port = h, uint16(n)
 		}
-	} else if i := lastColon(addr); i > 0 { // an IPv6 address without brackets, as Host writes it
-		if n, err := strconv.ParseUint(addr[i+1:], 10, 16); err == nil {
-			host, port = addr[:i], uint16(n)
-		}
 	}
 	if t := c.TLSConfig; t != nil && t.ServerName == cfg.Host {
 		t.ServerName = host
@@ -76,15 +72,6 @@ func At(cfg *pgconn.Config, addr string) *pgconn.Config {
 	return c
 }
 
-func lastColon(s string) int {
-	for i := len(s) - 1; i >= 0; i-- {
-		if s[i] == ':' {
-			return i
-		}
-	}
-	return -1
-}
-
 // at is how the set's member under this address is connected to: as the configuration
 // says, or, where it does not name the member (added since it was written), like the
 // first that it names.
@@ -95,6 +82,16 @@ func (c Config) at(host string) MemberConfig {
 		}
 	}
 	return MemberConfig{Conn: At(c.Members[0].Conn, host)}
+}
+
+// Naming is c with all members that a status shows, also those that c does not name.
+func (c Config) Naming(seen *Status) Config {
+	var all []MemberConfig
+	for _, m := range seen.Members {
+		all = append(all, c.at(m.Host))
+	}
+	c.Members = all
+	return c
 }
 
 func (s *Set) newMember(id health.MemberID, mc MemberConfig) *member {

@@ -15,6 +15,9 @@ import (
 // lost, too.
 func (s *Set) Vouch(ctx context.Context, id health.MemberID) error {
 	m := s.members.get(id)
+	if m == nil {
+		return &Error{Op: "connect", Member: id, Err: errLeftOut}
+	}
 	// A server that is stopped answers nobody, and others wait here.
 	ctx, cancel := context.WithTimeoutCause(ctx, 2*m.health.ProbeTimeout, health.ErrTimeout)
 	defer cancel()
