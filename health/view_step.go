@@ -26,6 +26,10 @@ type Promise struct {
 	Term int64
 	// Rank is how far the member's data has come.
 	Rank PositionRank
+	// System is the cluster's system identifier as the server that answered tells it;
+	// "" where that is no question. A promise of a server that is not the one the newest
+	// view names counts for nothing.
+	System string
 }
 
 // PositionRank orders members by how far their data has come: by term, then
@@ -78,7 +82,7 @@ func Weights(n int) []int {
 //
 // It keeps these rules, for the reasons given under "Agreement" in the design:
 //   - The base is the accepted view of the highest epoch among the promises,
-//     which must come from a majority by that view's weights.
+//     which must come from a majority by that view's weights, and from the servers that it names.
 //   - In sync are those that were in sync in the base, promised and are not
 //     excluded, and the joiner; except for a leader that is kept, only who
 //     promised hard.
@@ -90,6 +94,7 @@ func Weights(n int) []int {
 //   - The last member is never excluded.
 func Next(e int64, promises []Promise, in Intent) (*View, error) {
 	s := &step{epoch: e, in: in, promised: make(map[MemberID]Promise, len(promises))}
+	promises = recognised(promises)
 	if err := s.collect(promises); err != nil {
 		return nil, err
 	}
