@@ -81,7 +81,7 @@ func recognised(promises []Promise) []Promise {
 		}
 		known := make([]Promise, 0, len(promises))
 		for _, p := range promises {
-			if m, ok := base.Member(p.Member); !ok || p.System == "" || p.System == m.System {
+			if system := base.system(p.Member); system == "" || p.System == "" || p.System == system {
 				known = append(known, p)
 			}
 		}
@@ -90,4 +90,17 @@ func recognised(promises []Promise) []Promise {
 		}
 		promises = known
 	}
+}
+
+// system is the server that the view names for a member, or that the view before named for
+// one who is being removed; "" if none is named.
+func (v *View) system(id MemberID) string {
+	for _, list := range [][]Member{v.Members, v.Former} {
+		for _, m := range list {
+			if m.ID == id {
+				return m.System
+			}
+		}
+	}
+	return ""
 }

@@ -98,7 +98,7 @@ func TestAttackTailSchema(t *testing.T) {
 	a.do(a.client(), `INSERT INTO kl VALUES (42, 'new')`)
 	a.start(old)
 	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		if n := a.set.members[old].note.Load(); n.Text == textLost {
+		if n := a.set.members.get(old).note.Load(); n.Text == textLost {
 			break
 		} else if time.Now().After(deadline) {
 			t.Fatalf("a member whose tail holds DDL is %s: %v", n.Text, n.Err)

@@ -107,6 +107,9 @@ func (s *Set) propose(ctx context.Context, epoch int64, in health.Intent, with f
 	if higher > epoch {
 		return higher, nil
 	}
+	if base := baseOf(s.cur, given); s.meet(base) {
+		return epoch + 1, nil // who was added since must be asked, too
+	}
 	next, err := s.next(epoch, given, answers, in)
 	if err != nil {
 		if errors.Is(err, health.ErrNoQuorum) {
@@ -134,6 +137,16 @@ func (s *Set) next(epoch int64, given []health.Promise, answers []answer, in hea
 	return health.Propose(epoch, stands, in, s.cur, Place.within)
 }
 
+// baseOf is the newest view that was accepted by anyone who promised, or cur.
+func baseOf(cur *health.View, given []health.Promise) *health.View {
+	for _, p := range given {
+		if p.Accepted != nil && p.Accepted.Epoch > cur.Epoch {
+			cur = p.Accepted
+		}
+	}
+	return cur
+}
+
 // refusedAt is the epoch a member that refused has promised already.
 func (p promiseAnswer) refusedAt() int64 { return max(p.Promised, p.Epoch) }
 
@@ -142,14 +155,14 @@ const changeTimeout = 5 * time.Second
 // promises asks all members: the leader that is to stay softly, the others hard.
 func (s *Set) promises(ctx context.Context, epoch int64, in health.Intent) []answer {
 	keep := s.cur.Leader
-	if in.DropLeader || slices.Contains(in.Exclude, keep) || (in.Leader != 0 && in.Leader != keep) {
+	if in.DropLeader || slices.Contains(in.Exclude, keep) || in.Remove == keep || (in.Leader != 0 && in.Leader != keep) {
 		keep = 0
 	}
 	ids := s.sortedIDs()
 	out := make([]answer, len(ids))
 	var wg sync.WaitGroup
 	for i, id := range ids {
-		m := s.members[id]
+		m := s.members.get(id)
 		if g := s.given; g != nil && g.m.id == id && g.p.Epoch == epoch {
 			out[i], s.given = *g, nil
 			continue
@@ -191,7 +204,7 @@ func (a answer) promise(epoch int64, cur *health.View) (health.Promise, error) {
 			Err:  fmt.Errorf("the database there is member %d of set %s, not member %d of set %s", a.p.Member, a.p.Set, a.m.id, cur.Set),
 			Hint: "it was replaced or restored from another set; it counts for nothing until it is added anew"}
 	}
-	if was, ok := cur.Member(a.m.id); ok && was.System != a.p.Cluster {
+	if was, ok := cur.Member(a.m.id); ok && was.System != "" && was.System != a.p.Cluster {
 		return health.Promise{}, &Error{Op: "change the view", Member: a.m.id, Host: a.m.host,
 			Err:  fmt.Errorf("the server there is %s, member %d was %s", a.p.Cluster, a.m.id, was.System),
 			Hint: "what it promised before is not known there; it counts for nothing until it is copied: pgdist resync DSN --member " + a.m.host}
@@ -245,7 +258,7 @@ func (s *Set) install(ctx context.Context, next *health.View, answers []answer) 
 			return errors.Join(append([]error{errLeaderLost}, errs...)...)
 		}
 		if _, err := leader.one(ctx, `SELECT pgdist.activate($1::bigint)`, strconv.AppendInt(nil, next.Epoch, 10)); err != nil {
-			return s.members[next.Leader].fail("take office", err)
+			return s.members.get(next.Leader).fail("take office", err)
 		}
 		s.fill(ctx, leader, next)
 	}
@@ -260,6 +273,8 @@ var errLeftOut = errors.New("it was left out of the view")
 func (s *Set) enterView(ctx context.Context, next *health.View) error {
 	old := s.cur
 	s.cur = next
+	s.meet(next)
+	s.part(next)
 	s.entered.Store(next.Epoch)
 	s.forgetHeld(next.InSync)
 	if old == nil || old.Leader != next.Leader || old.Term != next.Term {
@@ -267,7 +282,7 @@ func (s *Set) enterView(ctx context.Context, next *health.View) error {
 		s.gateC.close()
 		s.leaderC, s.gateC = nil, nil
 	}
-	for id, m := range s.members {
+	for id, m := range s.members.all() {
 		switch {
 		case next.Has(id) && (old == nil || !old.Has(id)):
 			m.joined.Store(time.Now().UnixNano())
@@ -289,7 +304,7 @@ func (s *Set) connectLeader(ctx context.Context) error {
 	if s.leaderC != nil && !s.leaderC.IsClosed() {
 		return nil
 	}
-	m := s.members[s.cur.Leader]
+	m := s.members.get(s.cur.Leader)
 	c, err := dial(ctx, m.cfg, m.named(map[string]string{"default_transaction_read_only": "on"}))
 	if err != nil {
 		return &leaderError{m.fail("connect", err)}

@@ -27,8 +27,8 @@ const (
 
 // inviteBack starts catching up for members that answer again.
 func (s *Set) inviteBack(ctx context.Context) {
-	for id, m := range s.members {
-		if s.cur.Has(id) || s.downErr(id) != nil || m.joining.Load() || time.Now().UnixNano() < m.retry.Load() {
+	for id, m := range s.members.all() {
+		if s.cur.Has(id) || isWitness(s.cur, id) || s.downErr(id) != nil || m.joining.Load() || time.Now().UnixNano() < m.retry.Load() {
 			continue
 		}
 		m.joining.Store(true)
@@ -204,7 +204,7 @@ func (c *catchUp) prepare(ctx context.Context) (*here, error) {
 		c.claimed = true
 	}
 	if c.leader == nil || c.leader.IsClosed() {
-		if c.leader, err = dial(ctx, c.s.members[c.view.Leader].cfg, c.m.named(map[string]string{"default_transaction_read_only": "on"})); err != nil {
+		if c.leader, err = dial(ctx, c.s.members.get(c.view.Leader).cfg, c.m.named(map[string]string{"default_transaction_read_only": "on"})); err != nil {
 			return nil, &leaderError{err}
 		}
 	}
@@ -335,7 +335,7 @@ func (c *catchUp) define(ctx context.Context, at, from Place, x *extras) (*extra
 // gate waits for the leader's WAL on a connection of the catch-up's own.
 func (c *catchUp) gate(ctx context.Context, b *batch) func() error {
 	return func() error {
-		g, err := c.s.members[c.view.Leader].connect(ctx)
+		g, err := c.s.members.get(c.view.Leader).connect(ctx)
 		if err != nil {
 			return err
 		}

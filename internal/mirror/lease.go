@@ -165,9 +165,9 @@ func (c *confirmer) round(ctx context.Context, v *health.View) {
 		c.seen, c.since = v.Epoch, time.Now()
 	}
 	began := time.Now()
-	answers := make(chan confirmation, len(s.members))
+	answers := make(chan confirmation, len(s.members.all()))
 	asked := 0
-	for _, m := range s.members {
+	for _, m := range s.members.all() {
 		if !m.confirming.CompareAndSwap(false, true) {
 			continue // it has not answered the last time yet
 		}

@@ -16,12 +16,12 @@ import (
 // distributor would under epoch, and returns its failure.
 func (a *arena) shipped(id health.MemberID, epoch int64, from Place) error {
 	a.t.Helper()
-	lead, err := a.set.members[a.set.View().Leader].connect(a.ctx())
+	lead, err := a.set.members.get(a.set.View().Leader).connect(a.ctx())
 	if err != nil {
 		a.t.Fatal(err)
 	}
 	defer lead.close()
-	twin := a.set.members[id].twin()
+	twin := a.set.members.get(id).twin()
 	defer twin.forget()
 	c, err := twin.applier(a.ctx())
 	if err != nil {
@@ -44,7 +44,7 @@ func (a *arena) shipped(id health.MemberID, epoch int64, from Place) error {
 // placeOf is where a member says it is.
 func (a *arena) placeOf(id health.MemberID) Place {
 	a.t.Helper()
-	c, err := a.set.members[id].connect(a.ctx())
+	c, err := a.set.members.get(id).connect(a.ctx())
 	if err != nil {
 		a.t.Fatal(err)
 	}
