@@ -18,7 +18,8 @@ type Stand[P comparable] struct {
 //
 // own is the view that the proposer goes by. Whom it means to drop is the leader of
 // that one: another proposer may have put somebody else into office since, or the same in
-// a new term, and then nobody is dropped.
+// a new term, and then nobody is dropped. Nor is a change of votes ended but the one of that view:
+// of another the proposer does not know that nobody reads by a view from before it.
 func Propose[P comparable](e int64, stands []Stand[P], in Intent, own *View, within func(a, b P) (bool, error)) (*View, error) {
 	promises := make([]Promise, len(stands))
 	at := make(map[MemberID]Stand[P], len(stands))
@@ -32,6 +33,7 @@ func Propose[P comparable](e int64, stands []Stand[P], in Intent, own *View, wit
 		}
 	}
 	in.DropLeader = in.DropLeader && base.Term == own.Term
+	in.Settle = in.Settle && base.Epoch == own.Epoch
 	next, err := Next(e, promises, in)
 	if err != nil || next.Term != e {
 		return next, err
