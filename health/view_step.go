@@ -26,6 +26,10 @@ type Promise struct {
 	Term int64
 	// Rank is how far the member's data has come.
 	Rank PositionRank
+	// System is the cluster's system identifier as the server that answered tells it;
+	// "" where that is no question. A promise of a server that is not the one the newest
+	// view names counts for nothing.
+	System string
 }
 
 // PositionRank orders members by how far their data has come: by term, then
@@ -76,7 +80,7 @@ type Intent struct {
 //
 // It keeps these rules, for the reasons given under "Agreement" in the design:
 //   - The base is the accepted view of the highest epoch among the promises,
-//     which must come from a majority by that view's weights.
+//     which must come from a majority by that view's weights, and from the servers that it names.
 //   - In sync are those that were in sync in the base, promised and are not
 //     excluded, and the joiner; except for a leader that is kept, only who
 //     promised hard.
@@ -95,6 +99,7 @@ type Intent struct {
 //     then nobody else is added or removed.
 func Next(e int64, promises []Promise, in Intent) (*View, error) {
 	s := &step{epoch: e, in: in, promised: make(map[MemberID]Promise, len(promises))}
+	promises = recognised(promises)
 	if err := s.collect(promises); err != nil {
 		return nil, err
 	}

@@ -75,14 +75,18 @@ func (s *Set) whereabouts(ctx context.Context) []answerOf {
 const stragglers = 50 * time.Millisecond
 
 // chosen tells whether a majority has accepted the view.
-func (s *Set) chosen(found []answerOf, v *health.View) bool {
-	var accepted []health.MemberID
+func (s *Set) chosen(found []answerOf, v *health.View) bool { return v.Chosen(voters(found)) }
+
+// voters are those that answered.
+func voters(found []answerOf) []health.Voter {
+	out := make([]health.Voter, 0, len(found))
 	for _, a := range found {
-		if a.here != nil && a.here.Set == v.Set && a.here.Accepted == v.Epoch {
-			accepted = append(accepted, health.MemberID(a.here.Member))
+		if h := a.here; h != nil {
+			out = append(out, health.Voter{Member: health.MemberID(h.Member), Set: h.Set, Epoch: h.Epoch, Accepted: h.Accepted,
+				Leads: h.Leads, Office: h.Office, Booted: h.Booted})
 		}
 	}
-	return v.Quorum(accepted)
+	return out
 }
 
 // reload takes over the view that another distributor had chosen. Where there is an

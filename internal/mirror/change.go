@@ -15,16 +15,18 @@ import (
 
 // promiseAnswer is what pgdist.promise() and pgdist.adopt() return.
 type promiseAnswer struct {
-	Given bool `json:"given"`
+	Given  bool `json:"given"`
+	Fenced bool `json:"fenced"` // nobody writes there any more, asked for or not
 	here
 }
 
 // answer is a member's promise, or why there is none.
 type answer struct {
-	m   *member
-	c   *conn
-	p   promiseAnswer
-	err error
+	m    *member
+	c    *conn
+	hard bool // it was asked to end whoever writes there
+	p    promiseAnswer
+	err  error
 }
 
 // change has a new view chosen: promises, the view they allow, acceptance by a
@@ -87,7 +89,7 @@ func (s *Set) propose(ctx context.Context, epoch int64, in health.Intent, with f
 	var given []health.Promise
 	var errs []error
 	higher := epoch
-	for _, a := range answers {
+	for i, a := range answers {
 		switch {
 		case a.err != nil:
 			errs = append(errs, a.err)
@@ -95,7 +97,7 @@ func (s *Set) propose(ctx context.Context, epoch int64, in health.Intent, with f
 			higher = max(higher, a.p.refusedAt()+1)
 		default:
 			p, err := a.promise(epoch, s.cur)
-			if err != nil {
+			if answers[i].err = err; err != nil { // nor does it count when the view is accepted
 				errs = append(errs, err)
 				continue
 			}
@@ -116,6 +118,7 @@ func (s *Set) propose(ctx context.Context, epoch int64, in health.Intent, with f
 		}
 		return 0, err
 	}
+	recognise(answers, next)
 	if with != nil {
 		if err := with(epoch); err != nil {
 			return 0, err
@@ -124,53 +127,14 @@ func (s *Set) propose(ctx context.Context, epoch int64, in health.Intent, with f
 	return 0, s.install(ctx, next, answers)
 }
 
-// next is health.Next, and what only positions can tell at an election: the most
-// advanced takes office (snapshots of one leader lie on a chain; of equals, one
-// whose UNLOGGED tables no crash has emptied), and whoever
-// has what the new leader lacks, the old leader with its tail first of all, is
-// not in sync until that is undone.
+// next is health.Propose, with the places that the members answered with.
 func (s *Set) next(epoch int64, given []health.Promise, answers []answer, in health.Intent) (*health.View, error) {
-	// Whom this distributor means to drop is the leader of its own view: another one may
-	// have put somebody else into office since, or the same in a new term.
-	base := baseOf(s.cur, given)
-	in.DropLeader = in.DropLeader && base.Term == s.cur.Term
-	next, err := health.Next(epoch, given, in)
-	if err != nil || next.Term != epoch {
-		return next, err
+	stands := make([]health.Stand[Place], 0, len(given))
+	for _, p := range given {
+		i := slices.IndexFunc(answers, func(a answer) bool { return a.m.id == p.Member })
+		stands = append(stands, health.Stand[Place]{Promise: p, Place: answers[i].p.place(), Crashed: answers[i].p.Crashed})
 	}
-	places, crashed, booted := map[health.MemberID]Place{}, map[health.MemberID]bool{}, map[health.MemberID]bool{}
-	for _, a := range answers {
-		if a.err == nil && a.p.Given {
-			places[a.m.id], crashed[a.m.id], booted[a.m.id] = a.p.place(), a.p.Crashed, a.p.Booted
-		}
-	}
-	best := next.Leader
-	for _, id := range next.InSync {
-		if id == base.Leader && (in.DropLeader || !booted[id]) || in.Leader != 0 {
-			continue // it comes last, or another was wished for
-		}
-		if ahead, err := places[best].within(places[id]); err != nil {
-			return nil, err
-		} else if ahead && (places[best] != places[id] || crashed[best] && !crashed[id]) {
-			best = id
-		}
-	}
-	if best != next.Leader {
-		in.Leader = best
-		if next, err = health.Next(epoch, given, in); err != nil {
-			return nil, err
-		}
-	}
-	var fit []health.MemberID
-	for _, id := range next.InSync {
-		if ok, err := places[id].within(places[next.Leader]); err != nil {
-			return nil, err
-		} else if ok {
-			fit = append(fit, id)
-		}
-	}
-	next.InSync = fit
-	return next, nil
+	return health.Propose(epoch, stands, in, s.cur, Place.within)
 }
 
 // baseOf is the newest view that was accepted by anyone who promised, or cur.
@@ -224,7 +188,7 @@ func (m *member) promise(ctx context.Context, epoch int64, hard bool) answer {
 	if err != nil {
 		return answer{m: m, err: err}
 	}
-	a := answer{m: m, c: c}
+	a := answer{m: m, c: c, hard: hard}
 	s, err := c.one(ctx, promiseSQL, strconv.AppendInt(nil, epoch, 10), strconv.AppendBool(nil, hard), text("400"))
 	if err == nil {
 		err = json.Unmarshal([]byte(s), &a.p)
@@ -246,7 +210,21 @@ func (a answer) promise(epoch int64, cur *health.View) (health.Promise, error) {
 			Hint: "what it promised before is not known there; it counts for nothing until it is copied: pgdist resync DSN --member " + a.m.host}
 	}
 	rank, err := a.p.rank()
-	return health.Promise{Member: a.m.id, Epoch: epoch, Hard: !a.p.Leads, Accepted: a.p.View, Booted: a.p.Booted, Term: a.p.Term, Rank: rank}, err
+	// Who was asked softly and does not lead is no leader to be kept, whatever its boot row says.
+	hard := a.hard || a.p.Fenced
+	return health.Promise{Member: a.m.id, Epoch: epoch, Hard: hard, Accepted: a.p.View, Booted: a.p.Booted && (hard || a.p.Leads),
+		Term: a.p.Term, Rank: rank, System: a.p.Cluster}, err
+}
+
+// recognise refuses the answers of servers that the next view does not name: their acceptance
+// would be of no more worth than their promise.
+func recognise(answers []answer, next *health.View) {
+	for i, a := range answers {
+		if a.err != nil {
+			continue
+		}
+		_, answers[i].err = a.promise(next.Epoch, next)
+	}
 }
 
 // install has the view accepted and put into force.

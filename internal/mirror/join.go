@@ -345,6 +345,19 @@ func (c *catchUp) gate(ctx context.Context, b *batch) func() error {
 	}
 }
 
+// caughtUp makes sure that a joiner follows the present leader already. If another leads
+// by now than the one it was brought up to, it may have been given what that one
+// committed and this one lacks: a tail, which catching up undoes and a flush does not.
+func (s *Set) caughtUp(ctx context.Context, m *member) error {
+	if err := s.locate(ctx, m); err != nil {
+		return err
+	}
+	if m.place.Term != s.cur.Term {
+		return fmt.Errorf("it is at %v, and the leader is in term %d by now: it catches up anew", m.place, s.cur.Term)
+	}
+	return nil
+}
+
 // join is the last step, in the loop: the fence, the last delta, the new view.
 func (s *Set) join(ctx context.Context, j *joiner) error {
 	m := j.m
@@ -352,6 +365,9 @@ func (s *Set) join(ctx context.Context, j *joiner) error {
 		return nil
 	}
 	m.forget()
+	if err := s.caughtUp(ctx, m); err != nil {
+		return err
+	}
 	with := func(epoch int64) error {
 		ctx, done := s.engage(ctx, append([]health.MemberID{m.id}, s.cur.InSync...))
 		defer done()
@@ -368,6 +384,10 @@ func (s *Set) join(ctx context.Context, j *joiner) error {
 		// Nobody else applies anything under this epoch, but somebody may have until now.
 		for _, f := range s.followers() {
 			f.unsure()
+		}
+		m.unsure()
+		if err := s.caughtUp(ctx, m); err != nil {
+			return err
 		}
 		failed, err := s.flush(ctx, epoch, append(s.followers(), m), thorough)
 		if err != nil {

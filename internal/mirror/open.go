@@ -327,33 +327,9 @@ func (s *Set) Hosts() map[health.MemberID]string {
 }
 
 // inForce tells whether a view is chosen and every member it needs acts by it.
-func (s *Set) inForce(found []answerOf, v *health.View) bool {
-	var accepted []health.MemberID
-	for _, a := range found {
-		if a.here == nil {
-			continue
-		}
-		id := health.MemberID(a.here.Member)
-		if a.here.Accepted == v.Epoch && a.here.Epoch == v.Epoch {
-			accepted = append(accepted, id)
-		} else if v.Has(id) {
-			return false
-		}
-		if v.Has(id) && (a.here.Leads != (id == v.Leader)) {
-			return false
-		}
-	}
-	return v.Quorum(accepted) && s.leaderFit(found, v) && !slices.ContainsFunc(v.InSync, func(id health.MemberID) bool { return !slices.Contains(accepted, id) })
-}
+func (s *Set) inForce(found []answerOf, v *health.View) bool { return v.InForce(voters(found)) }
 
-func (s *Set) leaderFit(found []answerOf, v *health.View) bool {
-	for _, a := range found {
-		if a.here != nil && health.MemberID(a.here.Member) == v.Leader {
-			return a.here.Leads && a.here.Booted && a.here.Office == v.Term
-		}
-	}
-	return false
-}
+func (s *Set) leaderFit(found []answerOf, v *health.View) bool { return v.InOffice(voters(found)) }
 
 // start sets the probes and the loop going.
 func (s *Set) start() error {

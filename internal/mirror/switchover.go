@@ -128,7 +128,7 @@ func (s *Set) switchTo(loop context.Context, j *switchJob) error {
 	if err != nil {
 		return err
 	}
-	given := answer{m: m, c: hold}
+	given := answer{m: m, c: hold, hard: true}
 	if err := s.surrender(ctx, &given); err != nil {
 		hold.close()
 		return err
