@@ -124,7 +124,11 @@ func (s *Set) propose(ctx context.Context, epoch int64, in health.Intent, with f
 			return 0, err
 		}
 	}
-	return 0, s.install(ctx, next, answers)
+	err = s.install(ctx, next, answers)
+	if errors.Is(err, errOutbid) {
+		return epoch + 1, nil
+	}
+	return 0, err
 }
 
 // next is health.Propose, with the places that the members answered with.
@@ -236,12 +240,14 @@ func (s *Set) install(ctx context.Context, next *health.View, answers []answer) 
 	var accepted []health.MemberID
 	var leader *conn
 	var errs []error
+	outbid := false
 	for _, a := range answers {
 		if a.err != nil {
 			continue
 		}
 		ok, err := a.c.one(ctx, `SELECT pgdist.accept($1::bigint, $2::jsonb)`, strconv.AppendInt(nil, next.Epoch, 10), body)
 		if err != nil || ok != "t" {
+			outbid = outbid || err == nil
 			errs = append(errs, a.m.fail("accept the view", err))
 			continue
 		}
@@ -251,6 +257,9 @@ func (s *Set) install(ctx context.Context, next *health.View, answers []answer) 
 		}
 	}
 	if !next.Quorum(accepted) {
+		if outbid {
+			return errOutbid
+		}
 		return errors.Join(append([]error{ErrNoMajority}, errs...)...)
 	}
 	if next.Term == next.Epoch {
@@ -265,6 +274,9 @@ func (s *Set) install(ctx context.Context, next *health.View, answers []answer) 
 	s.settled(s.cur, next, answers)
 	return s.enterView(ctx, next)
 }
+
+// errOutbid: somebody else has proposed a higher epoch between promise and acceptance.
+var errOutbid = errors.New("another program has proposed a newer view")
 
 // errLeftOut: the member is not in the view any more.
 var errLeftOut = errors.New("it was left out of the view")
