@@ -81,8 +81,7 @@ func Remove(ctx context.Context, cfg Config, o RemoveOptions) (*health.View, err
 	}
 	o.Report("%s is no member any more", o.Host)
 	if !o.Keep {
-		err := Uninstall(ctx, Config{Members: []MemberConfig{mc}}, o.Report)
-		if err != nil {
+		if err := uninstall(ctx, []MemberConfig{mc}, o.Report); err != nil {
 			o.Report("schema pgdist could not be removed from it: %v", err)
 		}
 	}
