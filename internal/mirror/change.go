@@ -118,7 +118,7 @@ func (s *Set) propose(ctx context.Context, epoch int64, in health.Intent, with f
 		}
 		return 0, err
 	}
-	recognise(answers, next)
+	sift(answers, next)
 	if with != nil {
 		if err := with(epoch); err != nil {
 			return 0, err
@@ -220,9 +220,9 @@ func (a answer) promise(epoch int64, cur *health.View) (health.Promise, error) {
 		Term: a.p.Term, Rank: rank, System: a.p.Cluster}, err
 }
 
-// recognise refuses the answers of servers that the next view does not name: their acceptance
+// sift refuses the answers of servers that the next view does not name: their acceptance
 // would be of no more worth than their promise.
-func recognise(answers []answer, next *health.View) {
+func sift(answers []answer, next *health.View) {
 	for i, a := range answers {
 		if a.err != nil {
 			continue
@@ -322,6 +322,9 @@ func (s *Set) connectLeader(ctx context.Context) error {
 		return &leaderError{m.fail("connect", err)}
 	}
 	h, err := c.where(ctx)
+	if err == nil {
+		err = recognise(s.cur, m.id, m.host, h)
+	}
 	if err != nil {
 		c.close()
 		return &leaderError{m.fail("ask for its state", err)}

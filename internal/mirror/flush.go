@@ -105,6 +105,9 @@ func (s *Set) locate(ctx context.Context, m *member) error {
 		return err
 	}
 	h, err := c.where(ctx)
+	if err == nil {
+		err = recognise(s.cur, m.id, m.host, h)
+	}
 	if err != nil {
 		return m.fail("ask for its position", err)
 	}

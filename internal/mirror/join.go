@@ -168,6 +168,9 @@ func (c *catchUp) round(ctx context.Context) (int64, error) {
 		return 0, err
 	}
 	lead, err := c.leader.where(ctx)
+	if err == nil {
+		err = recognise(c.view, c.view.Leader, c.s.hostOf(c.view.Leader), lead)
+	}
 	if err != nil {
 		return 0, err
 	}
@@ -233,11 +236,8 @@ func (c *catchUp) prepare(ctx context.Context) (*here, error) {
 }
 
 func (c *catchUp) recognise(h *here) error {
-	want, _ := c.view.Member(c.m.id)
-	if h.Set != c.view.Set || h.Member != int(c.m.id) || h.Cluster != want.System {
-		return &Error{Op: "recognise the member", Member: c.m.id, Host: c.m.host,
-			Err:  fmt.Errorf("%w: it is member %d of set %s on cluster %s", errStranger, h.Member, h.Set, h.Cluster),
-			Hint: fmt.Sprintf("expected member %d of set %s on cluster %s; a replaced database is copied by: pgdist resync DSN --member %s", c.m.id, c.view.Set, want.System, c.m.host)}
+	if err := recognise(c.view, c.m.id, c.m.host, h); err != nil {
+		return err
 	}
 	if err := wrongVersion("recognise the member", c.m.host, h.Version); err != nil && !c.s.cfg.anyVersion {
 		return err
