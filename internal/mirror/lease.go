@@ -178,6 +178,9 @@ func (c *confirmer) round(ctx context.Context, v *health.View) {
 			defer cancel()
 			a := s.askConfirm(ctx, m, v.Epoch, look)
 			a.id, a.err = m.id, causeOf(ctx, a.err)
+			if m.id == v.Leader {
+				s.heardLeader(a.err)
+			}
 			answers <- a
 		})
 	}
@@ -225,7 +228,7 @@ func (s *Set) askConfirm(ctx context.Context, m *member, epoch int64, look bool)
 			return a
 		}
 	}
-	out, err := m.lease.one(ctx, `SELECT pgdist.confirm($1, $2::bigint, $3::bool, $4::interval)`, text(s.id), strconv.AppendInt(nil, epoch, 10), strconv.AppendBool(nil, look), text(s.lease().String()))
+	out, err := m.lease.one(ctx, s.confirmSQL(), text(s.id), strconv.AppendInt(nil, epoch, 10), strconv.AppendBool(nil, look), text(s.lease().String()))
 	if err == nil {
 		err = json.Unmarshal([]byte(out), &a)
 	}

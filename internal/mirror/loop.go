@@ -367,6 +367,11 @@ func (s *Set) leaderFailed(ctx context.Context, cause error) error {
 			return nil
 		}
 	}
+	if !errors.Is(cause, errLeaderLost) && !errors.As(cause, &held) {
+		if who := s.leaderReached(ctx); who != "" {
+			return s.cutOff(who, cause)
+		}
+	}
 	if s.troubles == 0 {
 		s.log.Warn("the leader failed", "member", s.hostOf(s.cur.Leader), "err", cause)
 	}

@@ -43,6 +43,7 @@ type Set struct {
 	entered     atomic.Int64          // of cur
 	changes     atomic.Int64          // see Changes
 	drained     atomic.Int64          // nobody reads by a view older than that of this epoch
+	leaderHeard atomic.Int64          // when the leader last answered (unix nanoseconds); 0: not the last time
 	granted     chan struct{}         // closed and replaced with each grant
 	drains      chan struct{}         // closed and replaced when drained rises
 	confirms    chan struct{}         // asks for a confirmation at once
