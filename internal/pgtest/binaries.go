@@ -53,7 +53,7 @@ func highest(dirs []string) string {
 }
 
 func hasServer(dir string) bool {
-	for _, name := range []string{"initdb", "postgres", "pg_resetwal"} {
+	for _, name := range []string{"initdb", "postgres"} {
 		info, err := os.Stat(filepath.Join(dir, name))
 		if err != nil || info.IsDir() || info.Mode()&0o111 == 0 {
 			return false
