@@ -168,7 +168,9 @@ func (e *Engine) reroute() *routes {
 	}
 	r := &routes{view: view, leader: e.members[view.Leader]}
 	for _, id := range view.InSync {
-		if m := e.members[id]; m != nil {
+		// What a statement means, and how its result is written, may differ from
+		// one major version to the next.
+		if m := e.members[id]; m != nil && (m == r.leader || e.mirror.Alike(id)) {
 			r.readers = append(r.readers, m)
 		}
 	}

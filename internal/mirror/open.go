@@ -74,9 +74,10 @@ func (s *Set) closeConns() {
 
 // answerOf is what a configured database said when the set was opened.
 type answerOf struct {
-	cfg  MemberConfig
-	here *here
-	err  error
+	cfg   MemberConfig
+	here  *here
+	major int // of its server; 0: not known
+	err   error
 }
 
 // askAll asks every configured database who it is.
@@ -90,6 +91,7 @@ func askAll(ctx context.Context, cfg Config) []answerOf {
 			out[i] = answerOf{cfg: mc}
 			c, err := dial(ctx, mc.Conn, nil)
 			if err == nil {
+				out[i].major = c.major()
 				out[i].here, err = c.where(ctx)
 				c.close()
 			}
@@ -216,6 +218,7 @@ func (s *Set) assign(found []answerOf, v *health.View) error {
 		}
 		taken[id] = true
 		s.members[id] = &member{id: id, host: a.cfg.Host(), app: s.app(), cfg: a.cfg.Conn, health: a.cfg.Health.Over(s.cfg.Health), vouching: make(chan struct{}, 1)}
+		s.members[id].major.Store(int32(a.major))
 		return nil
 	}
 	var silent []answerOf
