@@ -109,7 +109,7 @@ func invalidIndexes(ctx context.Context, c *conn) ([]string, error) {
 // data, so one that cannot do it now is only told in the log.
 func (s *Session) onFollowers(ctx context.Context, leader *member, text string) {
 	for _, id := range s.e.route().view.InSync {
-		m := s.e.members[id]
+		m := s.e.all()[id]
 		if m == nil || m == leader {
 			continue
 		}

@@ -168,7 +168,7 @@ func TestNewerLeader(t *testing.T) {
 			for r.set.View().Has(id) && time.Now().Before(deadline) {
 				time.Sleep(10 * time.Millisecond)
 			}
-			err := r.set.members[id].note.Load().Err
+			err := r.set.members.get(id).note.Load().Err
 			if r.set.View().Has(id) || err == nil || !strings.Contains(err.Error(), what) || !strings.Contains(err.Error(), hint) {
 				t.Errorf("member %d: %v", id, err)
 			}

@@ -48,7 +48,7 @@ func floorOf(majors []int) int {
 // tooOld explains why a follower's apply under a view failed, if the likely reason is that its
 // server is older than the leader's.
 func (s *Set) tooOld(v *health.View, m *member, err error) error {
-	lead := s.members[v.Leader]
+	lead := s.members.get(v.Leader)
 	if err == nil || lead == nil || sqlState(err) == "" || strings.HasPrefix(sqlState(err), "PD") {
 		return err
 	}
@@ -66,12 +66,12 @@ func (s *Set) tooOld(v *health.View, m *member, err error) error {
 
 // warnOlder says once per view which followers run an older version than the leader.
 func (s *Set) warnOlder(v *health.View) {
-	lead := s.members[v.Leader]
+	lead := s.members.get(v.Leader)
 	if lead == nil {
 		return
 	}
 	for _, id := range v.Followers() {
-		if m := s.members[id]; m != nil && m.major.Load() != 0 && m.major.Load() < lead.major.Load() {
+		if m := s.members.get(id); m != nil && m.major.Load() != 0 && m.major.Load() < lead.major.Load() {
 			s.log.Warn("a follower's PostgreSQL is older than the leader's: what only the newer one knows will cost the set this member; upgrade it soon",
 				"member", m.host, "version", m.major.Load(), "leader", lead.host, "leader_version", lead.major.Load())
 		}
