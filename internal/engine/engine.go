@@ -179,7 +179,9 @@ func (e *Engine) reroute() *routes {
 	e.meetLocked(view)
 	r := &routes{view: view, leader: e.all()[view.Leader]}
 	for _, id := range view.InSync {
-		if m := e.all()[id]; m != nil {
+		// What a statement means, and how its result is written, may differ from
+		// one major version to the next.
+		if m := e.all()[id]; m != nil && (m == r.leader || e.mirror.Alike(id)) {
 			r.readers = append(r.readers, m)
 		}
 	}

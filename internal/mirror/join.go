@@ -284,7 +284,7 @@ func (c *catchUp) ship(ctx context.Context, at, from Place, x *extras, lead *her
 			}
 			return c.ship(ctx, at, from, x, lead)
 		}
-		return 0, err
+		return 0, c.s.tooOld(c.view, c.twin, err)
 	}
 	c.s.log.Info("catching up", "member", c.m.host, "entries", b.head.Entries, "keys", b.head.Keys, "bytes", bytes, "took", time.Since(began).Round(time.Millisecond))
 	return b.head.Keys, nil

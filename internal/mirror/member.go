@@ -50,6 +50,7 @@ type member struct {
 	tries   atomic.Int64          // how often it was left out, or could not be taken back, since it was last in sync for long
 	note    atomic.Pointer[State] // what status shows
 	left    atomic.Pointer[Place] // where it was when last heard of; nil: never
+	major   atomic.Int32          // of its server, as of the last connection; 0: not known
 }
 
 // State is what a member is doing, for people.
@@ -142,6 +143,9 @@ func (c *conn) where(ctx context.Context) (*here, error) {
 // connect opens a connection for a task of the moment.
 func (m *member) connect(ctx context.Context) (*conn, error) {
 	c, err := dial(ctx, m.cfg, m.named(nil))
+	if err == nil {
+		m.major.Store(int32(c.major()))
+	}
 	return c, m.fail("connect", err)
 }
 

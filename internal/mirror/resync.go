@@ -70,6 +70,7 @@ type resync struct {
 	source  *member
 	src     facts
 	system  string // the target's server
+	major   int    // of the target's server
 	dropped bool   // the old database is gone, or may be
 	setup   *conn  // at the target, from its making to the last transaction
 	snap    *frozen
@@ -101,6 +102,9 @@ func Resync(ctx context.Context, cfg Config, o ResyncOptions) (*ResyncResult, er
 	}
 	if err := r.choose(ctx); err != nil {
 		return nil, err
+	}
+	if r.major > r.src.Version/10000 {
+		r.o.Report("PostgreSQL %d on %s takes the place of a %d", r.major, r.target.host, r.src.Version/10000)
 	}
 	tools, err := findTools(ctx, r.source, r.src.Version/10000)
 	if err != nil {
@@ -213,9 +217,13 @@ func (r *resync) majority() error {
 }
 
 // choose takes the member to copy from that is missed least: a follower if there is
-// one. It must be in sync and must not have crashed.
+// one. It must be in sync, must not have crashed, and its server must not be newer than
+// the target's.
 func (r *resync) choose(ctx context.Context) error {
 	var errs []error
+	if err := r.askVersion(ctx); err != nil {
+		return err
+	}
 	for _, id := range append(r.view.Followers(), r.view.Leader) {
 		i := slices.IndexFunc(r.found, func(a answerOf) bool { return a.here != nil && a.here.Member == int(id) })
 		if id == r.target.id || i < 0 {
@@ -235,6 +243,11 @@ func (r *resync) choose(ctx context.Context) error {
 			continue
 		}
 		k.c.close()
+		if v := k.facts.Version / 10000; v > r.major {
+			errs = append(errs, r.refuse(r.target.host, fmt.Sprintf("give the member a server of PostgreSQL %d or later: a copy goes to the same major version or a newer one", v),
+				"its PostgreSQL %d is older than %d on %s", r.major, v, a.cfg.Host()))
+			continue
+		}
 		if !k.facts.Super {
 			return r.refuse(a.cfg.Host(), "copying roles, and rows of all owners, needs the user that ran init, or another superuser", "role %s is not a superuser", k.facts.User)
 		}
@@ -242,6 +255,17 @@ func (r *resync) choose(ctx context.Context) error {
 		return nil
 	}
 	return errors.Join(append(errs, r.refuse("", "", "no member in sync can be copied from"))...)
+}
+
+// askVersion finds out the major version of the target's server.
+func (r *resync) askVersion(ctx context.Context) error {
+	c, err := r.maintenance(ctx)
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	r.major = c.major()
+	return nil
 }
 
 // copy is everything from the first change at the target to the last.
@@ -260,6 +284,12 @@ func (r *resync) copy(ctx context.Context, t *tools) (*ResyncResult, error) {
 	if err := r.makeAnew(ctx); err != nil {
 		return nil, r.target.fail("make the database anew", err)
 	}
+	if err := r.restore(ctx, defs.schemas, "restore schemas"); err != nil {
+		return nil, err
+	}
+	if err := r.extend(ctx); err != nil {
+		return nil, err
+	}
 	if err := r.restore(ctx, defs.pre, "restore definitions"); err != nil {
 		return nil, err
 	}
@@ -269,6 +299,9 @@ func (r *resync) copy(ctx context.Context, t *tools) (*ResyncResult, error) {
 	r.o.Report("copying %d tables from %s as of %v", len(r.snap.tables), r.source.host, r.snap.place)
 	rows, bytes, err := r.contents(ctx)
 	if err != nil {
+		return nil, err
+	}
+	if err := r.computedAlike(ctx); err != nil {
 		return nil, err
 	}
 	r.o.Report("indexes, constraints, triggers")

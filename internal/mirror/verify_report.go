@@ -21,7 +21,10 @@ type Report struct {
 	// Earlier tells of tables found equal by a run before, not read again.
 	Earlier *Earlier `json:"earlier,omitempty"`
 	// Unread are tables that were rewritten each time they were to be read.
-	Unread      []Unread     `json:"tables_not_compared"`
+	Unread []Unread `json:"tables_not_compared"`
+	// Unclear are definitions that servers of different major versions describe
+	// differently, so that whether they are the same is left to people to judge.
+	Unclear     []Difference `json:"definitions_not_compared"`
 	Differences []Difference `json:"differences"`
 }
 
