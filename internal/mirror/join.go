@@ -175,6 +175,9 @@ func (c *catchUp) round(ctx context.Context) (int64, error) {
 	if err == nil && h.Crashed {
 		x, err = c.mend(ctx, x)
 	}
+	if err == nil && h.Amiss != "" {
+		x, err = c.amend(ctx, x)
+	}
 	if err != nil {
 		return 0, err
 	}
@@ -277,6 +280,9 @@ func (c *catchUp) ship(ctx context.Context, at, from Place, x *extras, lead *her
 				return 0, err
 			}
 			return c.ship(ctx, at, from, x, lead)
+		}
+		if tab := c.contradicts(ctx, err); tab != 0 && (x == nil || !x.whole[tab]) {
+			return c.ship(ctx, at, from, c.replaced(x, tab, err), lead)
 		}
 		if sqlState(err) == codeUnsafeLabel && !c.defined {
 			if x, err = c.define(ctx, at, from, x); err != nil {

@@ -32,6 +32,8 @@ func (s *Set) loop(ctx context.Context) {
 			a.done <- s.align(ctx, a)
 		case j := <-s.switches:
 			j.done <- s.switchTo(ctx, j)
+		case j := <-s.tasks:
+			j.done <- j.do(ctx)
 		case <-t.C:
 			idle = true
 		}

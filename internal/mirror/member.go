@@ -87,6 +87,7 @@ type here struct {
 	Terms     []termRow    `json:"terms"`
 	Recovery  bool         `json:"recovery"`
 	Crashed   bool         `json:"crashed"`  // its UNLOGGED tables are empty, or were made anew since
+	Amiss     string       `json:"amiss"`    // what of it was found to differ and is to be shipped anew
 	Unfilled  string       `json:"unfilled"` // materialized views that this leader could not fill, and why
 }
 

@@ -52,6 +52,7 @@ type Set struct {
 	joins    chan *joiner
 	aligns   chan *alignment
 	switches chan *switchJob
+	tasks    chan *task
 	given    *answer // a promise that the next proposal has already, owned by the loop
 
 	life    context.Context // ends with Close
@@ -74,6 +75,7 @@ type Set struct {
 	group      int           // how many commits are hoped to share the next flush
 	took       time.Duration // by the last flush
 
+	checks  checks
 	journal atomic.Pointer[JournalStatus] // nil: not known yet
 	evicted evictions                     // whose locks were in the way
 	refill  atomic.Int64                  // when materialized views are to be looked after (unix nanoseconds); 0: they are filled

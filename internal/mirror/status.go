@@ -44,6 +44,8 @@ type Status struct {
 	Programs []Program `json:"programs"`
 	// Journal is nil if it is not known.
 	Journal *JournalStatus `json:"journal"`
+	// Check is how the comparison in the background goes; nil if it is not known.
+	Check *CheckStatus `json:"check,omitempty"`
 }
 
 // Program is a distributor: a Go program with the driver, a gateway.
@@ -159,6 +161,9 @@ func describe(ctx context.Context, s *Set, v *health.View, found []answerOf, con
 					ms.Error = err.Error() + " (" + resyncHint(m.host) + ")"
 				}
 			}
+			if a.here.Amiss != "" && ms.Error == "" {
+				ms.Error = "it differs from the leader, and is to be put right: " + a.here.Amiss
+			}
 			if a.here.Unfilled != "" && ms.Error == "" {
 				ms.Error = "materialized views without data: " + a.here.Unfilled
 			}
@@ -166,6 +171,7 @@ func describe(ctx context.Context, s *Set, v *health.View, found []answerOf, con
 		out.Members = append(out.Members, ms)
 	}
 	out.Journal = s.journalFrom(ctx, lead, v)
+	out.Check = checkFrom(ctx, lead)
 	return out
 }
 
@@ -215,6 +221,20 @@ func (s *Set) journalFrom(ctx context.Context, lead *conn, v *health.View) *Jour
 		return nil // a schema of another version, which the members' errors tell
 	}
 	return j
+}
+
+// checkFrom asks the leader how the comparison goes; nil if it does not tell.
+func checkFrom(ctx context.Context, lead *conn) *CheckStatus {
+	if lead == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, openTimeout, health.ErrTimeout)
+	defer cancel()
+	c, err := lead.checked(ctx)
+	if err != nil {
+		return nil // as above
+	}
+	return c
 }
 
 // lag asks the leader how much a member at h lacks.
