@@ -71,8 +71,8 @@ func (m *member) copied(ctx context.Context) bool {
 	}
 	defer c.close()
 	h, err := c.where(ctx)
-	at := m.left.Load()
-	return err == nil && (at == nil || h.place() != *at)
+	at := m.seen.Load()
+	return err == nil && (at == nil || h.place() != at.place || h.Tick != at.tick)
 }
 
 // postpone makes the next attempt to take a member back wait, longer each time.
@@ -219,6 +219,7 @@ func (c *catchUp) prepare(ctx context.Context) (*here, error) {
 		return nil, err
 	}
 	c.m.leaveAt(h.place())
+	c.m.seen.Store(&spotted{h.place(), h.Tick})
 	if h.Epoch > c.view.Epoch || h.Promised > c.view.Epoch {
 		return nil, fmt.Errorf("it has promised epoch %d, the set is at %d", max(h.Epoch, h.Promised), c.view.Epoch)
 	}

@@ -49,6 +49,7 @@ func (s *Set) loop(ctx context.Context) {
 		}
 		if idle {
 			s.inviteBack(ctx)
+			s.copyLost(ctx)
 			s.prune(ctx)
 			s.fillAgain(ctx)
 		}

@@ -41,18 +41,22 @@ type member struct {
 	// Owned by the prober, which never probes a member twice at once.
 	probe *conn
 
-	joining atomic.Bool           // a catch-up is under way
-	retry   atomic.Int64          // not to be tried again before (unix nanoseconds)
-	joined  atomic.Int64          // when it came in sync (unix nanoseconds); 0: it is not
-	tries   atomic.Int64          // how often it was left out, or could not be taken back, since it was last in sync for long
-	note    atomic.Pointer[State] // what status shows
-	left    atomic.Pointer[Place] // where it was when last heard of; nil: never
+	joining           atomic.Bool             // a catch-up is under way
+	retry             atomic.Int64            // not to be tried again before (unix nanoseconds)
+	joined            atomic.Int64            // when it came in sync (unix nanoseconds); 0: it is not
+	tries             atomic.Int64            // how often it was left out, or could not be taken back, since it was last in sync for long
+	note              atomic.Pointer[State]   // what status shows
+	left              atomic.Pointer[Place]   // where it was when last heard of; nil: never
+	seen              atomic.Pointer[spotted] // where it was when it was last to be caught up; nil: never
+	copyAt, copyTries atomic.Int64            // when it may be copied afresh (unix nanoseconds), and how often that failed
 }
 
 // State is what a member is doing, for people.
 type State struct {
-	// Text is one of: in sync, excluded, catching up, refused, lost its place.
+	// Text is one of: in sync, excluded, catching up, refused, lost its place, being copied.
 	Text string
+	// More is how far it has come with that; "" if there is nothing to tell.
+	More string
 	// Err is why; nil when in sync.
 	Err error
 	// At is when this state began.

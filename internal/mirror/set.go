@@ -76,6 +76,7 @@ type Set struct {
 	took       time.Duration // by the last flush
 
 	checks  checks
+	copies  atomic.Bool                   // a member is being copied afresh
 	journal atomic.Pointer[JournalStatus] // nil: not known yet
 	evicted evictions                     // whose locks were in the way
 	refill  atomic.Int64                  // when materialized views are to be looked after (unix nanoseconds); 0: they are filled

@@ -19,7 +19,8 @@ type MemberStatus struct {
 	Host   string          `json:"host"`
 	Role   string          `json:"role"` // leader, follower
 	InSync bool            `json:"in_sync"`
-	// State is what the member is doing: see [State]; "" when asked from outside.
+	// State is what the member is doing: see [State]. Asked from outside, only that it is
+	// being copied can be told.
 	State string `json:"state,omitempty"`
 	Epoch int64  `json:"epoch"`
 	Place string `json:"position"`
@@ -147,7 +148,11 @@ func describe(ctx context.Context, s *Set, v *health.View, found []answerOf, con
 			if a.err != nil {
 				ms.Error = a.err.Error()
 				if a.vacant(v) {
-					ms.Error += " (" + resyncHint(m.host) + ")"
+					if ms.State = m.copying(ctx); ms.State == "" {
+						ms.Error += " (" + resyncHint(m.host) + ")"
+					} else {
+						ms.Error += " (" + ms.State + ")"
+					}
 				}
 				continue
 			}
@@ -273,6 +278,9 @@ func (s *Set) Status() *Status {
 		}
 		if n := m.note.Load(); n != nil {
 			ms.State = n.Text
+			if n.More != "" {
+				ms.State += ": " + n.More
+			}
 			if n.Err != nil {
 				ms.Error = n.Err.Error()
 			}
