@@ -66,7 +66,7 @@ func (s *Set) expel(ctx context.Context, v *health.View, id health.MemberID, wou
 		if s.cur.Epoch != v.Epoch || !s.cur.Has(id) || s.cur.Leader == id {
 			return errSuperseded
 		}
-		m := s.members[id]
+		m := s.members.get(id)
 		if err := m.blame(loop, v.Epoch, wounds, what); err != nil {
 			if sqlState(err) == codeFence {
 				s.newer.Store(true)
@@ -189,7 +189,10 @@ func union(a, b []byte) []byte {
 
 // awaitBack waits until a member is in sync again, and returns why it cannot be.
 func (s *Set) awaitBack(ctx context.Context, id health.MemberID) error {
-	m := s.members[id]
+	m := s.members.get(id)
+	if m == nil {
+		return fmt.Errorf("member %d was removed from the set", id)
+	}
 	for v := s.View(); !v.Has(id); {
 		limited, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
 		next, err := s.WaitView(limited, v.Epoch)

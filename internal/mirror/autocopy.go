@@ -3,6 +3,7 @@ package mirror
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 )
 
@@ -39,8 +40,8 @@ func (s *Set) copyLost(ctx context.Context) {
 		return
 	}
 	for _, id := range s.sortedIDs() {
-		m := s.members[id]
-		if s.cur.Has(id) || !s.copyCalledFor(m) || time.Now().UnixNano() < m.copyAt.Load() || m.joining.Load() {
+		m := s.members.get(id)
+		if s.cur.Has(id) || isWitness(s.cur, id) || !s.copyCalledFor(m) || time.Now().UnixNano() < m.copyAt.Load() || m.joining.Load() {
 			continue
 		}
 		if !s.copies.CompareAndSwap(false, true) {
@@ -85,7 +86,10 @@ func (s *Set) copyUnasked(ctx context.Context, m *member) (done bool) {
 		done = true
 	}
 	m.say(textCopied, nil)
-	res, err := Resync(ctx, s.cfg, o)
+	cfg := s.cfg // which need not name who was added since
+	cfg.Members = slices.DeleteFunc(slices.Clone(cfg.Members), func(mc MemberConfig) bool { return mc.Host() == m.host })
+	cfg.Members = append(cfg.Members, MemberConfig{Conn: m.cfg, Health: m.health})
+	res, err := Resync(ctx, cfg, o)
 	switch {
 	case ctx.Err() != nil:
 		return done

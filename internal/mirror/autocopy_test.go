@@ -57,7 +57,7 @@ func TestCopiesUnasked(t *testing.T) {
 	r.inSync(2)
 	time.Sleep(time.Second)
 	r.server(3).Exec(t, `SELECT count(*) FROM strange`)
-	if n := r.set.members[3].note.Load(); n.Err == nil || r.set.View().Has(3) {
+	if n := r.set.members.get(3).note.Load(); n.Err == nil || r.set.View().Has(3) {
 		t.Errorf("a strange database: %+v", n)
 	}
 	r.server(3).Exec(t, `DROP TABLE strange`)
@@ -117,7 +117,7 @@ func TestCopiesNeedRights(t *testing.T) {
 	}
 	want := "must be copied by hand: run: pgdist resync DSN --member " + a.server(2).Addr()
 	a.await(want, func() bool { return told.has(want) })
-	if n := a.set.members[2].note.Load(); n.Text != textLost || !errors.Is(n.Err, errNeedsSuperuser) {
+	if n := a.set.members.get(2).note.Load(); n.Text != textLost || !errors.Is(n.Err, errNeedsSuperuser) {
 		t.Errorf("%+v", n)
 	}
 }

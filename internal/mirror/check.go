@@ -113,10 +113,7 @@ func (s *Set) patrol(ctx context.Context) {
 	wait := times.first
 	told := map[string]bool{}
 	for sleep(ctx, wait) {
-		p := &patroller{s: s, times: times, told: told, pace: map[health.MemberID]*pace{}, twice: map[repaired]bool{}, count: map[repaired]int{}}
-		for id := range s.members {
-			p.pace[id] = &pace{rate: s.cfg.CheckRate}
-		}
+		p := &patroller{s: s, times: times, told: told, pace: map[health.MemberID]*pace{}, who: map[health.MemberID]*member{}, twice: map[repaired]bool{}, count: map[repaired]int{}}
 		var err error
 		wait, err = p.round(ctx)
 		p.close()
@@ -136,6 +133,7 @@ type patroller struct {
 	view  *health.View
 	hold  *conn // at the leader: the claim
 	conns map[health.MemberID]*conn
+	who   map[health.MemberID]*member
 	rows  int64 // of the leader, not noted yet
 	bad   int64
 	noted time.Time
@@ -157,8 +155,17 @@ func (p *patroller) close() {
 	}
 }
 
-// errElsewhere: another program compares.
-var errElsewhere = errors.New("another program does the comparison")
+// member is one of the view's, which may have been removed from the set by now.
+func (p *patroller) member(id health.MemberID) (*member, error) {
+	if p.who[id] == nil {
+		m := p.s.members.get(id)
+		if m == nil {
+			return nil, errUnsure
+		}
+		p.who[id], p.pace[id] = m, &pace{rate: p.s.cfg.CheckRate}
+	}
+	return p.who[id], nil
+}
 
 // round compares everything once, from where the last one was broken off, and tells how
 // long to wait for the next.
@@ -167,8 +174,10 @@ func (p *patroller) round(ctx context.Context) (time.Duration, error) {
 	if len(p.view.Followers()) == 0 {
 		return p.times.again, nil
 	}
-	lead := p.s.members[p.view.Leader]
-	var err error
+	lead, err := p.member(p.view.Leader)
+	if err != nil {
+		return 0, err
+	}
 	if p.hold, err = lead.connect(ctx); err != nil {
 		return 0, err
 	}

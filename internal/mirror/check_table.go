@@ -260,7 +260,10 @@ func (p *patroller) conn(ctx context.Context, id health.MemberID) (*conn, error)
 		return c, nil
 	}
 	p.conns[id].close()
-	m := p.s.members[id]
+	m, err := p.member(id)
+	if err != nil {
+		return nil, err
+	}
 	c, err := dial(ctx, m.cfg, m.named(map[string]string{"search_path": "", "default_transaction_read_only": "on", "max_parallel_workers_per_gather": "0"}))
 	if err != nil {
 		return nil, m.fail("connect", err)
@@ -401,8 +404,7 @@ func (p *patroller) stands(ctx context.Context, c *conn, id health.MemberID) (Pl
 		}
 		return Place{}, err
 	}
-	m := p.s.members[id]
-	at, _, err := m.spot(ctx, c)
+	at, _, err := p.who[id].spot(ctx, c)
 	if err != nil {
 		return at, err
 	}

@@ -160,10 +160,10 @@ func TestCheckLag(t *testing.T) {
 	}}.on(t, ground(t, 2, nil))
 	a.ack() // the first flush is everybody's
 	c := a.client()
-	p := &patroller{s: a.set, times: a.set.cfg.checkTimes, told: map[string]bool{}, pace: map[health.MemberID]*pace{1: {}, 2: {}}, view: a.set.View(), conns: map[health.MemberID]*conn{}}
+	p := &patroller{s: a.set, times: a.set.cfg.checkTimes, told: map[string]bool{}, pace: map[health.MemberID]*pace{}, who: map[health.MemberID]*member{}, view: a.set.View(), conns: map[health.MemberID]*conn{}}
 	defer p.close()
 	var err error
-	if p.hold, err = a.set.members[1].connect(a.ctx()); err != nil {
+	if p.hold, err = a.set.members.get(1).connect(a.ctx()); err != nil {
 		t.Fatal(err)
 	}
 	list, err := p.list(a.ctx())

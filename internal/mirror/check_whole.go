@@ -71,7 +71,7 @@ func (p *patroller) frozen(ctx context.Context, id health.MemberID, f func(s *si
 		return p.over(c, err)
 	}
 	// Handed over to a transaction without locks: this one has looked at the fence.
-	h := &side{m: p.s.members[id], snapshot: snap, pace: p.pace[id], conns: make(chan *conn, 1)}
+	h := &side{m: p.who[id], snapshot: snap, pace: p.pace[id], conns: make(chan *conn, 1)}
 	h.conns <- nil
 	keeper, err := dial(ctx, h.m.cfg, readerSettings)
 	if err != nil {

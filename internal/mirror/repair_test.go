@@ -96,7 +96,7 @@ func TestRepair(t *testing.T) {
 	}
 	a.same()
 	a.everywhere("0", `SELECT count(*)::text FROM acc WHERE id = 1000`)
-	for id := range a.set.members {
+	for id := range a.set.members.all() {
 		if got := a.query(id, `SELECT count(*)::text FROM pgdist.amiss`); got != "0" {
 			t.Errorf("member %d has %s entries of what is amiss", id, got)
 		}
@@ -163,7 +163,7 @@ func TestExpelledComesBackRight(t *testing.T) {
 	if err := a.set.expel(a.ctx(), &health.View{Epoch: v.Epoch - 1, Term: v.Term, InSync: v.InSync}, 3, w, "test"); !errors.Is(err, errSuperseded) {
 		t.Errorf("by a view that is past: %v", err)
 	}
-	if err := a.set.members[3].blame(a.ctx(), v.Epoch-1, w, "test"); sqlState(err) != codeFence {
+	if err := a.set.members.get(3).blame(a.ctx(), v.Epoch-1, w, "test"); sqlState(err) != codeFence {
 		t.Errorf("written down under an epoch that is past: %v", err)
 	}
 	if err := a.set.expel(a.ctx(), v, v.Leader, w, "test"); !errors.Is(err, errSuperseded) {
@@ -185,7 +185,7 @@ func TestExpelledComesBackRight(t *testing.T) {
 	if err := a.set.expel(a.ctx(), v, 3, []wound{{}}, "acc, again"); err != nil {
 		t.Fatal(err)
 	}
-	a.await("it is said to be lost", func() bool { n := a.set.members[3].note.Load(); return n.Text == textLost })
+	a.await("it is said to be lost", func() bool { n := a.set.members.get(3).note.Load(); return n.Text == textLost })
 	if err := a.set.awaitBack(a.ctx(), 3); !errors.Is(err, ErrPlaceLost) || !strings.Contains(err.Error(), "acc, again") || !strings.Contains(err.Error(), "pgdist resync") {
 		t.Errorf("why it stays out: %v", err)
 	}

@@ -188,11 +188,11 @@ func (r *resync) identify(ctx context.Context) error {
 		return r.refuse(t.cfg.Host(), connectHint(t.err, t.cfg), "it does not answer: %w", t.err)
 	}
 	r.view = newestView(r.found)
-	r.s = &Set{cfg: r.cfg, log: r.cfg.Logger, cur: r.view, members: map[health.MemberID]*member{}, down: map[health.MemberID]error{}}
+	r.s = &Set{cfg: r.cfg, log: r.cfg.Logger, cur: r.view, down: map[health.MemberID]error{}}
 	if err := r.s.assign(r.found, r.view); err != nil {
 		return err
 	}
-	for _, m := range r.s.members {
+	for _, m := range r.s.members.all() {
 		if m.host == t.cfg.Host() {
 			r.target = m
 		}
@@ -267,7 +267,7 @@ func (r *resync) choose(ctx context.Context) error {
 			return r.refuse(a.cfg.Host(), "copying roles, and rows of all owners, needs the user that ran init, or another superuser", "%w: role %s is not one", errNeedsSuperuser, k.facts.User)
 		}
 		if n := number(text(load)); best < 0 || n < best {
-			best, r.source, r.src = n, r.s.members[id], k.facts
+			best, r.source, r.src = n, r.s.members.get(id), k.facts
 		}
 	}
 	if r.source != nil {
