@@ -71,8 +71,8 @@ func (m *member) copied(ctx context.Context) bool {
 	}
 	defer c.close()
 	h, err := c.where(ctx)
-	at := m.left.Load()
-	return err == nil && (at == nil || h.place() != *at)
+	at := m.seen.Load()
+	return err == nil && (at == nil || h.place() != at.place || h.Tick != at.tick)
 }
 
 // postpone makes the next attempt to take a member back wait, longer each time.
@@ -178,6 +178,9 @@ func (c *catchUp) round(ctx context.Context) (int64, error) {
 	if err == nil && h.Crashed {
 		x, err = c.mend(ctx, x)
 	}
+	if err == nil && h.Amiss != "" {
+		x, err = c.amend(ctx, x)
+	}
 	if err != nil {
 		return 0, err
 	}
@@ -219,6 +222,7 @@ func (c *catchUp) prepare(ctx context.Context) (*here, error) {
 		return nil, err
 	}
 	c.m.leaveAt(h.place())
+	c.m.seen.Store(&spotted{h.place(), h.Tick})
 	if h.Epoch > c.view.Epoch || h.Promised > c.view.Epoch {
 		return nil, fmt.Errorf("it has promised epoch %d, the set is at %d", max(h.Epoch, h.Promised), c.view.Epoch)
 	}
@@ -277,6 +281,9 @@ func (c *catchUp) ship(ctx context.Context, at, from Place, x *extras, lead *her
 				return 0, err
 			}
 			return c.ship(ctx, at, from, x, lead)
+		}
+		if tab := c.contradicts(ctx, err); tab != 0 && (x == nil || !x.whole[tab]) {
+			return c.ship(ctx, at, from, c.replaced(x, tab, err), lead)
 		}
 		if sqlState(err) == codeUnsafeLabel && !c.defined {
 			if x, err = c.define(ctx, at, from, x); err != nil {

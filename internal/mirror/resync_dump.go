@@ -22,6 +22,9 @@ type tools struct{ dump, restore string }
 
 var versionText = regexp.MustCompile(`\(PostgreSQL\) (\d+)`)
 
+// errNoTools: the programs are not there.
+var errNoTools = errors.New("pg_dump and pg_restore are not on this machine")
+
 // findTools looks for pg_dump of the source's version or a newer one: beside the
 // server's programs, should they be on this machine, where distributions put them,
 // and in PATH.
@@ -61,7 +64,7 @@ func findTools(ctx context.Context, source *member, major int) (*tools, error) {
 		}
 	}
 	if best == nil {
-		return nil, &Error{Op: "find pg_dump", Err: fmt.Errorf("pg_dump and pg_restore of PostgreSQL %d or later are not on this machine", major),
+		return nil, &Error{Op: "find pg_dump", Err: fmt.Errorf("%w: those of PostgreSQL %d or later", errNoTools, major),
 			Hint: fmt.Sprintf("install them here: apt-get install postgresql-client-%d, or the like; or put them into PATH", major)}
 	}
 	return best, nil

@@ -61,7 +61,7 @@ func (r *resync) examineTarget(ctx context.Context) error {
 	case slices.ContainsFunc(r.view.Members, func(m health.Member) bool { return m.ID != r.target.id && m.System == f.System }):
 		return r.refuse(host, "give the member a server of its own, made by initdb", "it is the server of another member (system %s)", f.System)
 	case !f.Super:
-		return r.refuse(host, "copying needs the user that ran init, or another superuser", "role %s is not a superuser", f.User)
+		return r.refuse(host, "copying needs the user that ran init, or another superuser", "%w: role %s is not one", errNeedsSuperuser, f.User)
 	case f.Recovery:
 		return r.refuse(host, "use its primary, or promote it", "the server is a standby in recovery")
 	case f.Fsync != "on" || f.FPW != "on":
@@ -95,6 +95,9 @@ func (r *resync) confirm(ctx context.Context) error {
 		return r.target.fail("look for tables", err)
 	}
 	if raw == "0" {
+		return nil
+	}
+	if r.unaskedMay() {
 		return nil
 	}
 	what := fmt.Sprintf("database %s on %s holds %s tables, which will be lost", r.target.cfg.Database, r.target.host, raw)
