@@ -203,9 +203,11 @@ func (s *Set) promises(ctx context.Context, epoch int64, in health.Intent) []ans
 			ctx, cancel := context.WithTimeoutCause(ctx, timeout, health.ErrTimeout)
 			defer cancel()
 			out[i] = m.promise(ctx, epoch, id != keep)
+			pointPromised.Pass()
 		})
 	}
 	wg.Wait()
+	pointPromisedAll.Pass()
 	return out
 }
 
@@ -260,6 +262,7 @@ func (s *Set) install(ctx context.Context, next *health.View, answers []answer) 
 			continue
 		}
 		accepted = append(accepted, a.m.id)
+		pointAccepted.Pass()
 		if a.m.id == next.Leader {
 			leader = a.c
 		}
@@ -267,6 +270,7 @@ func (s *Set) install(ctx context.Context, next *health.View, answers []answer) 
 	if !next.Quorum(accepted) {
 		return errors.Join(append([]error{ErrNoMajority}, errs...)...)
 	}
+	pointChosen.Pass()
 	if next.Term == next.Epoch {
 		if leader == nil {
 			return errors.Join(append([]error{errLeaderLost}, errs...)...)
@@ -274,10 +278,13 @@ func (s *Set) install(ctx context.Context, next *health.View, answers []answer) 
 		if _, err := leader.one(ctx, `SELECT pgdist.activate($1::bigint)`, strconv.AppendInt(nil, next.Epoch, 10)); err != nil {
 			return s.members[next.Leader].fail("take office", err)
 		}
+		pointOffice.Pass()
 		s.fill(ctx, leader, next)
 	}
 	s.settled(s.cur, next, answers)
-	return s.enterView(ctx, next)
+	err = s.enterView(ctx, next)
+	pointEntered.Pass()
+	return err
 }
 
 // errLeftOut: the member is not in the view any more.

@@ -141,6 +141,7 @@ func (s *Set) flushGroup(ctx context.Context, epoch int64, from Place, group []*
 	if err != nil {
 		return nil, err
 	}
+	pointRead.Pass()
 	gate := s.gate(ctx, b)
 	failed := s.each(group, func(m *member) error {
 		c, err := m.applier(ctx)
@@ -160,6 +161,7 @@ func (s *Set) flushGroup(ctx context.Context, epoch int64, from Place, group []*
 		if err := c.run(ctx, at(steps, m.tick), gate); err != nil {
 			return m.fail("apply", causeOf(ctx, err))
 		}
+		pointAppliedOne.Pass()
 		m.moved(b.to())
 		m.sequences = shown
 		if b.shared != nil {
@@ -172,6 +174,7 @@ func (s *Set) flushGroup(ctx context.Context, epoch int64, from Place, group []*
 			return failed, &leaderError{err}
 		}
 	}
+	pointAppliedAll.Pass()
 	s.advance(b.to())
 	if len(failed) == 0 {
 		s.hasShared(b, group)

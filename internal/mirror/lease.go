@@ -371,6 +371,7 @@ func (c *confirmer) drain(v *health.View, got []confirmation, began time.Time) {
 		if !v.Quorum(c.send(lag, v.Epoch)) {
 			return
 		}
+		pointStruckOff.Pass()
 	}
 	s.drainedTo(v.Epoch)
 }
