@@ -203,7 +203,9 @@ func (s *Set) promises(ctx context.Context, epoch int64, in health.Intent) []ans
 			ctx, cancel := context.WithTimeoutCause(ctx, timeout, health.ErrTimeout)
 			defer cancel()
 			out[i] = m.promise(ctx, epoch, id != keep)
-			pointPromised.Pass()
+			if out[i].err == nil {
+				pointPromised.Pass()
+			}
 		})
 	}
 	wg.Wait()
