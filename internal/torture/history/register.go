@@ -31,12 +31,16 @@ func CheckRegisters(ops []Op, limit time.Duration) ([]Violation, error) {
 	}
 	byKey := map[int64][]porcupine.Operation{}
 	first := map[int64][]int{}
-	for _, c := range all {
-		op, err := c.register()
-		if err != nil {
+	decoded := make([]registerOp, len(all))
+	for i, c := range all {
+		if decoded[i], err = c.register(); err != nil {
 			return nil, err
 		}
-		if c.typ == Fail || c.typ == Info && op.f == "read" {
+	}
+	shown := observed(all, decoded)
+	for i, c := range all {
+		op := decoded[i]
+		if c.typ == Fail || c.typ == Info && (op.f == "read" || !shown[element{op.key, *op.val}]) {
 			continue // it says nothing
 		}
 		end := int64(math.MaxInt64)
@@ -56,6 +60,30 @@ func CheckRegisters(ops []Op, limit time.Duration) ([]Violation, error) {
 		}
 	}
 	return found.list, nil
+}
+
+// observed finds the values that anything depends on. What is of unknown end and wrote
+// none of them may as well have come last, and is left out: each of those that stay
+// doubles the work.
+func observed(all []call, decoded []registerOp) map[element]bool {
+	shown := map[element]bool{}
+	for again := true; again; {
+		again = false
+		for i, c := range all {
+			op := decoded[i]
+			see := op.old
+			switch {
+			case c.typ == OK && op.f == "read":
+				see = op.val
+			case c.typ == Fail || op.f != "cas" || c.typ == Info && !shown[element{op.key, *op.val}]:
+				continue
+			}
+			if see != nil && !shown[element{op.key, *see}] {
+				shown[element{op.key, *see}], again = true, true
+			}
+		}
+	}
+	return shown
 }
 
 // register decodes a call's value: the answer, if it is a read's.
