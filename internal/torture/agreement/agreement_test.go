@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -21,8 +22,12 @@ var (
 	forFlag  = flag.Duration("agreement.for", 15*time.Second, "how long the run with faults goes on")
 	members  = flag.Int("agreement.members", 3, "how many servers")
 	clients  = flag.Int("agreement.clients", 16, "how many clients")
+	programs = flag.Int("agreement.programs", 2, "how many programs, one to three")
 	all      = flag.Bool("agreement.all", false, "at each failpoint programs freeze and pause, too")
 )
+
+// roundTime is how long clients go on before what they heard is judged.
+const roundTime = time.Minute
 
 func TestMain(m *testing.M) {
 	Main() // does not return in a program
@@ -82,4 +87,43 @@ func TestEveryFailpoint(t *testing.T) {
 	stop()
 	<-done
 	c.settle(ctx, r)
+}
+
+// Everything fails at any time, several things at once.
+func TestUnderFaults(t *testing.T) {
+	seed := seeded(t)
+	limit := *forFlag + 10*time.Minute
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	c := newCluster(t, *members, []kind{{}, {gateway: true, strict: true}, {gateway: true}}[:*programs], pgtest.Options{})
+	faults := map[string]int{}
+	ops, unknown := 0, 0
+	for n, left := int64(1), *forFlag; left > 0 && !t.Failed(); n, left = n+1, left-roundTime {
+		seed := seed + uint64(n) - 1
+		r, evil := newRound(ctx, c, n, seed, *clients), newNemesis(c, seed)
+		limited, stop := context.WithTimeout(ctx, min(left, roundTime))
+		var broken error
+		var wg sync.WaitGroup
+		wg.Go(func() { broken = evil.run(limited) })
+		r.run(limited)
+		wg.Wait()
+		stop()
+		if broken != nil {
+			t.Errorf("round %d: what was broken could not be mended: %v", n, broken)
+		}
+		if err := evil.finish(ctx); err != nil {
+			t.Error(err)
+		}
+		c.settle(ctx, r)
+		all, info := r.operations()
+		ops, unknown = ops+all, unknown+info
+		for what, times := range evil.done {
+			faults[what] += times
+		}
+	}
+	total := 0
+	for _, times := range faults {
+		total += times
+	}
+	t.Logf("%d operations, %d of them of unknown outcome, %d faults: %v", ops, unknown, total, faults)
 }

@@ -362,6 +362,14 @@ func (c *cluster) arm(ctx context.Context, orders ...Order) {
 
 // upAll heals and starts whatever is broken or gone, and waits until all is as it was.
 func (c *cluster) upAll(ctx context.Context) error {
+	if err := c.heal(ctx); err != nil {
+		return err
+	}
+	return c.whole(ctx)
+}
+
+// heal heals and starts whatever is broken or gone.
+func (c *cluster) heal(ctx context.Context) error {
 	for _, r := range c.programs {
 		for _, l := range r.links {
 			l.Heal()
@@ -396,7 +404,7 @@ func (c *cluster) upAll(ctx context.Context) error {
 			return err
 		}
 	}
-	return c.whole(ctx)
+	return nil
 }
 
 // whole waits until all members are in sync.
