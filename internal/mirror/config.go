@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -66,7 +68,9 @@ type MemberConfig struct {
 }
 
 // Host is "host:port", for messages.
-func (m MemberConfig) Host() string { return fmt.Sprintf("%s:%d", m.Conn.Host, m.Conn.Port) }
+func (m MemberConfig) Host() string {
+	return net.JoinHostPort(m.Conn.Host, strconv.Itoa(int(m.Conn.Port)))
+}
 
 func (c Config) withDefaults() Config {
 	set(&c.AckTimeout, 30*time.Second)

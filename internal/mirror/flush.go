@@ -212,7 +212,7 @@ func (s *Set) copyInstead(ctx context.Context, epoch int64, b *batch, group []*m
 
 // read asks the leader for a batch, again if a table was rewritten meanwhile.
 func (s *Set) read(ctx context.Context, from Place, floor uint64, limit int, how depth) (*batch, error) {
-	ctx, stop := s.mind(ctx, s.members[s.cur.Leader], s.leaderC, 0)
+	ctx, stop := s.mind(ctx, s.members.get(s.cur.Leader), s.leaderC, 0)
 	defer stop()
 	for {
 		b, err := readBatch(ctx, s.leaderC, from, floor, limit, how, s.marker)
@@ -249,7 +249,7 @@ func (s *Set) gate(ctx context.Context, b *batch) func() error {
 	}
 	wait := sync.OnceValue(func() error {
 		if s.gateC == nil || s.gateC.IsClosed() {
-			c, err := s.members[s.cur.Leader].connect(ctx)
+			c, err := s.members.get(s.cur.Leader).connect(ctx)
 			if err != nil {
 				return err
 			}
@@ -289,7 +289,7 @@ func (s *Set) each(group []*member, f func(*member) error) map[health.MemberID]e
 // flushStream is flushGroup for what does not fit in one message.
 func (s *Set) flushStream(ctx context.Context, epoch int64, from Place, group []*member, floor uint64, how depth, x *extras) (map[health.MemberID]error, error) {
 	c := s.leaderC
-	ctx, stop := s.mind(ctx, s.members[s.cur.Leader], c, 0)
+	ctx, stop := s.mind(ctx, s.members.get(s.cur.Leader), c, 0)
 	defer stop()
 	chunk := s.cfg.BatchKeys
 	for {

@@ -159,7 +159,7 @@ func (r *rig) inSync(n int) {
 	for v := r.set.View(); len(v.InSync) != n; {
 		var err error
 		if v, err = r.set.WaitView(ctx, v.Epoch); err != nil {
-			for _, m := range r.set.members {
+			for _, m := range r.set.members.all() {
 				r.t.Logf("%s: %+v", m.host, m.note.Load())
 			}
 			r.t.Fatalf("waiting for %d in sync, at %v: %v", n, r.set.View(), err)

@@ -414,13 +414,23 @@ func summary(d []string) string {
 }
 
 // Uninstall removes pgdist from every member that can be reached, without a
-// trace. The data stays as it is.
+// trace, also from those that were added to the set since cfg was written. The data stays
+// as it is.
 func Uninstall(ctx context.Context, cfg Config, report func(format string, args ...any)) error {
 	if report == nil {
 		report = func(string, ...any) {}
 	}
+	all := slices.Clone(cfg.Members)
+	found := askAll(ctx, cfg)
+	for _, a := range found[len(all):] {
+		all = append(all, a.cfg)
+	}
+	return uninstall(ctx, all, report)
+}
+
+func uninstall(ctx context.Context, members []MemberConfig, report func(format string, args ...any)) error {
 	var errs []error
-	for _, mc := range cfg.Members {
+	for _, mc := range members {
 		dctx, cancel := context.WithTimeoutCause(ctx, openTimeout, health.ErrTimeout)
 		c, err := dial(dctx, mc.Conn, nil)
 		cancel()

@@ -27,8 +27,8 @@ const (
 
 // inviteBack starts catching up for members that answer again.
 func (s *Set) inviteBack(ctx context.Context) {
-	for id, m := range s.members {
-		if s.cur.Has(id) || s.downErr(id) != nil || m.joining.Load() || time.Now().UnixNano() < m.retry.Load() {
+	for id, m := range s.members.all() {
+		if s.cur.Has(id) || isWitness(s.cur, id) || s.downErr(id) != nil || m.joining.Load() || time.Now().UnixNano() < m.retry.Load() {
 			continue
 		}
 		m.joining.Store(true)
@@ -205,7 +205,7 @@ func (c *catchUp) prepare(ctx context.Context) (*here, error) {
 		c.claimed = true
 	}
 	if c.leader == nil || c.leader.IsClosed() {
-		if c.leader, err = dial(ctx, c.s.members[c.view.Leader].cfg, c.m.named(map[string]string{"default_transaction_read_only": "on"})); err != nil {
+		if c.leader, err = dial(ctx, c.s.members.get(c.view.Leader).cfg, c.m.named(map[string]string{"default_transaction_read_only": "on"})); err != nil {
 			return nil, &leaderError{err}
 		}
 	}
@@ -336,7 +336,7 @@ func (c *catchUp) define(ctx context.Context, at, from Place, x *extras) (*extra
 // gate waits for the leader's WAL on a connection of the catch-up's own.
 func (c *catchUp) gate(ctx context.Context, b *batch) func() error {
 	return func() error {
-		g, err := c.s.members[c.view.Leader].connect(ctx)
+		g, err := c.s.members.get(c.view.Leader).connect(ctx)
 		if err != nil {
 			return err
 		}
@@ -346,6 +346,19 @@ func (c *catchUp) gate(ctx context.Context, b *batch) func() error {
 	}
 }
 
+// caughtUp makes sure that a joiner follows the present leader already. If another leads
+// by now than the one it was brought up to, it may have been given what that one
+// committed and this one lacks: a tail, which catching up undoes and a flush does not.
+func (s *Set) caughtUp(ctx context.Context, m *member) error {
+	if err := s.locate(ctx, m); err != nil {
+		return err
+	}
+	if m.place.Term != s.cur.Term {
+		return fmt.Errorf("it is at %v, and the leader is in term %d by now: it catches up anew", m.place, s.cur.Term)
+	}
+	return nil
+}
+
 // join is the last step, in the loop: the fence, the last delta, the new view.
 func (s *Set) join(ctx context.Context, j *joiner) error {
 	m := j.m
@@ -353,6 +366,9 @@ func (s *Set) join(ctx context.Context, j *joiner) error {
 		return nil
 	}
 	m.forget()
+	if err := s.caughtUp(ctx, m); err != nil {
+		return err
+	}
 	with := func(epoch int64) error {
 		ctx, done := s.engage(ctx, append([]health.MemberID{m.id}, s.cur.InSync...))
 		defer done()
@@ -369,6 +385,10 @@ func (s *Set) join(ctx context.Context, j *joiner) error {
 		// Nobody else applies anything under this epoch, but somebody may have until now.
 		for _, f := range s.followers() {
 			f.unsure()
+		}
+		m.unsure()
+		if err := s.caughtUp(ctx, m); err != nil {
+			return err
 		}
 		failed, err := s.flush(ctx, epoch, append(s.followers(), m), thorough)
 		if err != nil {

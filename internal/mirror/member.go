@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -38,8 +39,10 @@ type member struct {
 	confirming atomic.Bool // has lease in use
 	lease      *conn
 
-	// Owned by the prober, which never probes a member twice at once.
-	probe *conn
+	// Owned by the prober, which never probes a member twice at once, and by retire.
+	probing sync.Mutex
+	probe   *conn
+	gone    bool
 
 	joining atomic.Bool           // a catch-up is under way
 	retry   atomic.Int64          // not to be tried again before (unix nanoseconds)
@@ -51,7 +54,7 @@ type member struct {
 
 // State is what a member is doing, for people.
 type State struct {
-	// Text is one of: in sync, excluded, catching up, refused, lost its place.
+	// Text is one of: in sync, excluded, catching up, refused, lost its place, votes, holds no data.
 	Text string
 	// Err is why; nil when in sync.
 	Err error
@@ -194,6 +197,11 @@ func (m *member) twin() *member {
 // check asks whether the database works; health.Board calls it. broken hears of
 // a connection that did not last.
 func (m *member) check(ctx context.Context, broken func()) error {
+	m.probing.Lock()
+	defer m.probing.Unlock()
+	if m.gone {
+		return context.Canceled
+	}
 	fresh := m.probe == nil || m.probe.IsClosed()
 	err := m.ask(ctx)
 	if err != nil && !fresh && ctx.Err() == nil {

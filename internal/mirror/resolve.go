@@ -65,7 +65,7 @@ func (s *Set) Resolve(ctx context.Context, a Attempt) (committed bool, err error
 // gone first; in a later one the old leader's transactions count only as far as
 // this leader has them.
 func (s *Set) decide(ctx context.Context, v *health.View, a Attempt) (string, error) {
-	m := s.members[v.Leader]
+	m := s.members.get(v.Leader)
 	if m == nil {
 		return "", ErrNoMajority
 	}

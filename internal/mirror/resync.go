@@ -170,11 +170,11 @@ func (r *resync) identify(ctx context.Context) error {
 		return r.refuse(t.cfg.Host(), connectHint(t.err, t.cfg), "it does not answer: %w", t.err)
 	}
 	r.view = newestView(r.found)
-	r.s = &Set{cfg: r.cfg, log: r.cfg.Logger, cur: r.view, members: map[health.MemberID]*member{}, down: map[health.MemberID]error{}}
+	r.s = &Set{cfg: r.cfg, log: r.cfg.Logger, cur: r.view, down: map[health.MemberID]error{}}
 	if err := r.s.assign(r.found, r.view); err != nil {
 		return err
 	}
-	for _, m := range r.s.members {
+	for _, m := range r.s.members.all() {
 		if m.host == t.cfg.Host() {
 			r.target = m
 		}
@@ -238,7 +238,7 @@ func (r *resync) choose(ctx context.Context) error {
 		if !k.facts.Super {
 			return r.refuse(a.cfg.Host(), "copying roles, and rows of all owners, needs the user that ran init, or another superuser", "role %s is not a superuser", k.facts.User)
 		}
-		r.source, r.src = r.s.members[id], k.facts
+		r.source, r.src = r.s.members.get(id), k.facts
 		return nil
 	}
 	return errors.Join(append(errs, r.refuse("", "", "no member in sync can be copied from"))...)

@@ -146,7 +146,7 @@ func (r *resync) makeAnew(ctx context.Context) error {
 	if err := r.setup.exec(ctx, "SET client_min_messages = warning; BEGIN;\n"+before+"\nCOMMIT"); err != nil {
 		return err
 	}
-	l, err := r.s.members[r.view.Leader].connect(ctx)
+	l, err := r.s.members.get(r.view.Leader).connect(ctx)
 	if err != nil {
 		return err
 	}
@@ -270,14 +270,14 @@ func (r *resync) kept(ctx context.Context) error {
 	if v := newestView(askAll(ctx, r.cfg)); v != nil && v.Set == r.view.Set && v.Epoch > r.view.Epoch {
 		r.view, r.s.cur = v, v
 	}
-	l, err := r.s.members[r.view.Leader].connect(ctx)
+	l, err := r.s.members.get(r.view.Leader).connect(ctx)
 	if err != nil {
 		return err
 	}
 	defer l.close()
 	h, err := l.where(ctx)
 	if err != nil {
-		return r.s.members[r.view.Leader].fail("ask for its state", err)
+		return r.s.members.get(r.view.Leader).fail("ask for its state", err)
 	}
 	met, err := meet(&here{Term: r.snap.place.Term, Snap: r.snap.place.Snapshot, Terms: r.chain()}, h)
 	if err == nil {

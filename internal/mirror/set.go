@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,7 +19,7 @@ import (
 type Set struct {
 	cfg     Config
 	log     *slog.Logger
-	members map[health.MemberID]*member // fixed once open
+	members roster
 	board   *health.Board
 
 	view    atomic.Pointer[health.View] // published: what clients go by
@@ -52,6 +51,7 @@ type Set struct {
 	joins    chan *joiner
 	aligns   chan *alignment
 	switches chan *switchJob
+	lists    chan *relistJob
 	given    *answer // a promise that the next proposal has already, owned by the loop
 
 	life    context.Context // ends with Close
@@ -69,6 +69,7 @@ type Set struct {
 	marker     string        // of the shared objects that all followers of this view have; "" is unknown
 	looked     time.Time     // when shared objects were last read unasked
 	troubles   int           // attempts in a row to flush that failed
+	unsettled  time.Time     // when it was last tried to end a change of votes; zero: none is under way
 	complained time.Time     // when the log heard of it
 	strikes    int           // repetitions of the same work in a row
 	group      int           // how many commits are hoped to share the next flush
@@ -188,7 +189,13 @@ func (s *Set) publish() {
 	if old == nil || old.Epoch != s.cur.Epoch {
 		s.log.Info("view", "epoch", s.cur.Epoch, "term", s.cur.Term, "leader", s.hostOf(s.cur.Leader), "in_sync", s.hosts(s.cur.InSync))
 	}
-	for id, m := range s.members {
+	for id, m := range s.members.all() {
+		if isWitness(s.cur, id) {
+			if n := m.note.Load(); n == nil || n.Text != textWitness {
+				m.say(textWitness, nil)
+			}
+			continue
+		}
 		if n := m.note.Load(); s.cur.Has(id) && (n == nil || n.Text != textInSync) {
 			m.say(textInSync, nil)
 		} else if !s.cur.Has(id) && (n == nil || n.Text == textInSync) {
@@ -209,10 +216,11 @@ const (
 	textCatchUp  = "catching up"
 	textRefused  = "refused"
 	textLost     = "lost its place"
+	textWitness  = "votes, holds no data"
 )
 
 func (s *Set) hostOf(id health.MemberID) string {
-	if m := s.members[id]; m != nil {
+	if m := s.members.get(id); m != nil {
 		return m.host
 	}
 	return ""
@@ -291,14 +299,4 @@ func (s *Set) Close() {
 		}
 		s.closeConns()
 	})
-}
-
-// sortedIDs lists the members in order.
-func (s *Set) sortedIDs() []health.MemberID {
-	ids := make([]health.MemberID, 0, len(s.members))
-	for id := range s.members {
-		ids = append(ids, id)
-	}
-	slices.Sort(ids)
-	return ids
 }

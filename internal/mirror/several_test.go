@@ -157,13 +157,13 @@ func TestRuleTick(t *testing.T) {
 	a := trial{config: quiet, schema: `CREATE SEQUENCE s`}.on(t, ground(t, 2, nil))
 	c := a.client()
 	a.do(c, `SELECT nextval('s')`)
-	m := a.set.members[2]
+	m := a.set.members.get(2)
 	twin := m.twin()
 	defer twin.forget()
 	if err := twin.relocate(a.ctx()); err != nil {
 		t.Fatal(err)
 	}
-	lead, err := a.set.members[1].connect(a.ctx())
+	lead, err := a.set.members.get(1).connect(a.ctx())
 	if err != nil {
 		t.Fatal(err)
 	}

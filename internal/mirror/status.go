@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/pgdist/pgdist/health"
@@ -17,7 +16,8 @@ import (
 type MemberStatus struct {
 	ID     health.MemberID `json:"id"`
 	Host   string          `json:"host"`
-	Role   string          `json:"role"` // leader, follower
+	Role   string          `json:"role"` // leader, follower, witness
+	Votes  int             `json:"votes"`
 	InSync bool            `json:"in_sync"`
 	// State is what the member is doing: see [State]; "" when asked from outside.
 	State string `json:"state,omitempty"`
@@ -81,28 +81,12 @@ func Inspect(ctx context.Context, cfg Config) (*Status, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	found := make([]answerOf, len(cfg.Members))
-	conns := make([]*conn, len(cfg.Members))
+	found, conns := askOpen(ctx, cfg)
 	defer func() {
 		for _, c := range conns {
 			c.close()
 		}
 	}()
-	var wg sync.WaitGroup
-	for i, mc := range cfg.Members {
-		wg.Go(func() {
-			ctx, cancel := context.WithTimeoutCause(ctx, openTimeout, health.ErrTimeout)
-			defer cancel()
-			found[i].cfg = mc
-			c, err := dial(ctx, mc.Conn, nil)
-			if err == nil {
-				conns[i] = c
-				found[i].here, err = c.where(ctx)
-			}
-			found[i].err = causeOf(ctx, err)
-		})
-	}
-	wg.Wait()
 	v := newestView(found)
 	if v == nil {
 		var errs []error
@@ -117,7 +101,7 @@ func Inspect(ctx context.Context, cfg Config) (*Status, error) {
 		}
 		return nil, errors.Join(errs...)
 	}
-	s := &Set{members: map[health.MemberID]*member{}, cfg: cfg}
+	s := &Set{cfg: cfg}
 	if err := s.assign(found, v); err != nil {
 		return nil, err
 	}
@@ -133,10 +117,13 @@ func describe(ctx context.Context, s *Set, v *health.View, found []answerOf, con
 		}
 	}
 	for _, id := range s.sortedIDs() {
-		m := s.members[id]
-		ms := MemberStatus{ID: id, Host: m.host, Role: "follower", InSync: v.Has(id), LagTransactions: -1}
-		if id == v.Leader {
+		m := s.members.get(id)
+		ms := MemberStatus{ID: id, Host: m.host, Role: "follower", InSync: v.Has(id), LagTransactions: -1, Votes: votesOf(v, id)}
+		switch {
+		case id == v.Leader:
 			ms.Role = "leader"
+		case isWitness(v, id):
+			ms.Role = "witness"
 		}
 		for _, a := range found {
 			if a.cfg.Host() != m.host {
@@ -152,6 +139,10 @@ func describe(ctx context.Context, s *Set, v *health.View, found []answerOf, con
 			ms.Epoch, ms.Place = a.here.Epoch, a.here.place().String()
 			if err := wrongVersion("look at the set", m.host, a.here.Version); err != nil {
 				ms.Error = err.Error()
+			}
+			if isWitness(v, id) {
+				ms.Place, ms.LagTransactions = "", 0
+				continue
 			}
 			ms.lag(ctx, lead, a.here, v)
 			if !ms.InSync && ms.Error == "" {
@@ -206,7 +197,7 @@ func (s *Set) journalFrom(ctx context.Context, lead *conn, v *health.View) *Jour
 	defer cancel()
 	var away []string
 	for _, id := range s.sortedIDs() {
-		if !v.Has(id) {
+		if !v.Has(id) && !isWitness(v, id) {
 			away = append(away, s.hostOf(id)+" (not in sync)")
 		}
 	}
@@ -246,10 +237,13 @@ func (s *Set) Status() *Status {
 	v, board := s.View(), s.Health()
 	out := &Status{View: v, Journal: s.journal.Load()}
 	for _, id := range s.sortedIDs() {
-		m := s.members[id]
-		ms := MemberStatus{ID: id, Host: m.host, Role: "follower", InSync: v.Has(id), Epoch: v.Epoch}
-		if id == v.Leader {
+		m := s.members.get(id)
+		ms := MemberStatus{ID: id, Host: m.host, Role: "follower", InSync: v.Has(id), Epoch: v.Epoch, Votes: votesOf(v, id)}
+		switch {
+		case id == v.Leader:
 			ms.Role = "leader"
+		case isWitness(v, id):
+			ms.Role = "witness"
 		}
 		if n := m.note.Load(); n != nil {
 			ms.State = n.Text
@@ -269,4 +263,9 @@ func (s *Set) Status() *Status {
 		out.Members = append(out.Members, ms)
 	}
 	return out
+}
+
+func votesOf(v *health.View, id health.MemberID) int {
+	m, _ := v.Member(id)
+	return m.Weight
 }

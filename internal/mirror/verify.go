@@ -70,7 +70,7 @@ func (s *Set) Verify(ctx context.Context, o VerifyOptions) (*Report, error) {
 	set(&o.Jobs, 4)
 	began := time.Now()
 	v := &verification{set: s, o: o, r: &Report{Differences: []Difference{}, Unread: []Unread{}}, why: map[string]error{}, paces: map[health.MemberID]*pace{}}
-	for id := range s.members {
+	for id := range s.members.all() {
 		v.paces[id] = &pace{rate: o.Rate}
 	}
 	for round := range moves {

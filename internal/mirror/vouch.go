@@ -14,7 +14,10 @@ import (
 // of the same life of that server; and if a crash comes later, the new one is
 // lost, too.
 func (s *Set) Vouch(ctx context.Context, id health.MemberID) error {
-	m := s.members[id]
+	m := s.members.get(id)
+	if m == nil {
+		return &Error{Op: "connect", Member: id, Err: errLeftOut}
+	}
 	// A server that is stopped answers nobody, and others wait here.
 	ctx, cancel := context.WithTimeoutCause(ctx, 2*m.health.ProbeTimeout, health.ErrTimeout)
 	defer cancel()
