@@ -75,6 +75,7 @@ func concurrently(ctx context.Context, c *conn, st *classify.Statement, text, pl
 		return "", err
 	}
 	tag, err := c.exec(ctx, text)
+	pointBare.Pass()
 	if c.IsClosed() {
 		return "", err
 	}

@@ -179,9 +179,13 @@ func (s *Set) promises(ctx context.Context, epoch int64, in health.Intent) []ans
 			ctx, cancel := context.WithTimeoutCause(ctx, timeout, health.ErrTimeout)
 			defer cancel()
 			out[i] = m.promise(ctx, epoch, id != keep)
+			if out[i].err == nil {
+				pointPromised.Pass()
+			}
 		})
 	}
 	wg.Wait()
+	pointPromisedAll.Pass()
 	return out
 }
 
@@ -252,6 +256,7 @@ func (s *Set) install(ctx context.Context, next *health.View, answers []answer) 
 			continue
 		}
 		accepted = append(accepted, a.m.id)
+		pointAccepted.Pass()
 		if a.m.id == next.Leader {
 			leader = a.c
 		}
@@ -262,6 +267,7 @@ func (s *Set) install(ctx context.Context, next *health.View, answers []answer) 
 		}
 		return errors.Join(append([]error{ErrNoMajority}, errs...)...)
 	}
+	pointChosen.Pass()
 	if next.Term == next.Epoch {
 		if leader == nil {
 			return errors.Join(append([]error{errLeaderLost}, errs...)...)
@@ -269,10 +275,13 @@ func (s *Set) install(ctx context.Context, next *health.View, answers []answer) 
 		if _, err := leader.one(ctx, `SELECT pgdist.activate($1::bigint)`, strconv.AppendInt(nil, next.Epoch, 10)); err != nil {
 			return s.members.get(next.Leader).fail("take office", err)
 		}
+		pointOffice.Pass()
 		s.fill(ctx, leader, next)
 	}
 	s.settled(s.cur, next, answers)
-	return s.enterView(ctx, next)
+	err = s.enterView(ctx, next)
+	pointEntered.Pass()
+	return err
 }
 
 // errOutbid: somebody else has proposed a higher epoch between promise and acceptance.

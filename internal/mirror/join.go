@@ -113,6 +113,7 @@ func (s *Set) rejoin(ctx context.Context, m *member, view *health.View) error {
 			return err
 		}
 		if left <= closeEnough {
+			pointCaughtUp.Pass()
 			j := &joiner{m: m, done: make(chan error, 1)}
 			select {
 			case s.joins <- j:
@@ -403,6 +404,7 @@ func (s *Set) join(ctx context.Context, j *joiner) error {
 		for _, err := range failed {
 			return err
 		}
+		pointJoining.Pass()
 		return nil
 	}
 	err := s.change(ctx, health.Intent{Join: m.id}, with)

@@ -345,6 +345,7 @@ func (c *confirmer) drain(v *health.View, got []health.Confirmation, began time.
 		if !v.Quorum(c.send(lag, v.Epoch)) {
 			return
 		}
+		pointStruckOff.Pass()
 	}
 	s.drainedTo(v.Epoch)
 }

@@ -153,6 +153,9 @@ func (s *Set) serve(ctx context.Context, ws []*waiter, all bool) {
 			return
 		}
 	}
+	if len(ws) > 0 {
+		pointServed.Pass()
+	}
 	for _, w := range ws {
 		if w.term != s.cur.Term {
 			w.done <- ErrTermOver

@@ -319,6 +319,7 @@ func (r *resync) copy(ctx context.Context, t *tools) (*ResyncResult, error) {
 	if err := r.makeAnew(ctx); err != nil {
 		return nil, r.target.fail("make the database anew", err)
 	}
+	pointEmptied.Pass()
 	if err := r.restore(ctx, defs.schemas, "restore schemas"); err != nil {
 		return nil, err
 	}
@@ -343,6 +344,7 @@ func (r *resync) copy(ctx context.Context, t *tools) (*ResyncResult, error) {
 	if err := r.restore(ctx, defs.post, "restore indexes and constraints"); err != nil {
 		return nil, err
 	}
+	pointFilled.Pass()
 	if err := r.complete(ctx); err != nil {
 		return nil, err
 	}
