@@ -201,9 +201,10 @@ func (s *Session) Pinned() string { return s.pins.String() }
 // Pins are the reasons behind Pinned.
 func (s *Session) Pins() classify.Pin { return s.pins }
 
-// Listening tells whether the session waits for notifications on its connection.
+// Listening tells whether the session waits for notifications on its connection. Within a
+// transaction that can be run again it does not: nothing is notified before its end.
 func (s *Session) Listening() bool {
-	return s.pins&classify.PinListen != 0 && s.held.c != nil && !s.busy && !s.held.c.IsClosed()
+	return !s.tx.journal.keeps() && s.pins&classify.PinListen != 0 && s.held.c != nil && !s.busy && !s.held.c.IsClosed()
 }
 
 // Close ends the session: an open transaction is rolled back, and what lived
