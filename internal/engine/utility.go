@@ -30,6 +30,7 @@ func (s *Session) execUtility(ctx context.Context, st *classify.Statement, text 
 			return "", err
 		}
 		tag, err := lease.c.exec(ctx, text)
+		lease.keepOwn(nil, text, tag, err)
 		leader := lease.c.member
 		again, err := lease.Done(ctx, err)
 		if again {
