@@ -341,6 +341,9 @@ func (r *resync) copy(ctx context.Context, t *tools) (*ResyncResult, error) {
 		return nil, err
 	}
 	r.o.Report("indexes, constraints, triggers")
+	if err := r.index(ctx, defs.indexes); err != nil {
+		return nil, err
+	}
 	if err := r.restore(ctx, defs.post, "restore indexes and constraints"); err != nil {
 		return nil, err
 	}
