@@ -304,6 +304,7 @@ func (s *Set) enterView(ctx context.Context, next *health.View) error {
 		s.leaderC, s.gateC = nil, nil
 	}
 	for id, m := range s.members.all() {
+		m.seat.Store(next)
 		switch {
 		case next.Has(id) && (old == nil || !old.Has(id)):
 			m.joined.Store(time.Now().UnixNano())

@@ -225,6 +225,9 @@ func (c *catchUp) prepare(ctx context.Context) (*here, error) {
 	c.m.leaveAt(h.place())
 	c.m.seen.Store(&spotted{h.place(), h.Tick})
 	if h.Epoch > c.view.Epoch || h.Promised > c.view.Epoch {
+		// Its proposer may be dead, and those that are in sync know nothing of it.
+		c.s.newer.Store(true)
+		c.s.poke()
 		return nil, fmt.Errorf("it has promised epoch %d, the set is at %d", max(h.Epoch, h.Promised), c.view.Epoch)
 	}
 	if h.Epoch < c.view.Epoch || h.Leads {

@@ -227,6 +227,11 @@ func (s *Set) askConfirm(ctx context.Context, m *member, epoch int64, look bool)
 		if m.lease, a.err = m.connect(ctx); a.err != nil {
 			return a
 		}
+		if a.err = m.recognise(ctx, m.lease); a.err != nil {
+			m.lease.close()
+			m.lease = nil
+			return a
+		}
 	}
 	out, err := m.lease.one(ctx, s.confirmSQL(), text(s.id), strconv.AppendInt(nil, epoch, 10), strconv.AppendBool(nil, look), text(s.lease().String()))
 	if err == nil {

@@ -22,6 +22,8 @@ type member struct {
 	cfg    *pgconn.Config
 	health health.Config
 
+	seat atomic.Pointer[health.View] // that the loop goes by: it names the server; nil: any will do
+
 	// Owned by the loop.
 	apply   *conn // where batches are applied; nil until needed
 	place   Place // where a follower is; valid if known
@@ -155,6 +157,19 @@ func (m *member) connect(ctx context.Context) (*conn, error) {
 	return c, m.fail("connect", err)
 }
 
+// recognise makes sure that a connection leads to the member itself.
+func (m *member) recognise(ctx context.Context, c *conn) error {
+	v := m.seat.Load()
+	if v == nil {
+		return nil
+	}
+	h, err := c.where(ctx)
+	if err != nil {
+		return m.fail("ask who it is", err)
+	}
+	return recognise(v, m.id, m.host, h)
+}
+
 // named adds to settings what tells this distributor's connections from others'.
 func (m *member) named(settings map[string]string) map[string]string {
 	if m.app == "" {
@@ -181,6 +196,10 @@ func (m *member) applier(ctx context.Context) (*conn, error) {
 		c.close()
 		return nil, m.fail("prepare the connection for applying", err)
 	}
+	if err := m.recognise(ctx, c); err != nil {
+		c.close()
+		return nil, err
+	}
 	m.apply = c
 	return c, nil
 }
@@ -201,7 +220,9 @@ func (m *member) leaveAt(p Place) { m.left.Store(&p) }
 
 // twin is the same member with connections of its own, for work beside the loop.
 func (m *member) twin() *member {
-	return &member{id: m.id, host: m.host, app: m.app, cfg: m.cfg, health: m.health}
+	t := &member{id: m.id, host: m.host, app: m.app, cfg: m.cfg, health: m.health}
+	t.seat.Store(m.seat.Load())
+	return t
 }
 
 // check asks whether the database works; health.Board calls it. broken hears of
