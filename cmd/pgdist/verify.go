@@ -67,6 +67,8 @@ type finding struct {
 	*mirror.Report
 	// NotCompared are the hosts of members that were not in sync.
 	NotCompared []string `json:"not_compared"`
+
+	repair bool // it was to be put right
 }
 
 func newVerify(o *options) *cobra.Command {
@@ -167,7 +169,7 @@ func verify(ctx context.Context, mc mirror.Config, o verifyOptions, steps io.Wri
 	if r == nil {
 		return nil, err
 	}
-	f := &finding{Equal: !slices.ContainsFunc(r.Differences, func(d mirror.Difference) bool { return !d.Repaired }), Report: r, NotCompared: []string{}}
+	f := &finding{Equal: !slices.ContainsFunc(r.Differences, func(d mirror.Difference) bool { return !d.Repaired }), Report: r, NotCompared: []string{}, repair: o.repair}
 	for _, m := range r.View.Members {
 		if !r.View.Has(m.ID) {
 			f.NotCompared = append(f.NotCompared, m.Host)
@@ -224,6 +226,8 @@ func printFinding(w io.Writer, f *finding) error {
 		if d.Repaired {
 			done = ": REPAIRED"
 			repaired++
+		} else if f.repair && len(f.Against) == 0 {
+			done = "; not repaired: see pgdist resync DSN --member " + d.Host + " --force"
 		}
 		fmt.Fprintf(&b, "%s (member %d): %s%s\n", d.Host, d.Member, d.What, done)
 		for _, r := range d.Rows {

@@ -55,7 +55,7 @@ func TestVerify(t *testing.T) {
 		tamper(t, three[1], "UPDATE t SET v = 'forged' WHERE id = 7; DELETE FROM t WHERE id = 9; INSERT INTO t VALUES (1000, 'smuggled')")
 		tamper(t, three[2], "UPDATE s SET at = 'epoch' WHERE id = 1; ALTER TABLE t ALTER v SET DEFAULT 'x'")
 		pgdist(t, "verify", "--repair", "-q", set).want(t, statusNotAsItIs, three[1].Addr()+" (member 2): table public.t has other contents: 3 rows differ: REPAIRED",
-			`    row (id) = (9): only on the leader: (9,"row 9")`, three[2].Addr()+" (member 3): table public.s has other contents: 1 row differs: REPAIRED", "default: 'x'::text instead of none\n",
+			`    row (id) = (9): only on the leader: (9,"row 9")`, three[2].Addr()+" (member 3): table public.s has other contents: 1 row differs: REPAIRED", "default: 'x'::text instead of none; not repaired: see pgdist resync DSN --member "+three[2].Addr()+" --force\n",
 			"2 differences were put right from the leader; until then clients may have read what was wrong", "1 differences from the leader")
 		tamper(t, three[2], "ALTER TABLE t ALTER v DROP DEFAULT; DELETE FROM t WHERE id < 3")
 		r := pgdist(t, "verify", "--repair", "--json", "-q", set)
