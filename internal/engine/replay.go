@@ -37,7 +37,8 @@ const defaultReplayLimit = 1 << 20
 // Step is what a front door did for one statement, as it can be done again.
 type Step interface {
 	// Again does it over conn and hands what the server answers to d. A server's own
-	// error is part of its answer, and returned as well.
+	// error is part of its answer, and returned as well. context.Canceled tells that the
+	// client asked to cancel it, in whatever way.
 	Again(ctx context.Context, conn ServerConn, d *Digest) error
 }
 
@@ -339,6 +340,9 @@ func (s *Session) endAttempt(ctx context.Context, how loss) error {
 		return s.awaitLeader(ctx, h)
 	}
 	writes := h.c.purpose == readWrite
+	if !writes {
+		s.try.mark(s.e, h)
+	}
 	h.c.kill() // it may hang
 	h.drop()
 	if how == lossCommit || !writes {
@@ -377,7 +381,7 @@ func (s *Session) replayOnce(ctx context.Context) error {
 		err := st.Again(ctx, h.c.ServerConn, j.digest)
 		h.c.waiting.Store(0)
 		switch f := classifyError(ctx, err); {
-		case f == failCancelled: // what the server still says would be taken for another answer
+		case f == failCancelled, errors.Is(err, context.Canceled): // what the server still says would be taken for another answer
 			h.c.kill()
 			return err
 		case f == failFenced, f.connectionGone():
@@ -432,6 +436,8 @@ func (s *Session) replayFailed(ctx context.Context, readOnly bool, err error) er
 		return err
 	case ctx.Err() != nil:
 		return ctx.Err()
+	case errors.Is(err, context.Canceled): // by a request of its client's
+		return context.Canceled
 	}
 	lost := pgErrorOf(errLeaderChanged())
 	if readOnly {
