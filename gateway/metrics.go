@@ -42,6 +42,7 @@ var (
 	descTerm       = desc("view_term", "Epoch in which the leader took office.", "database")
 	descViews      = desc("views_total", "Changes of the view that this gateway has seen.")
 	descFailovers  = desc("failovers_total", "Changes of the leader that this gateway has seen.")
+	descReplays    = desc("replays_total", "Transactions that were lost with their server while they were kept to be run again, by what came of it.", "database", "outcome")
 	descInSync     = desc("member_in_sync", "1 if the member holds every acknowledged write.", "database", "member", "host")
 	descLeader     = desc("member_leader", "1 if the member leads.", "database", "member", "host")
 	descUsable     = desc("member_usable", "1 if the member's breaker lets statements through.", "database", "member", "host")
@@ -110,6 +111,11 @@ func (c collector) collect(to chan<- prometheus.Metric) {
 		}
 		count(descChecked, checks.Rows, src.key)
 		gauge(descThrough, through, src.key)
+		r := src.engine.Replays()
+		count(descReplays, r.Done, src.key, "done")
+		count(descReplays, r.Differed, src.key, "differed")
+		count(descReplays, r.Failed, src.key, "failed")
+		count(descReplays, r.Unfit, src.key, "unfit")
 	}
 	count(descViews, m.views.Load())
 	count(descFailovers, m.failovers.Load())
