@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pgdist/pgdist/health"
+	"github.com/pgdist/pgdist/internal/register"
 )
 
 // member is one database of the set as this process sees it.
@@ -21,6 +22,9 @@ type member struct {
 	app    string // the application_name of this distributor's connections
 	cfg    *pgconn.Config
 	health health.Config
+
+	register *register.Register // the member is no database, but this
+	claims   string             // the name under which this program has a register in a file to itself; "": it need not
 
 	// Owned by the loop.
 	apply   *conn // where batches are applied; nil until needed
@@ -44,6 +48,7 @@ type member struct {
 	probe   *conn
 	gone    bool
 
+	ddl     atomic.Int64          // how much DDL it has been brought, and 1; 0: not known
 	joining atomic.Bool           // a catch-up is under way
 	retry   atomic.Int64          // not to be tried again before (unix nanoseconds)
 	joined  atomic.Int64          // when it came in sync (unix nanoseconds); 0: it is not
@@ -214,6 +219,10 @@ func (m *member) check(ctx context.Context, broken func()) error {
 }
 
 func (m *member) ask(ctx context.Context) error {
+	if m.register != nil {
+		_, err := m.register.Look(ctx)
+		return err
+	}
 	if m.probe == nil || m.probe.IsClosed() {
 		c, err := dial(ctx, m.cfg, nil)
 		if err != nil {

@@ -95,6 +95,9 @@ func Resync(ctx context.Context, cfg Config, o ResyncOptions) (*ResyncResult, er
 	defer func() {
 		r.setup.close()
 		r.snap.close()
+		if r.s != nil {
+			r.s.closeRegisters()
+		}
 	}()
 	if err := r.identify(ctx); err != nil {
 		return nil, err
