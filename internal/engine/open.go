@@ -37,7 +37,7 @@ func Open(ctx context.Context, config Config) (*Engine, error) {
 // mirror is the part of c that concerns mirroring.
 func (c Config) mirror() mirror.Config {
 	mc := mirror.Config{Health: c.Health, Logger: c.Logger, BlockedTimeout: c.DDLConflictTimeout, JournalMax: c.JournalMaxSize, JournalMaxAge: c.JournalMaxAge,
-		ViewLease: c.ViewLease, MinorityReads: c.MinorityReads != MinorityNever}
+		ViewLease: c.ViewLease, MinorityReads: c.MinorityReads != MinorityNever, Register: c.Register.Mirror()}
 	for _, m := range c.Members {
 		mc.Members = append(mc.Members, mirror.MemberConfig{Conn: c.mirrorConn(m), Health: m.Health})
 	}

@@ -93,6 +93,15 @@ func (m MemberConfig) Host() string {
 	return net.JoinHostPort(m.Conn.Host, strconv.Itoa(int(m.Conn.Port)))
 }
 
+// Validate joins what is wrong with c.
+func (c RegisterConfig) Validate() error {
+	var err error
+	if a := c.Address; a != "" && !strings.HasPrefix(a, "etcd://") {
+		err = fmt.Errorf("register is %q: it says where etcd is, etcd://host:2379/prefix; any other register the set knows", a)
+	}
+	return errors.Join(err, c.Config.Validate())
+}
+
 func (c Config) withDefaults() Config {
 	set(&c.AckTimeout, 30*time.Second)
 	set(&c.FlushInterval, 500*time.Millisecond)
@@ -152,9 +161,6 @@ func (c Config) Validate() error {
 	if d := c.withDefaults(); d.JournalMaxAge < 2*d.JournalKeep || d.JournalMax < 2*d.JournalBytes {
 		errs = append(errs, fmt.Errorf("the journal's bounds, %d bytes and %v, are below what it holds with every member present: at least %d bytes and %v are needed",
 			d.JournalMax, d.JournalMaxAge, 2*d.JournalBytes, 2*d.JournalKeep))
-	}
-	if a := c.Register.Address; a != "" && !strings.HasPrefix(a, "etcd://") {
-		errs = append(errs, fmt.Errorf("register is %q: it says where etcd is, etcd://host:2379/prefix; where else the register is the set knows", a))
 	}
 	return errors.Join(append(errs, c.Register.Validate(), c.Health.Validate())...)
 }

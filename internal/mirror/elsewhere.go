@@ -182,3 +182,6 @@ func (m *member) configured() MemberConfig {
 	}
 	return MemberConfig{Conn: m.cfg}
 }
+
+// isRegister tells of a voter that is no database.
+func isRegister(m MemberConfig) bool { return m.Register != "" }

@@ -65,12 +65,10 @@ func newEtcd(url string, hosts []string, prefix string, c Config) *etcd {
 func (e *etcd) fail(op string, err error) error {
 	hint := ""
 	switch status.Code(err) {
-	case codes.Unavailable, codes.DeadlineExceeded:
-		hint = "a majority of etcd's servers must answer"
 	case codes.Unauthenticated, codes.PermissionDenied:
 		hint = "check etcd_user and etcd_password, and the user's rights below " + e.key
 	}
-	if errors.Is(err, context.DeadlineExceeded) {
+	if passing(err) {
 		hint = "a majority of etcd's servers must answer"
 	}
 	return &Error{Op: op, URL: e.url, Err: err, Hint: hint}
@@ -154,9 +152,11 @@ func (e *etcd) ask(ctx context.Context, op string, f func(ctx context.Context, c
 
 // passing tells errors that another server of etcd, or a later moment, may not have.
 func passing(err error) bool {
-	switch status.Code(err) {
+	switch s, _ := status.FromError(err); s.Code() {
 	case codes.Unavailable, codes.DeadlineExceeded:
 		return true
+	case codes.Unknown: // as a server passes its own on
+		return s.Message() == context.DeadlineExceeded.Error()
 	}
 	return errors.Is(err, context.DeadlineExceeded)
 }

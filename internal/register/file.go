@@ -199,7 +199,7 @@ func (f *file) write(revision int64, value []byte) error {
 	if err != nil {
 		return fail(err)
 	}
-	raw, err := json.MarshalIndent(envelope{About: aboutFile, Format: Format, Machine: machine, Inode: inode(info), Written: now, Revision: revision, State: value}, "", "\t")
+	raw, err := json.Marshal(envelope{About: aboutFile, Format: Format, Machine: machine, Inode: inode(info), Written: now, Revision: revision, State: value})
 	if err != nil {
 		return fail(err)
 	}
