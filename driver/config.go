@@ -91,6 +91,20 @@ type Pool struct {
 	WaitTimeout time.Duration
 }
 
+// Register is how a register in etcd is reached. That there is one, and where, the set knows.
+type Register struct {
+	// Address is where etcd is, if it is not at the address that the set knows, or not
+	// from here: etcd://host:2379,host:2379/prefix.
+	Address string
+	// CA is a file with the certificates of those who may sign etcd's, or "system" for the
+	// machine's own; "" is no TLS, unless Cert is given.
+	CA string
+	// Cert and Key are files with this program's own certificate; "" is none.
+	Cert, Key string
+	// User and Password are for etcd's own authentication; "" is none.
+	User, Password string
+}
+
 // Config is all that a DSN can say, and a logger. The zero value of a field is
 // its default.
 type Config struct {
@@ -145,6 +159,8 @@ type Config struct {
 	// MirrorUser and MirrorPassword are who rows are mirrored as; "" is each
 	// Member's own user and password.
 	MirrorUser, MirrorPassword string
+	// Register is how a register of the set's in etcd is reached, if there is one.
+	Register Register
 	// Logger hears of databases that come and go; nil discards.
 	Logger *slog.Logger
 }
@@ -188,6 +204,7 @@ func (c Config) engine() engine.Config {
 		ReplayLimit:        c.ReplayLimit,
 		MirrorUser:         c.MirrorUser,
 		MirrorPassword:     c.MirrorPassword,
+		Register:           engine.RegisterConfig(c.Register),
 		Logger:             c.Logger,
 		Dial:               dial,
 	}
@@ -217,6 +234,7 @@ func fromEngine(e engine.Config) Config {
 		ReplayLimit:        e.ReplayLimit,
 		MirrorUser:         e.MirrorUser,
 		MirrorPassword:     e.MirrorPassword,
+		Register:           Register(e.Register),
 		Logger:             e.Logger,
 	}
 	for _, m := range e.Members {

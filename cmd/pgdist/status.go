@@ -93,7 +93,11 @@ func status(ctx context.Context, mc mirror.Config, w io.Writer, show func(io.Wri
 	probes := probeAll(ctx, mc.Naming(seen))
 	r := &report{At: time.Now(), View: seen.View, Programs: seen.Programs, Journal: seen.Journal, Check: seen.Check}
 	for _, m := range seen.Members {
-		r.Members = append(r.Members, memberReport{m, probes[m.Host]})
+		p, probed := probes[m.Host]
+		if !probed { // a register, which was asked for what is shown of it
+			p = probe{OK: m.Error == "", Error: m.Error}
+		}
+		r.Members = append(r.Members, memberReport{m, p})
 	}
 	if err := show(w, r); err != nil {
 		return err

@@ -28,6 +28,9 @@ func showTable(w io.Writer, r *report) error {
 	if err := tw.Flush(); err != nil {
 		return err
 	}
+	if k, there := r.View.Register(); there {
+		fmt.Fprintf(w, "register: %s has all votes\n", k.Host)
+	}
 	if len(r.View.Former) > 0 {
 		fmt.Fprintln(w, "votes are being given and taken: until that is done, majorities of those before are needed, too")
 	}

@@ -138,6 +138,7 @@ func (o verifyOptions) validate() error {
 // verify joins the set and compares its members. steps hears of progress; nil is
 // none.
 func verify(ctx context.Context, mc mirror.Config, o verifyOptions, steps io.Writer) (_ *finding, err error) {
+	mc.Brief = true
 	set, err := mirror.Open(ctx, mc)
 	if err != nil {
 		return nil, err
@@ -182,7 +183,7 @@ func verify(ctx context.Context, mc mirror.Config, o verifyOptions, steps io.Wri
 func awaitAll(ctx context.Context, set *mirror.Set, wait time.Duration) error {
 	limited, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
-	for v := set.View(); len(v.InSync) < len(v.Members); {
+	for v := set.View(); len(v.InSync) < len(v.Data()); {
 		next, err := set.WaitView(limited, v.Epoch)
 		switch {
 		case err == nil:

@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgdist/pgdist/health"
+	"github.com/pgdist/pgdist/internal/mirror"
 )
 
 // Consistency says how recent what a read sees must be.
@@ -44,6 +45,19 @@ type MemberConfig struct {
 	LastResort bool
 	// Health overrides the set's Health where its fields are not zero.
 	Health health.Config
+}
+
+// RegisterConfig is how a register in etcd is reached: see internal/register.Config. Address
+// is where it is, if not where the set knows it to be.
+type RegisterConfig struct {
+	Address, CA, Cert, Key, User, Password string
+}
+
+// Mirror is c as the mirror takes it.
+func (c RegisterConfig) Mirror() mirror.RegisterConfig {
+	out := mirror.RegisterConfig{Address: c.Address}
+	out.CA, out.Cert, out.Key, out.User, out.Password = c.CA, c.Cert, c.Key, c.User, c.Password
+	return out
 }
 
 // Config is all that an Engine can be told. The zero value of a field is its
@@ -99,6 +113,8 @@ type Config struct {
 	// MirrorUser and MirrorPassword are who rows are mirrored as; "" is each
 	// member's own user and password.
 	MirrorUser, MirrorPassword string
+	// Register is how a register of the set's in etcd is reached, if there is one.
+	Register RegisterConfig
 	// Logger hears of members that come and go; nil discards.
 	Logger *slog.Logger
 	// Notice hears, in one line each, of a database that differs from the others, or was
@@ -206,7 +222,7 @@ func (c Config) Validate() error {
 	if c.JournalMaxSize < 0 || c.JournalMaxAge < 0 || c.JournalMaxSize > 0 && c.JournalMaxSize < minJournal || c.JournalMaxAge > 0 && c.JournalMaxAge < minJournalAge {
 		errs = append(errs, fmt.Errorf("journal_max_size must be at least %dMB and journal_max_age at least %v: less is reached with every database present", minJournal>>20, minJournalAge))
 	}
-	errs = append(errs, c.Pool.validate(), c.validateMembers())
+	errs = append(errs, c.Register.Mirror().Validate(), c.Pool.validate(), c.validateMembers())
 	return errors.Join(errs...)
 }
 

@@ -38,7 +38,7 @@ func Open(ctx context.Context, config Config) (*Engine, error) {
 func (c Config) mirror() mirror.Config {
 	mc := mirror.Config{Health: c.Health, Logger: c.Logger, BlockedTimeout: c.DDLConflictTimeout, JournalMax: c.JournalMaxSize, JournalMaxAge: c.JournalMaxAge,
 		ViewLease: c.ViewLease, MinorityReads: c.MinorityReads != MinorityNever,
-		CheckRate: c.CheckRate, AutoResync: !c.NoAutoResync, Notice: c.Notice}
+		CheckRate: c.CheckRate, AutoResync: !c.NoAutoResync, Notice: c.Notice, Register: c.Register.Mirror()}
 	if mc.CheckRate == 0 {
 		mc.CheckRate = defaultCheckRate
 	}

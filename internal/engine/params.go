@@ -42,6 +42,12 @@ var params = append([]param{
 	{"cache_size", "bytes for verdicts on statements", setInt(func(c *Config) *int { return &c.CacheBytes })},
 	{"mirror_user", "role that rows are mirrored as", setText(func(c *Config, v string) { c.MirrorUser = v })},
 	{"mirror_password", "its password", setText(func(c *Config, v string) { c.MirrorPassword = v })},
+	{"register", "where the register in etcd is, if not where the set knows it: etcd://host:2379,host:2379/prefix", setText(func(c *Config, v string) { c.Register.Address = v })},
+	{"etcd_ca", "file with the certificates of those who may sign etcd's, or system; none is no TLS", setText(func(c *Config, v string) { c.Register.CA = v })},
+	{"etcd_cert", "file with this program's certificate for etcd", setText(func(c *Config, v string) { c.Register.Cert = v })},
+	{"etcd_key", "file with its key", setText(func(c *Config, v string) { c.Register.Key = v })},
+	{"etcd_user", "user of etcd's own authentication", setText(func(c *Config, v string) { c.Register.User = v })},
+	{"etcd_password", "that user's password", setText(func(c *Config, v string) { c.Register.Password = v })},
 }, setHealthParams()...)
 
 // Params lists pgdist's own parameters and what they mean, by name.
@@ -70,7 +76,7 @@ func findParam(name string) (param, bool) {
 }
 
 // ourPrefixes begin no name of libpq's or PostgreSQL's.
-var ourPrefixes = []string{"pool_", "breaker_", "probe_", "mirror_", "pgdist_"}
+var ourPrefixes = []string{"pool_", "breaker_", "probe_", "mirror_", "pgdist_", "etcd_"}
 
 // nearEnough is the edit distance up to which a name is taken for a misspelling.
 const nearEnough = 2

@@ -104,7 +104,8 @@ func Inspect(ctx context.Context, cfg Config) (*Status, error) {
 		}
 		return nil, errors.Join(errs...)
 	}
-	s := &Set{cfg: cfg}
+	s := &Set{cfg: cfg, log: cfg.Logger}
+	defer s.closeRegisters()
 	if err := s.assign(found, v); err != nil {
 		return nil, err
 	}
