@@ -237,6 +237,9 @@ func printFinding(w io.Writer, f *finding) error {
 			fmt.Fprintf(&b, "    and %d more\n", more)
 		}
 	}
+	for _, d := range f.Unclear {
+		fmt.Fprintf(&b, "%s (member %d), of another major version, may write this otherwise, see for yourself: %s\n", d.Host, d.Member, d.What)
+	}
 	if f.Equal {
 		hosts := make([]string, len(f.View.InSync))
 		for i, id := range f.View.InSync {

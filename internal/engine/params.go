@@ -37,6 +37,8 @@ var params = append([]param{
 	{"check_rate", "rows a second of each database that are compared in the background, or off", setRate(func(c *Config) *float64 { return &c.CheckRate })},
 	{"auto_resync", "whether a database that lost its place, or is new and empty, is copied afresh unasked: on or off", setSwitch(func(c *Config) *bool { return &c.NoAutoResync }, false)},
 	{"result_buffer", "bytes of a write's rows kept back until it is acknowledged", setInt(func(c *Config) *int { return &c.ResultBuffer })},
+	{"replay", "whether transactions that are lost with their server are run again, unseen if every result is the same: on or off", setText(func(c *Config, v string) { c.Replay = Replay(v) })},
+	{"replay_limit", "bytes kept of a transaction to run it again, such as 1MB", setBytes(func(c *Config) *int { return &c.ReplayLimit })},
 	{"cache_size", "bytes for verdicts on statements", setInt(func(c *Config) *int { return &c.CacheBytes })},
 	{"mirror_user", "role that rows are mirrored as", setText(func(c *Config, v string) { c.MirrorUser = v })},
 	{"mirror_password", "its password", setText(func(c *Config, v string) { c.MirrorPassword = v })},
@@ -171,6 +173,17 @@ func setSize(field func(*Config) *int64) func(*Config, string) error {
 	return func(c *Config, v string) error {
 		n, err := parseSize(v)
 		*field(c) = n
+		return err
+	}
+}
+
+func setBytes(field func(*Config) *int) func(*Config, string) error {
+	return func(c *Config, v string) error {
+		n, err := parseSize(v)
+		if err == nil && n > math.MaxInt {
+			err = errors.New("more than can be kept")
+		}
+		*field(c) = int(n)
 		return err
 	}
 }

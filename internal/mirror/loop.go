@@ -153,6 +153,9 @@ func (s *Set) serve(ctx context.Context, ws []*waiter, all bool) {
 			return
 		}
 	}
+	if len(ws) > 0 {
+		pointServed.Pass()
+	}
 	for _, w := range ws {
 		if w.term != s.cur.Term {
 			w.done <- ErrTermOver
@@ -368,6 +371,11 @@ func (s *Set) leaderFailed(ctx context.Context, cause error) error {
 		s.strikes++
 		if s.strikes%5 != 0 {
 			return nil
+		}
+	}
+	if !errors.Is(cause, errLeaderLost) && !errors.As(cause, &held) {
+		if who := s.leaderReached(ctx); who != "" {
+			return s.cutOff(who, cause)
 		}
 	}
 	if s.troubles == 0 {

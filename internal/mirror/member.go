@@ -22,6 +22,8 @@ type member struct {
 	cfg    *pgconn.Config
 	health health.Config
 
+	seat atomic.Pointer[health.View] // that the loop goes by: it names the server; nil: any will do
+
 	// Owned by the loop.
 	apply   *conn // where batches are applied; nil until needed
 	place   Place // where a follower is; valid if known
@@ -52,6 +54,7 @@ type member struct {
 	left              atomic.Pointer[Place]   // where it was when last heard of; nil: never
 	seen              atomic.Pointer[spotted] // where it was when it was last to be caught up; nil: never
 	copyAt, copyTries atomic.Int64            // when it may be copied afresh (unix nanoseconds), and how often that failed
+	major             atomic.Int32            // of its server, as of the last connection; 0: not known
 }
 
 // State is what a member is doing, for people.
@@ -148,7 +151,23 @@ func (c *conn) where(ctx context.Context) (*here, error) {
 // connect opens a connection for a task of the moment.
 func (m *member) connect(ctx context.Context) (*conn, error) {
 	c, err := dial(ctx, m.cfg, m.named(nil))
+	if err == nil {
+		m.major.Store(int32(c.major()))
+	}
 	return c, m.fail("connect", err)
+}
+
+// recognise makes sure that a connection leads to the member itself.
+func (m *member) recognise(ctx context.Context, c *conn) error {
+	v := m.seat.Load()
+	if v == nil {
+		return nil
+	}
+	h, err := c.where(ctx)
+	if err != nil {
+		return m.fail("ask who it is", err)
+	}
+	return recognise(v, m.id, m.host, h)
 }
 
 // named adds to settings what tells this distributor's connections from others'.
@@ -177,6 +196,10 @@ func (m *member) applier(ctx context.Context) (*conn, error) {
 		c.close()
 		return nil, m.fail("prepare the connection for applying", err)
 	}
+	if err := m.recognise(ctx, c); err != nil {
+		c.close()
+		return nil, err
+	}
 	m.apply = c
 	return c, nil
 }
@@ -197,7 +220,9 @@ func (m *member) leaveAt(p Place) { m.left.Store(&p) }
 
 // twin is the same member with connections of its own, for work beside the loop.
 func (m *member) twin() *member {
-	return &member{id: m.id, host: m.host, app: m.app, cfg: m.cfg, health: m.health}
+	t := &member{id: m.id, host: m.host, app: m.app, cfg: m.cfg, health: m.health}
+	t.seat.Store(m.seat.Load())
+	return t
 }
 
 // check asks whether the database works; health.Board calls it. broken hears of

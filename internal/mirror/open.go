@@ -75,9 +75,10 @@ func (s *Set) closeConns() {
 
 // answerOf is what a configured database said when the set was opened.
 type answerOf struct {
-	cfg  MemberConfig
-	here *here
-	err  error
+	cfg   MemberConfig
+	here  *here
+	major int // of its server; 0: not known
+	err   error
 }
 
 // askAll asks every database of the set who it is: those that are configured, and
@@ -125,6 +126,7 @@ func ask(ctx context.Context, members []MemberConfig) ([]answerOf, []*conn) {
 			out[i] = answerOf{cfg: mc}
 			c, err := dial(ctx, mc.Conn, nil)
 			if err == nil {
+				out[i].major = c.major()
 				conns[i] = c
 				out[i].here, err = c.where(ctx)
 			}
@@ -222,6 +224,9 @@ func (s *Set) firstView(ctx context.Context, found []answerOf) error {
 		return err
 	}
 	s.cur = newest
+	for _, m := range s.members.all() {
+		m.seat.Store(newest)
+	}
 	s.entered.Store(newest.Epoch)
 	for id, m := range s.members.all() {
 		if newest.Has(id) {
@@ -284,7 +289,9 @@ func (s *Set) assign(found []answerOf, v *health.View) error {
 			return &Error{Op: "open the set", Member: id, Host: a.cfg.Host(), Err: fmt.Errorf("two of the addresses lead to member %d", id), Hint: "name each database once"}
 		}
 		taken[id] = true
-		s.members.put(s.newMember(id, a.cfg))
+		m := s.newMember(id, a.cfg)
+		m.major.Store(int32(a.major))
+		s.members.put(m)
 		return nil
 	}
 	var silent []answerOf

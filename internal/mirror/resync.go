@@ -78,6 +78,7 @@ type resync struct {
 	source  *member
 	src     facts
 	system  string // the target's server
+	major   int    // of the target's server
 	dropped bool   // the old database is gone, or may be
 	setup   *conn  // at the target, from its making to the last transaction
 	claim   *claim // nobody else copies to the target
@@ -115,6 +116,9 @@ func Resync(ctx context.Context, cfg Config, o ResyncOptions) (*ResyncResult, er
 	}
 	if err := r.choose(ctx); err != nil {
 		return nil, err
+	}
+	if r.major > r.src.Version/10000 {
+		r.o.Report("PostgreSQL %d on %s takes the place of a %d", r.major, r.target.host, r.src.Version/10000)
 	}
 	tools, err := findTools(ctx, r.source, r.src.Version/10000)
 	if err != nil {
@@ -232,9 +236,13 @@ func (r *resync) majority() error {
 }
 
 // choose takes the member to copy from that is missed least: the follower with the fewest
-// clients at work, or the leader if there is none. It must be in sync and must not have crashed.
+// clients at work, or the leader if there is none. It must be in sync, must not have crashed,
+// and its server must not be newer than the target's.
 func (r *resync) choose(ctx context.Context) error {
 	var errs []error
+	if err := r.askVersion(ctx); err != nil {
+		return err
+	}
 	best := -1
 	for _, id := range append(r.view.Followers(), r.view.Leader) {
 		i := slices.IndexFunc(r.found, func(a answerOf) bool { return a.here != nil && a.here.Member == int(id) })
@@ -263,6 +271,11 @@ func (r *resync) choose(ctx context.Context) error {
 			errs = append(errs, fmt.Errorf("%s: %w", a.cfg.Host(), err))
 			continue
 		}
+		if v := k.facts.Version / 10000; v > r.major {
+			errs = append(errs, r.refuse(r.target.host, fmt.Sprintf("give the member a server of PostgreSQL %d or later: a copy goes to the same major version or a newer one", v),
+				"its PostgreSQL %d is older than %d on %s", r.major, v, a.cfg.Host()))
+			continue
+		}
 		if !k.facts.Super {
 			return r.refuse(a.cfg.Host(), "copying roles, and rows of all owners, needs the user that ran init, or another superuser", "%w: role %s is not one", errNeedsSuperuser, k.facts.User)
 		}
@@ -274,6 +287,17 @@ func (r *resync) choose(ctx context.Context) error {
 		return nil
 	}
 	return errors.Join(append(errs, r.refuse("", "", "no member in sync can be copied from"))...)
+}
+
+// askVersion finds out the major version of the target's server.
+func (r *resync) askVersion(ctx context.Context) error {
+	c, err := r.maintenance(ctx)
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	r.major = c.major()
+	return nil
 }
 
 // errNeedsSuperuser: the role that copies may not.
@@ -295,6 +319,13 @@ func (r *resync) copy(ctx context.Context, t *tools) (*ResyncResult, error) {
 	if err := r.makeAnew(ctx); err != nil {
 		return nil, r.target.fail("make the database anew", err)
 	}
+	pointEmptied.Pass()
+	if err := r.restore(ctx, defs.schemas, "restore schemas"); err != nil {
+		return nil, err
+	}
+	if err := r.extend(ctx); err != nil {
+		return nil, err
+	}
 	if err := r.restore(ctx, defs.pre, "restore definitions"); err != nil {
 		return nil, err
 	}
@@ -306,10 +337,17 @@ func (r *resync) copy(ctx context.Context, t *tools) (*ResyncResult, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := r.computedAlike(ctx); err != nil {
+		return nil, err
+	}
 	r.o.Report("indexes, constraints, triggers")
+	if err := r.index(ctx, defs.indexes); err != nil {
+		return nil, err
+	}
 	if err := r.restore(ctx, defs.post, "restore indexes and constraints"); err != nil {
 		return nil, err
 	}
+	pointFilled.Pass()
 	if err := r.complete(ctx); err != nil {
 		return nil, err
 	}

@@ -43,6 +43,7 @@ type Set struct {
 	entered     atomic.Int64          // of cur
 	changes     atomic.Int64          // see Changes
 	drained     atomic.Int64          // nobody reads by a view older than that of this epoch
+	leaderHeard atomic.Int64          // when the leader last answered (unix nanoseconds); 0: not the last time
 	granted     chan struct{}         // closed and replaced with each grant
 	drains      chan struct{}         // closed and replaced when drained rises
 	confirms    chan struct{}         // asks for a confirmation at once
@@ -122,6 +123,17 @@ func (s *Set) Health() *health.Snapshot { return s.board.Snapshot() }
 // every read.
 func (s *Set) Usable(id health.MemberID) bool { return s.board.Snapshot().State(id) != health.Open }
 
+// Alike tells whether a member's server is of the leader's major version, as far as
+// that is known.
+func (s *Set) Alike(id health.MemberID) bool {
+	m, lead := s.members.get(id), s.members.get(s.View().Leader)
+	if m == nil || lead == nil {
+		return false
+	}
+	a, b := m.major.Load(), lead.major.Load()
+	return a == b || a == 0 || b == 0
+}
+
 // Report feeds the result of client work on a member to its breaker.
 func (s *Set) Report(id health.MemberID, d time.Duration, err error) { s.board.Report(id, d, err) }
 
@@ -191,6 +203,7 @@ func (s *Set) publish() {
 	s.view.Store(s.cur)
 	if old == nil || old.Epoch != s.cur.Epoch {
 		s.log.Info("view", "epoch", s.cur.Epoch, "term", s.cur.Term, "leader", s.hostOf(s.cur.Leader), "in_sync", s.hosts(s.cur.InSync))
+		s.warnOlder(s.cur)
 	}
 	for id, m := range s.members.all() {
 		if isWitness(s.cur, id) {

@@ -56,6 +56,8 @@ type verification struct {
 	unsure  error                            // why definitions must be looked at again
 	suspect map[health.MemberID][]objectDiff // differed at the first look
 	forms   map[string]string                // digests of the leader's tables' definitions
+	floor   int                              // the lowest major version, 0 if all are of the same
+	unclear map[health.MemberID][]objectDiff // what two major versions write differently
 
 	mu                           sync.Mutex // of what follows
 	done                         Progress
@@ -77,7 +79,7 @@ func (s *Set) Verify(ctx context.Context, o VerifyOptions) (*Report, error) {
 func (s *Set) compare(ctx context.Context, o VerifyOptions) (*Report, error) {
 	set(&o.Jobs, 4)
 	began := time.Now()
-	v := &verification{set: s, o: o, r: &Report{Differences: []Difference{}, Unread: []Unread{}}, why: map[string]error{}, paces: map[health.MemberID]*pace{}}
+	v := &verification{set: s, o: o, r: &Report{Differences: []Difference{}, Unread: []Unread{}, Unclear: []Difference{}}, why: map[string]error{}, paces: map[health.MemberID]*pace{}}
 	for id := range s.members.all() {
 		v.paces[id] = &pace{rate: o.Rate}
 	}

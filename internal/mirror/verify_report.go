@@ -22,6 +22,9 @@ type Report struct {
 	Earlier *Earlier `json:"earlier,omitempty"`
 	// Unread are tables that were rewritten each time they were to be read.
 	Unread []Unread `json:"tables_not_compared"`
+	// Unclear are definitions that servers of different major versions describe
+	// differently, so that whether they are the same is left to people to judge.
+	Unclear []Difference `json:"definitions_not_compared"`
 	// Against are tables of which all followers, two or more, hold the same, and the
 	// leader something else.
 	Against     []string     `json:"followers_agree_against_leader,omitempty"`
