@@ -61,12 +61,13 @@ func (c BoardConfig) Validate() error {
 // results of client work, and publishes their states.
 type Board struct {
 	cfg     BoardConfig
-	watched []*watched // ordered by ID
+	watched atomic.Pointer[[]*watched] // ordered by ID; replaced when a member is added or removed
 	snap    atomic.Pointer[Snapshot]
 	events  chan Event
 	dirty   chan struct{} // of one: something is to be published
 
 	mu     sync.Mutex
+	ctx    context.Context    // of the probes; set by Start
 	cancel context.CancelFunc // set by Start
 	closed bool
 	wg     sync.WaitGroup
@@ -77,6 +78,7 @@ type watched struct {
 	MemberConfig
 	breaker *Breaker
 	look    chan struct{} // of one: probe soon
+	stop    context.CancelFunc
 }
 
 // NewBoard makes a board on which every member's breaker is closed and
@@ -90,17 +92,67 @@ func NewBoard(cfg BoardConfig) *Board {
 		events: make(chan Event),
 		dirty:  make(chan struct{}, 1),
 	}
+	all := make([]*watched, 0, len(cfg.Members))
 	for _, m := range cfg.Members {
-		m.Config = m.Config.WithDefaults()
-		b.watched = append(b.watched, &watched{
-			MemberConfig: m,
-			breaker:      NewBreaker(m.Config, func() { nudge(b.dirty) }),
-			look:         make(chan struct{}, 1),
-		})
+		all = append(all, b.newWatched(m))
 	}
-	slices.SortStableFunc(b.watched, func(x, y *watched) int { return int(x.ID - y.ID) })
+	slices.SortStableFunc(all, func(x, y *watched) int { return int(x.ID - y.ID) })
+	b.watched.Store(&all)
 	b.publish()
 	return b
+}
+
+func (b *Board) newWatched(m MemberConfig) *watched {
+	m.Config = m.Config.WithDefaults()
+	return &watched{MemberConfig: m, breaker: NewBreaker(m.Config, func() { nudge(b.dirty) }), look: make(chan struct{}, 1), stop: func() {}}
+}
+
+// Add begins to watch one member more, whose breaker is closed. It fails for one that is
+// watched already or whose configuration is not valid.
+func (b *Board) Add(m MemberConfig) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	all := slices.Clone(*b.watched.Load())
+	c := b.cfg
+	c.Members = []MemberConfig{m}
+	for _, w := range all {
+		c.Members = append(c.Members, w.MemberConfig)
+	}
+	if err := c.Validate(); err != nil {
+		return err
+	}
+	w := b.newWatched(m)
+	all = append(all, w)
+	slices.SortStableFunc(all, func(x, y *watched) int { return int(x.ID - y.ID) })
+	b.watched.Store(&all)
+	if b.ctx != nil && !b.closed {
+		b.begin(w)
+	}
+	nudge(b.dirty)
+	return nil
+}
+
+// Remove stops watching a member; one that is not watched is no error. Its probe may
+// still be under way when Remove returns, and ends soon.
+func (b *Board) Remove(id MemberID) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	all := slices.Clone(*b.watched.Load())
+	for _, w := range all {
+		if w.ID == id {
+			w.stop()
+		}
+	}
+	all = slices.DeleteFunc(all, func(w *watched) bool { return w.ID == id })
+	b.watched.Store(&all)
+	nudge(b.dirty)
+}
+
+// begin starts to probe a member; under the lock.
+func (b *Board) begin(w *watched) {
+	var ctx context.Context
+	ctx, w.stop = context.WithCancel(b.ctx)
+	b.wg.Go(func() { b.watch(ctx, w) })
 }
 
 // Start begins to probe, every member at once, until ctx ends or Close. It
@@ -115,11 +167,11 @@ func (b *Board) Start(ctx context.Context) error {
 	if b.cancel != nil || b.closed {
 		return errors.New("health: a board can be started only once")
 	}
-	ctx, b.cancel = context.WithCancel(ctx)
-	for _, w := range b.watched {
-		b.wg.Go(func() { b.watch(ctx, w) })
+	b.ctx, b.cancel = context.WithCancel(ctx)
+	for _, w := range *b.watched.Load() {
+		b.begin(w)
 	}
-	b.wg.Go(func() { b.tell(ctx) })
+	b.wg.Go(func() { b.tell(b.ctx) })
 	return nil
 }
 
@@ -164,10 +216,11 @@ func (b *Board) Snapshot() *Snapshot { return b.snap.Load() }
 func (b *Board) Events() <-chan Event { return b.events }
 
 func (b *Board) find(id MemberID) *watched {
-	if i := int(id) - 1; i >= 0 && i < len(b.watched) && b.watched[i].ID == id {
-		return b.watched[i]
+	all := *b.watched.Load()
+	if i := int(id) - 1; i >= 0 && i < len(all) && all[i].ID == id {
+		return all[i]
 	}
-	for _, w := range b.watched {
+	for _, w := range all {
 		if w.ID == id {
 			return w
 		}
@@ -177,14 +230,13 @@ func (b *Board) find(id MemberID) *watched {
 
 // tell owns the snapshot and the events' channel.
 func (b *Board) tell(ctx context.Context) {
-	waiting := make([]*Event, len(b.watched))
+	var waiting []*Event
 	for {
-		b.collect(waiting)
-		i := slices.IndexFunc(waiting, func(e *Event) bool { return e != nil })
+		waiting = b.collect(waiting)
 		var out chan<- Event
 		var next Event
-		if i >= 0 {
-			out, next = b.events, *waiting[i]
+		if len(waiting) > 0 {
+			out, next = b.events, *waiting[0]
 		}
 		select {
 		case <-ctx.Done():
@@ -192,31 +244,34 @@ func (b *Board) tell(ctx context.Context) {
 			return
 		case <-b.dirty:
 		case out <- next:
-			waiting[i] = nil
+			waiting = waiting[1:]
 		}
 	}
 }
 
 // collect merges new transitions into those that still wait for the reader and
 // publishes the present states, in this order: see Events.
-func (b *Board) collect(waiting []*Event) {
-	for i, w := range b.watched {
+func (b *Board) collect(waiting []*Event) []*Event {
+	for _, w := range *b.watched.Load() {
 		c, has := w.breaker.Take()
 		if !has {
 			continue
 		}
 		b.log(w, c)
-		if old := waiting[i]; old != nil {
-			c = old.Change.then(c)
+		if i := slices.IndexFunc(waiting, func(e *Event) bool { return e.Member == w.ID }); i >= 0 {
+			waiting[i] = &Event{Member: w.ID, Change: waiting[i].Change.then(c)}
+		} else {
+			waiting = append(waiting, &Event{Member: w.ID, Change: c})
 		}
-		waiting[i] = &Event{Member: w.ID, Change: c}
 	}
 	b.publish()
+	return waiting
 }
 
 func (b *Board) publish() {
-	snap := &Snapshot{Members: make([]Status, len(b.watched))}
-	for i, w := range b.watched {
+	all := *b.watched.Load()
+	snap := &Snapshot{Members: make([]Status, len(all))}
+	for i, w := range all {
 		snap.Members[i] = w.breaker.Status()
 		snap.Members[i].ID, snap.Members[i].Host = w.ID, w.Host
 	}

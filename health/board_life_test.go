@@ -203,3 +203,37 @@ func TestReportAllocatesNothing(t *testing.T) {
 		t.Errorf("Snapshot allocates %v times", n)
 	}
 }
+
+// A member that is added is probed and found dead like any other; one that is removed is
+// not asked any more, and no result about it counts.
+func TestBoardAddAndRemove(t *testing.T) {
+	board(t, func(t *testing.T, b *Board, dbs *fakes) {
+		dbs.set(7, refuses)
+		if err := b.Add(MemberConfig{ID: 7, Host: "seven"}); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Add(MemberConfig{ID: 7, Host: "seven"}); err == nil {
+			t.Error("the same member was added twice")
+		}
+		until(t, b, 7, Open)
+		b.Remove(7)
+		b.Remove(7)
+		b.Remove(1)
+		time.Sleep(3 * time.Second)
+		was, first := dbs.count(7), dbs.count(1)
+		time.Sleep(10 * time.Second)
+		if n := dbs.count(7); n != was {
+			t.Errorf("a member that was removed was probed %d times more", n-was)
+		}
+		if n := dbs.count(1); n != first || b.Snapshot().State(1) != Open {
+			t.Errorf("member 1 was probed %d times more and is %v", n-first, b.Snapshot().State(1))
+		}
+		b.Report(7, 0, errGone)
+		if _, known := b.Snapshot().Member(7); known {
+			t.Error("it is in the snapshot")
+		}
+		if b.Snapshot().State(2) != Closed {
+			t.Error("the others are not watched any more")
+		}
+	})
+}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 )
 
 // MemberID names one database of the set. It is the member's place in the
@@ -21,6 +22,9 @@ type Member struct {
 	System string `json:"system"`
 	// Weight is the number of votes the member has about views.
 	Weight int `json:"weight"`
+	// Witness tells that the member only votes: it holds none of the set's data,
+	// is never in sync and never leads.
+	Witness bool `json:"witness,omitempty"`
 }
 
 // View says who leads and who may be read and must be written. A View is
@@ -39,10 +43,44 @@ type View struct {
 	InSync []MemberID `json:"in_sync"`
 	// Members are all databases of the set, ordered by ID.
 	Members []Member `json:"members"`
+	// Former are the members before votes were last given or taken. While they are
+	// here every decision needs a majority of their votes, too: somebody may not
+	// have heard of the change. They go once a view that has both was chosen.
+	Former []Member `json:"former,omitempty"`
+	// LastID is the highest number that any member was given, if it has been removed
+	// since: numbers are not used again, for what a removed member promised is not known.
+	LastID MemberID `json:"last_id,omitempty"`
+	// Removed are addresses of members that were removed, the latest last, so that a
+	// configuration that names one is understood. At most [MaxRemoved].
+	Removed []string `json:"removed,omitempty"`
+	// Forced tells of the last view that an operator had chosen against the rules.
+	Forced *Forced `json:"forced,omitempty"`
+}
+
+// MaxRemoved is how many addresses of removed members a view keeps.
+const MaxRemoved = 32
+
+// Forced records that an operator has let data go to have a leader again.
+type Forced struct {
+	// Epoch is the first view without the members that were given up.
+	Epoch int64 `json:"epoch"`
+	// At is when, by the clock of the operator's machine, and Who the operator, as
+	// far as the machine knows.
+	At  time.Time `json:"at"`
+	Who string    `json:"who"`
+	// Why is what kept the set from having a leader, and names who could have helped.
+	Why string `json:"why"`
+	// Lost are the addresses of the members that were given up.
+	Lost []string `json:"lost"`
 }
 
 // Has tells whether the member is in sync.
 func (v *View) Has(id MemberID) bool { return slices.Contains(v.InSync, id) }
+
+// Data lists the members that hold, or are to hold, the set's data.
+func (v *View) Data() []Member {
+	return slices.DeleteFunc(slices.Clone(v.Members), func(m Member) bool { return m.Witness })
+}
 
 // Followers lists the in-sync members other than the leader.
 func (v *View) Followers() []MemberID {
@@ -65,10 +103,15 @@ func (v *View) Member(id MemberID) (Member, bool) {
 	return Member{}, false
 }
 
-// Quorum tells whether the members given hold a majority of the votes.
+// Quorum tells whether the members given hold a majority of the votes; while votes
+// are being given or taken, of those before and of those after.
 func (v *View) Quorum(ids []MemberID) bool {
+	return majority(v.Members, ids) && (len(v.Former) == 0 || majority(v.Former, ids))
+}
+
+func majority(voters []Member, ids []MemberID) bool {
 	all, have := 0, 0
-	for _, m := range v.Members {
+	for _, m := range voters {
 		all += m.Weight
 		if slices.Contains(ids, m.ID) {
 			have += m.Weight
@@ -81,6 +124,8 @@ func (v *View) clone() *View {
 	c := *v
 	c.InSync = slices.Clone(v.InSync)
 	c.Members = slices.Clone(v.Members)
+	c.Former = slices.Clone(v.Former)
+	c.Removed = slices.Clone(v.Removed)
 	return &c
 }
 
@@ -90,5 +135,8 @@ func (v *View) String() string {
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "epoch %d term %d leader %d in sync %v of %d", v.Epoch, v.Term, v.Leader, v.InSync, len(v.Members))
+	if len(v.Former) > 0 {
+		b.WriteString(", changing its voters")
+	}
 	return b.String()
 }

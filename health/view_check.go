@@ -9,7 +9,15 @@ import (
 // Equal tells whether both views say the same.
 func (v *View) Equal(o *View) bool {
 	return v.Set == o.Set && v.Epoch == o.Epoch && v.Term == o.Term && v.Leader == o.Leader &&
-		slices.Equal(v.InSync, o.InSync) && slices.Equal(v.Members, o.Members)
+		slices.Equal(v.InSync, o.InSync) && slices.Equal(v.Members, o.Members) && slices.Equal(v.Former, o.Former) &&
+		v.LastID == o.LastID && slices.Equal(v.Removed, o.Removed) && v.Forced.equal(o.Forced)
+}
+
+func (f *Forced) equal(o *Forced) bool {
+	if f == nil || o == nil {
+		return f == o
+	}
+	return f.Epoch == o.Epoch && f.At.Equal(o.At) && f.Who == o.Who && f.Why == o.Why && slices.Equal(f.Lost, o.Lost)
 }
 
 // Validate joins everything that no view made by these rules can show; one
@@ -23,25 +31,27 @@ func (v *View) Validate() error {
 	if v.Term > v.Epoch || v.Term < 0 {
 		bad("term %d does not lie before the epoch", v.Term)
 	}
-	votes := 0
-	for i, m := range v.Members {
-		if m.ID < 1 || (i > 0 && v.Members[i-1].ID >= m.ID) {
-			bad("member %d is out of order", m.ID)
+	for _, list := range [][]Member{v.Members, v.Former} {
+		votes := 0
+		for i, m := range list {
+			if m.ID < 1 || (i > 0 && list[i-1].ID >= m.ID) {
+				bad("member %d is out of order", m.ID)
+			}
+			if m.Weight < 0 {
+				bad("member %d has %d votes", m.ID, m.Weight)
+			}
+			votes += m.Weight
 		}
-		if m.Weight < 0 {
-			bad("member %d has %d votes", m.ID, m.Weight)
+		if votes <= 0 && (list != nil || len(v.Members) == 0) {
+			bad("nobody has a vote")
 		}
-		votes += m.Weight
-	}
-	if votes <= 0 {
-		bad("nobody has a vote")
 	}
 	if len(v.InSync) == 0 {
 		bad("nobody is in sync")
 	}
 	for i, id := range v.InSync {
-		if _, known := v.Member(id); !known || (i > 0 && v.InSync[i-1] >= id) {
-			bad("in-sync member %d is unknown or out of order", id)
+		if m, known := v.Member(id); !known || m.Witness || (i > 0 && v.InSync[i-1] >= id) {
+			bad("in-sync member %d is unknown, a witness or out of order", id)
 		}
 	}
 	if v.Leader != 0 && !v.Has(v.Leader) {

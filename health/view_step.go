@@ -26,6 +26,10 @@ type Promise struct {
 	Term int64
 	// Rank is how far the member's data has come.
 	Rank PositionRank
+	// System is the cluster's system identifier as the server that answered tells it;
+	// "" where that is no question. A promise of a server that is not the one the newest
+	// view names counts for nothing.
+	System string
 }
 
 // PositionRank orders members by how far their data has come: by term, then
@@ -56,20 +60,18 @@ type Intent struct {
 	// DropLeader tells that the present leader failed or lost its boot row. It
 	// leads again, in a new term, only if nobody else can.
 	DropLeader bool
-}
-
-// Weights are the votes of n members in the order given at init: one each,
-// and one more for the first if n is even, so that two halves never tie. Of
-// two members the first therefore decides alone, and the second never.
-func Weights(n int) []int {
-	w := make([]int, n)
-	for i := range w {
-		w[i] = 1
-	}
-	if n > 0 && n%2 == 0 {
-		w[0]++
-	}
-	return w
+	// Add is a database to put on the list of members, not in sync; nil for none.
+	// Its ID must be [View.NextID] of the view that is changed.
+	Add *Member
+	// Remove is a member to take off the list; 0 for none. It leaves the in-sync
+	// set with it, and the leader's office.
+	Remove MemberID
+	// Votes are what members are to have from now on; who is not named keeps his.
+	Votes map[MemberID]int
+	// Settle ends a change of votes: the list before goes, if the view that has it is
+	// known to have been chosen. Whoever wants it must know that nobody reads by a view
+	// older than that one: such a reader is registered with the voters before alone.
+	Settle bool
 }
 
 // Next computes the one view that may be proposed at epoch e after these
@@ -78,7 +80,7 @@ func Weights(n int) []int {
 //
 // It keeps these rules, for the reasons given under "Agreement" in the design:
 //   - The base is the accepted view of the highest epoch among the promises,
-//     which must come from a majority by that view's weights.
+//     which must come from a majority by that view's weights, and from the servers that it names.
 //   - In sync are those that were in sync in the base, promised and are not
 //     excluded, and the joiner; except for a leader that is kept, only who
 //     promised hard.
@@ -88,8 +90,16 @@ func Weights(n int) []int {
 //     the base's in-sync members that promised hard; its term is e. A leader that
 //     crashed or is dropped comes last.
 //   - The last member is never excluded.
+//   - Votes are given and taken by a view that has the list before as well
+//     ([View.Former]) and is decided on by majorities of both (joint consensus: Ongaro,
+//     "Consensus: Bridging Theory and Practice", section 4.3; two lists that differ by
+//     one member only are not safe here, as they are not there: whoever finds one
+//     of two changes that nobody chose could go on from it). The list before goes
+//     by [Intent.Settle], if those that promised show that this view was chosen; until
+//     then nobody else is added or removed.
 func Next(e int64, promises []Promise, in Intent) (*View, error) {
 	s := &step{epoch: e, in: in, promised: make(map[MemberID]Promise, len(promises))}
+	promises = recognised(promises)
 	if err := s.collect(promises); err != nil {
 		return nil, err
 	}
@@ -98,6 +108,9 @@ func Next(e int64, promises []Promise, in Intent) (*View, error) {
 	}
 	next := s.base.clone()
 	next.Epoch = e
+	if err := s.list(next); err != nil {
+		return nil, err
+	}
 	if s.kept() {
 		next.InSync = s.inSync(s.base.Leader)
 	} else {
@@ -142,14 +155,10 @@ func (s *step) collect(promises []Promise) error {
 	if err := s.base.Validate(); err != nil {
 		return s.fail(ErrConflict, err.Error())
 	}
-	var silent []MemberID
-	for _, m := range s.base.Members {
-		if _, ok := s.promised[m.ID]; !ok && m.Weight > 0 {
-			silent = append(silent, m.ID)
-		}
-	}
 	if !s.base.Quorum(sortedKeys(s.promised)) {
-		return s.fail(ErrNoQuorum, "bring enough of those that did not answer back", silent...)
+		silent := append(s.silent(s.base.Members), s.silent(s.base.Former)...)
+		slices.Sort(silent)
+		return s.fail(ErrNoQuorum, "bring enough of those that did not answer back", slices.Compact(silent)...)
 	}
 	return nil
 }
@@ -167,8 +176,8 @@ func (s *step) consider(p Promise) error {
 		s.base = v
 		return nil
 	}
-	if v.Set != s.base.Set || !slices.EqualFunc(v.Members, s.base.Members, sameSeat) {
-		return s.fail(ErrConflict, "its view is of another set, or lists other members", p.Member)
+	if v.Set != s.base.Set {
+		return s.fail(ErrConflict, "its view is of another set", p.Member)
 	}
 	if v.Epoch == s.base.Epoch && !v.Equal(s.base) {
 		return s.fail(ErrConflict, fmt.Sprintf("two views of epoch %d: %v, and %v", v.Epoch, s.base, v), p.Member)
@@ -179,15 +188,21 @@ func (s *step) consider(p Promise) error {
 	return nil
 }
 
-// sameSeat tells whether two views mean the same member. Its system is not part of
-// that: a later view may have put another server in its place.
-func sameSeat(a, b Member) bool { return a.ID == b.ID && a.Host == b.Host && a.Weight == b.Weight }
-
 func (s *step) checkIntent() error {
 	known := func(id MemberID) bool { _, ok := s.base.Member(id); return ok }
-	for _, id := range append(slices.Clone(s.in.Exclude), s.in.Join, s.in.Leader) {
+	for _, id := range append(slices.Clone(s.in.Exclude), s.in.Join, s.in.Leader, s.in.Remove) {
 		if id != 0 && !known(id) {
 			return s.fail(ErrIntent, "the set has no such member", id)
+		}
+	}
+	for id, votes := range s.in.Votes {
+		if a := s.in.Add; !known(id) && (a == nil || a.ID != id) || votes < 0 {
+			return s.fail(ErrIntent, "the set has no such member, or it was given less than no votes", id)
+		}
+	}
+	for _, id := range []MemberID{s.in.Join, s.in.Leader} {
+		if m, _ := s.base.Member(id); m.Witness {
+			return s.fail(ErrIntent, "a witness holds no data", id)
 		}
 	}
 	for _, id := range []MemberID{s.in.Join, s.in.Leader} {
@@ -208,7 +223,9 @@ func (s *step) checkIntent() error {
 	return nil
 }
 
-func (s *step) excluded(id MemberID) bool { return slices.Contains(s.in.Exclude, id) }
+func (s *step) excluded(id MemberID) bool {
+	return id == s.in.Remove || slices.Contains(s.in.Exclude, id)
+}
 
 // kept tells whether the leader stays in office.
 func (s *step) kept() bool {

@@ -228,3 +228,30 @@ func TestViewValidate(t *testing.T) {
 		}
 	}
 }
+
+// A server that was put in a member's place knows what its seat promised since; the one it
+// replaced does not, and may come back under the old address.
+func TestNextForgetsReplacedServers(t *testing.T) {
+	was := with(world(3), func(v *View) {
+		for i := range v.Members {
+			v.Members[i].System = "first"
+		}
+	})
+	now := with(was, func(v *View) { v.Epoch, v.Members[2].System = 7, "second" })
+	of := func(p Promise, system string) Promise { p.System = system; return p }
+	first, second := of(hard(was, 3), "first"), of(hard(now, 3), "second")
+	v, err := Next(9, []Promise{of(soft(now, 1), "first"), first}, Intent{})
+	if !errors.Is(err, ErrNoQuorum) {
+		t.Errorf("a majority with a server that was replaced: %v, %v", v, err)
+	}
+	v, err = Next(9, []Promise{of(soft(was, 1), "first"), second}, Intent{})
+	if err != nil || !v.Has(3) || v.Members[2].System != "second" {
+		t.Errorf("the server that took its place: %v, %v", v, err)
+	}
+	// The newest view counts only if it comes from a server that has a seat.
+	alien := of(hard(with(now, func(v *View) { v.Epoch, v.Leader = 8, 2 }), 3), "third")
+	v, err = Next(9, []Promise{of(soft(now, 1), "first"), of(hard(now, 2), "first"), alien}, Intent{})
+	if err != nil || v.Leader != 1 || v.Has(3) {
+		t.Errorf("a server that is in no view: %v, %v", v, err)
+	}
+}

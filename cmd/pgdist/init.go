@@ -66,8 +66,11 @@ func printSet(w io.Writer, v *health.View) error {
 	fmt.Fprintln(tw, "MEMBER\tHOST\tROLE\tVOTES")
 	for _, m := range v.Members {
 		role := "follower"
-		if m.ID == v.Leader {
+		switch {
+		case m.ID == v.Leader:
 			role = "leader"
+		case m.Witness:
+			role = "witness"
 		}
 		fmt.Fprintf(tw, "%d\t%s\t%s\t%d\n", m.ID, m.Host, role, m.Weight)
 	}

@@ -42,7 +42,7 @@ type memberReport struct {
 // well tells whether nothing is missing.
 func (r *report) well() bool {
 	for _, m := range r.Members {
-		if !m.InSync || !m.Probe.OK || m.Error != "" {
+		if !m.InSync && m.Role != "witness" || !m.Probe.OK || m.Error != "" {
 			return false
 		}
 	}
@@ -85,11 +85,11 @@ func newStatus(o *options) *cobra.Command {
 
 // status looks once and shows what it found.
 func status(ctx context.Context, mc mirror.Config, w io.Writer, show func(io.Writer, *report) error) error {
-	probes := probeAll(ctx, mc)
 	seen, err := mirror.Inspect(ctx, mc)
 	if err != nil {
 		return err
 	}
+	probes := probeAll(ctx, mc.Naming(seen))
 	r := &report{At: time.Now(), View: seen.View, Programs: seen.Programs, Journal: seen.Journal}
 	for _, m := range seen.Members {
 		r.Members = append(r.Members, memberReport{m, probes[m.Host]})

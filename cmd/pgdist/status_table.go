@@ -14,16 +14,25 @@ import (
 func showTable(w io.Writer, r *report) error {
 	fmt.Fprintf(w, "set %s  epoch %d  term %d  %s\n", r.View.Set, r.View.Epoch, r.View.Term, r.At.Format("2006-01-02 15:04:05"))
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(tw, "MEMBER\tHOST\tROLE\tIN SYNC\tPOSITION\tLAG\tPROBE\tCONNECTIONS")
+	fmt.Fprintln(tw, "MEMBER\tHOST\tROLE\tVOTES\tIN SYNC\tPOSITION\tLAG\tPROBE\tCONNECTIONS")
 	for _, m := range r.Members {
 		sync := "no"
-		if m.InSync {
+		switch {
+		case m.InSync:
 			sync = "yes"
+		case m.Role == "witness":
+			sync = "-"
 		}
-		fmt.Fprintf(tw, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", m.ID, m.Host, m.Role, sync, orDash(m.Place), lag(m), m.Probe.short(), m.Probe.load())
+		fmt.Fprintf(tw, "%d\t%s\t%s\t%d\t%s\t%s\t%s\t%s\t%s\n", m.ID, m.Host, m.Role, m.Votes, sync, orDash(m.Place), lag(m), m.Probe.short(), m.Probe.load())
 	}
 	if err := tw.Flush(); err != nil {
 		return err
+	}
+	if len(r.View.Former) > 0 {
+		fmt.Fprintln(w, "votes are being given and taken: until that is done, majorities of those before are needed, too")
+	}
+	if f := r.View.Forced; f != nil {
+		fmt.Fprintf(w, "forced in epoch %d by %s at %s, without %s: %s\n", f.Epoch, f.Who, f.At.Format("2006-01-02 15:04:05"), orDash(strings.Join(f.Lost, ", ")), f.Why)
 	}
 	if r.Journal != nil {
 		fmt.Fprintln(w, journalLine(r.Journal))

@@ -21,7 +21,7 @@ type Engine struct {
 	cache   *classify.Cache
 	catalog *catalog
 	oids    oidTables
-	members map[health.MemberID]*member
+	members atomic.Pointer[map[health.MemberID]*member]
 	turn    atomic.Uint64
 	// hollowUntil is until when read-only transactions begin at the leader, on
 	// nanotime's clock.
@@ -29,8 +29,11 @@ type Engine struct {
 	routes      atomic.Pointer[routes]
 	replays     replayCounts
 
-	mu     sync.Mutex // guards changes of routes and the members' states, and closed
-	closed bool
+	mu      sync.Mutex // guards changes of routes and the members' states, and closed
+	closed  bool
+	tenants []*Tenant
+	leaving []*member // removed from the set, to be closed once nobody uses them
+	limits  Limits
 
 	ctx     context.Context // ends at Close
 	stop    context.CancelFunc
@@ -58,15 +61,17 @@ func New(config Config, m Mirror, byID map[health.MemberID]int, closer func() er
 	config = config.withDefaults()
 	e := &Engine{
 		config: config, mirror: m, log: config.Logger, closer: closer,
-		cache: classify.NewCache(config.CacheBytes), members: map[health.MemberID]*member{},
+		cache: classify.NewCache(config.CacheBytes),
 	}
+	members := map[health.MemberID]*member{}
+	e.members.Store(&members)
 	e.ctx, e.stop = context.WithCancel(context.Background())
 	for id, i := range byID {
 		mem, err := newMember(id, config.Members[i], config, func(ctx context.Context) error { return m.Vouch(ctx, id) })
 		if err != nil {
 			return nil, err
 		}
-		e.members[id] = mem
+		members[id] = mem
 	}
 	e.catalog = newCatalog(e)
 	e.reroute()
@@ -98,9 +103,14 @@ func (e *Engine) Close() error {
 	}
 	e.stop()
 	var wg sync.WaitGroup
-	for _, m := range e.members {
+	for _, m := range e.all() {
 		wg.Go(m.close)
 	}
+	e.mu.Lock()
+	for _, m := range e.leaving {
+		wg.Go(m.close)
+	}
+	e.mu.Unlock()
 	wg.Wait()
 	e.running.Wait()
 	if e.closer != nil {
@@ -141,7 +151,7 @@ func (e *Engine) Stats() []MemberStats {
 	view := e.mirror.View()
 	var list []MemberStats
 	for _, vm := range view.Members {
-		if m := e.members[vm.ID]; m != nil {
+		if m := e.all()[vm.ID]; m != nil {
 			s := m.stats(view)
 			s.Usable = e.mirror.Usable(vm.ID)
 			list = append(list, s)
@@ -167,15 +177,18 @@ func (e *Engine) reroute() *routes {
 	if r := e.routes.Load(); r != nil && (r.view == view || r.view.Epoch > view.Epoch) {
 		return r
 	}
-	r := &routes{view: view, leader: e.members[view.Leader]}
+	e.meetLocked(view)
+	r := &routes{view: view, leader: e.all()[view.Leader]}
 	for _, id := range view.InSync {
-		if m := e.members[id]; m != nil {
+		// What a statement means, and how its result is written, may differ from
+		// one major version to the next.
+		if m := e.all()[id]; m != nil && (m == r.leader || e.mirror.Alike(id)) {
 			r.readers = append(r.readers, m)
 		}
 	}
 	e.oids.forget() // before anybody uses a member that is new in this view
 	e.routes.Store(r)
-	for id, m := range e.members {
+	for id, m := range e.all() {
 		state := excluded
 		if view.Has(id) {
 			state = inSync
@@ -219,7 +232,8 @@ func (e *Engine) sweep() {
 		case <-tick.C:
 		}
 		r := e.route()
-		for _, m := range e.members {
+		e.dismiss()
+		for _, m := range e.all() {
 			e.sweepMember(m, r, n%trimEvery == 0)
 		}
 	}

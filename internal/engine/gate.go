@@ -26,7 +26,10 @@ func (l *Limits) user(name string) int {
 
 // Limit puts limits in force, at once for what is leased from now on.
 func (e *Engine) Limit(l Limits) {
-	for _, m := range e.members {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.limits = l
+	for _, m := range e.all() {
 		m.gate.set(l)
 	}
 }

@@ -22,12 +22,7 @@ func Open(ctx context.Context, config Config) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	byID, err := config.places(set.Hosts())
-	if err != nil {
-		set.Close()
-		return nil, err
-	}
-	e, err := New(config, mirrorSet{set}, byID, func() error {
+	e, err := New(config, mirrorSet{set}, config.places(set.Hosts()), func() error {
 		set.Close()
 		return nil
 	})
@@ -66,16 +61,15 @@ func (c Config) mirrorConn(m MemberConfig) *pgconn.Config {
 
 // places tells which of c.Members each member of the set is, given the address
 // under which the mirror found it.
-func (c Config) places(hosts map[health.MemberID]string) (map[health.MemberID]int, error) {
+func (c Config) places(hosts map[health.MemberID]string) map[health.MemberID]int {
 	byID := make(map[health.MemberID]int, len(hosts))
 	for id, host := range hosts {
 		i := slices.IndexFunc(c.Members, func(m MemberConfig) bool { return hostPort(m.Conn) == host })
-		if i < 0 {
-			return nil, &Error{Op: "open the set", Member: id, Host: host, Err: errors.New("no address of the DSN is this member's"), Hint: "name all databases of the set"}
+		if i >= 0 { // else it was added since the configuration was written: see meetLocked
+			byID[id] = i
 		}
-		byID[id] = i
 	}
-	return byID, nil
+	return byID
 }
 
 // mirrorSet makes the mirroring below satisfy Mirror.
@@ -84,6 +78,8 @@ type mirrorSet struct{ set *mirror.Set }
 func (m mirrorSet) View() *health.View { return m.set.View() }
 
 func (m mirrorSet) Usable(id health.MemberID) bool { return m.set.Usable(id) }
+
+func (m mirrorSet) Alike(id health.MemberID) bool { return m.set.Alike(id) }
 
 func (m mirrorSet) Evicted(id health.MemberID, pid uint32) bool { return m.set.Evicted(id, pid) }
 

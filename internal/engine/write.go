@@ -229,6 +229,7 @@ func (s *Session) commit(ctx context.Context, t *transaction, h hold) error {
 		h.c.kill() // COMMIT is not sent, so it is rolled back
 		return errNotCommitted
 	}
+	pointCommit.Pass()
 	h.c.waiting.Store(nanotime())
 	tag, err := h.c.exec(ctx, "COMMIT")
 	h.c.waiting.Store(0)
@@ -237,6 +238,7 @@ func (s *Session) commit(ctx context.Context, t *transaction, h hold) error {
 		s.spent(t)
 		return ErrCommitRolledBack
 	case f == failNone:
+		pointCommitted.Pass()
 		return s.acknowledge(ctx, t)
 	case f == failCancelled:
 		return &causedError{pgErrorOf(errUnknownOutcome(ctx.Err())), ctx.Err()}
@@ -258,6 +260,7 @@ func (s *Session) acknowledge(ctx context.Context, t *transaction) error {
 	}
 	switch {
 	case err == nil:
+		pointAcknowledged.Pass()
 		return nil
 	case errors.Is(err, ErrTermOver):
 		return s.settle(ctx, t.attempt)
@@ -267,6 +270,7 @@ func (s *Session) acknowledge(ctx context.Context, t *transaction) error {
 
 // settle asks what became of a transaction: nil if it is committed.
 func (s *Session) settle(ctx context.Context, a Attempt) error {
+	pointSettling.Pass()
 	outcome, err := s.resolve(ctx, a)
 	switch {
 	case err != nil:

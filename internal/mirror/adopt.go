@@ -22,6 +22,10 @@ const proposalTime = 300 * time.Millisecond
 func (s *Set) adopt(ctx context.Context) (did bool, highest int64, err error) {
 	found := s.whereabouts(ctx)
 	newest := newestView(found)
+	if newest != nil && newest.Epoch > s.cur.Epoch && s.meet(newest) {
+		found = s.whereabouts(ctx)
+		newest = newestView(found)
+	}
 	for _, a := range found {
 		if a.here != nil {
 			highest = max(highest, a.here.Epoch, a.here.Promised)
@@ -36,9 +40,9 @@ func (s *Set) adopt(ctx context.Context) (did bool, highest int64, err error) {
 
 // whereabouts asks all members who and where they are.
 func (s *Set) whereabouts(ctx context.Context) []answerOf {
-	out := make([]answerOf, 0, len(s.members))
-	heard := make(chan answerOf, len(s.members))
-	for _, m := range s.members {
+	out := make([]answerOf, 0, len(s.members.all()))
+	heard := make(chan answerOf, len(s.members.all()))
+	for _, m := range s.members.all() {
 		s.done.Go(func() {
 			ctx, cancel := context.WithTimeoutCause(ctx, m.health.ProbeTimeout, health.ErrTimeout)
 			defer cancel()
@@ -53,14 +57,14 @@ func (s *Set) whereabouts(ctx context.Context) []answerOf {
 		})
 	}
 	var grace <-chan time.Time
-	for range s.members {
+	for range s.members.all() {
 		select {
 		case a := <-heard:
 			out = append(out, a)
 		case <-grace:
 			return out
 		}
-		if 2*len(out) > len(s.members) && grace == nil {
+		if 2*len(out) > len(s.members.all()) && grace == nil {
 			grace = time.After(stragglers)
 		}
 	}
@@ -71,14 +75,18 @@ func (s *Set) whereabouts(ctx context.Context) []answerOf {
 const stragglers = 50 * time.Millisecond
 
 // chosen tells whether a majority has accepted the view.
-func (s *Set) chosen(found []answerOf, v *health.View) bool {
-	var accepted []health.MemberID
+func (s *Set) chosen(found []answerOf, v *health.View) bool { return v.Chosen(voters(found)) }
+
+// voters are those that answered.
+func voters(found []answerOf) []health.Voter {
+	out := make([]health.Voter, 0, len(found))
 	for _, a := range found {
-		if a.here != nil && a.here.Set == v.Set && a.here.Accepted == v.Epoch {
-			accepted = append(accepted, health.MemberID(a.here.Member))
+		if h := a.here; h != nil {
+			out = append(out, health.Voter{Member: health.MemberID(h.Member), Set: h.Set, System: h.Cluster, Epoch: h.Epoch, Accepted: h.Accepted,
+				Leads: h.Leads, Office: h.Office, Booted: h.Booted})
 		}
 	}
-	return v.Quorum(accepted)
+	return out
 }
 
 // reload takes over the view that another distributor had chosen. Where there is an

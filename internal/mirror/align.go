@@ -104,7 +104,7 @@ func (s *Set) align(loop context.Context, a *alignment) error {
 		if err != nil {
 			return err
 		}
-		m := s.members[id]
+		m := s.members.get(id)
 		p, tick, err := m.spot(ctx, c)
 		if err != nil {
 			return err
@@ -118,7 +118,7 @@ func (s *Set) align(loop context.Context, a *alignment) error {
 
 // snapshot opens a transaction and fixes what it sees.
 func (s *Set) snapshot(ctx context.Context, id health.MemberID, a *alignment) (*conn, error) {
-	m := s.members[id]
+	m := s.members.get(id)
 	c, err := dial(ctx, m.cfg, map[string]string{"default_transaction_read_only": "on"})
 	if err != nil {
 		return nil, m.fail("connect", err)

@@ -165,7 +165,7 @@ func (a *arena) calm(lost health.MemberID) {
 func (a *arena) states() {
 	a.t.Helper()
 	for _, id := range a.set.sortedIDs() {
-		n := a.set.members[id].note.Load()
+		n := a.set.members.get(id).note.Load()
 		a.t.Logf("member %d: %s: %v", id, n.Text, n.Err)
 	}
 }

@@ -37,7 +37,7 @@ func TestAttackPreparedLocks(t *testing.T) {
 		}
 		for deadline := time.Now().Add(10 * time.Second); ; {
 			// Between attempts its state is "catching up", without an error.
-			if n := a.set.members[3].note.Load(); n.Err != nil && strings.Contains(n.Err.Error(), "forgotten") {
+			if n := a.set.members.get(3).note.Load(); n.Err != nil && strings.Contains(n.Err.Error(), "forgotten") {
 				break
 			} else if time.Now().After(deadline) {
 				t.Fatalf("its state does not name the transaction: %+v", n)

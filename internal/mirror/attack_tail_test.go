@@ -76,6 +76,43 @@ func TestAttackTail(t *testing.T) {
 		a.same()
 		a.everywhere("33", `SELECT string_agg(a::text, ',' ORDER BY a) FROM kl WHERE a > 30`)
 	})
+	a.sub("given to a member that was catching up", func(a *arena) {
+		c, v, away := a.client(), a.set.View(), a.follower()
+		m := a.set.members.get(away)
+		m.joining.Store(true) // nobody else brings it up to date
+		defer m.joining.Store(false)
+		a.kill(away)
+		a.do(c, `INSERT INTO kl VALUES (51, 'kept')`)
+		a.start(away)
+		a.exec(c, `INSERT INTO kl VALUES (52, 'tail')`, `UPDATE k SET v = 'tail' WHERE k = 8`)
+		x := &catchUp{s: a.set, m: m, twin: m.twin()}
+		_, err := x.round(a.ctx())
+		x.close()
+		if err != nil {
+			a.t.Fatal(err)
+		}
+		a.killLeader()
+		j := &joiner{m: m, done: make(chan error, 1)}
+		a.set.joins <- j
+		if err := <-j.done; err == nil {
+			a.t.Errorf("member %d is in sync with what its leader lacks", away)
+		}
+		m.joining.Store(false)
+		a.start(v.Leader)
+		a.same()
+		a.everywhere("51", `SELECT string_agg(a::text, ',') FROM kl WHERE a > 50`)
+	})
+	a.sub("promised to a proposer that is gone", func(a *arena) {
+		away := a.follower()
+		m := a.set.members.get(away)
+		m.joining.Store(true)
+		a.kill(away)
+		a.do(a.client(), `INSERT INTO kl VALUES (61, 'kept')`)
+		a.start(away)
+		a.exec(a.clientOf(away), `SELECT pgdist.promise(`+itoa(uint32(a.set.View().Epoch+10))+`, true, 1000)`)
+		m.joining.Store(false)
+		a.same() // nobody else has any reason to have another view chosen
+	})
 	a.sub("in pieces", func(a *arena) {
 		c := a.client()
 		a.do(c, `INSERT INTO k SELECT g, 'big' FROM generate_series(1000, 8000) g`, `INSERT INTO kl SELECT g, 'big' FROM generate_series(1000, 4000) g`)
@@ -98,7 +135,7 @@ func TestAttackTailSchema(t *testing.T) {
 	a.do(a.client(), `INSERT INTO kl VALUES (42, 'new')`)
 	a.start(old)
 	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		if n := a.set.members[old].note.Load(); n.Text == textLost {
+		if n := a.set.members.get(old).note.Load(); n.Text == textLost {
 			break
 		} else if time.Now().After(deadline) {
 			t.Fatalf("a member whose tail holds DDL is %s: %v", n.Text, n.Err)

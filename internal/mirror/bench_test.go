@@ -22,12 +22,12 @@ func BenchmarkFlush(b *testing.B) {
 	} {
 		b.Run(x.name, func(b *testing.B) {
 			set, servers := benchSet(b, x.schema)
-			lead, err := set.members[1].connect(b.Context())
+			lead, err := set.members.get(1).connect(b.Context())
 			if err != nil {
 				b.Fatal(err)
 			}
 			defer lead.close()
-			twin := set.members[2].twin()
+			twin := set.members.get(2).twin()
 			defer twin.forget()
 			c, err := twin.applier(b.Context())
 			if err != nil {

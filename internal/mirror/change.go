@@ -15,16 +15,18 @@ import (
 
 // promiseAnswer is what pgdist.promise() and pgdist.adopt() return.
 type promiseAnswer struct {
-	Given bool `json:"given"`
+	Given  bool `json:"given"`
+	Fenced bool `json:"fenced"` // nobody writes there any more, asked for or not
 	here
 }
 
 // answer is a member's promise, or why there is none.
 type answer struct {
-	m   *member
-	c   *conn
-	p   promiseAnswer
-	err error
+	m    *member
+	c    *conn
+	hard bool // it was asked to end whoever writes there
+	p    promiseAnswer
+	err  error
 }
 
 // change has a new view chosen: promises, the view they allow, acceptance by a
@@ -87,7 +89,7 @@ func (s *Set) propose(ctx context.Context, epoch int64, in health.Intent, with f
 	var given []health.Promise
 	var errs []error
 	higher := epoch
-	for _, a := range answers {
+	for i, a := range answers {
 		switch {
 		case a.err != nil:
 			errs = append(errs, a.err)
@@ -95,7 +97,7 @@ func (s *Set) propose(ctx context.Context, epoch int64, in health.Intent, with f
 			higher = max(higher, a.p.refusedAt()+1)
 		default:
 			p, err := a.promise(epoch, s.cur)
-			if err != nil {
+			if answers[i].err = err; err != nil { // nor does it count when the view is accepted
 				errs = append(errs, err)
 				continue
 			}
@@ -105,6 +107,9 @@ func (s *Set) propose(ctx context.Context, epoch int64, in health.Intent, with f
 	if higher > epoch {
 		return higher, nil
 	}
+	if base := baseOf(s.cur, given); s.meet(base) {
+		return epoch + 1, nil // who was added since must be asked, too
+	}
 	next, err := s.next(epoch, given, answers, in)
 	if err != nil {
 		if errors.Is(err, health.ErrNoQuorum) {
@@ -113,66 +118,37 @@ func (s *Set) propose(ctx context.Context, epoch int64, in health.Intent, with f
 		}
 		return 0, err
 	}
+	sift(answers, next)
 	if with != nil {
 		if err := with(epoch); err != nil {
 			return 0, err
 		}
 	}
-	return 0, s.install(ctx, next, answers)
+	err = s.install(ctx, next, answers)
+	if errors.Is(err, errOutbid) {
+		return epoch + 1, nil
+	}
+	return 0, err
 }
 
-// next is health.Next, and what only positions can tell at an election: the most
-// advanced takes office (snapshots of one leader lie on a chain; of equals, one
-// whose UNLOGGED tables no crash has emptied), and whoever
-// has what the new leader lacks, the old leader with its tail first of all, is
-// not in sync until that is undone.
+// next is health.Propose, with the places that the members answered with.
 func (s *Set) next(epoch int64, given []health.Promise, answers []answer, in health.Intent) (*health.View, error) {
-	// Whom this distributor means to drop is the leader of its own view: another one may
-	// have put somebody else into office since, or the same in a new term.
-	base := s.cur
+	stands := make([]health.Stand[Place], 0, len(given))
 	for _, p := range given {
-		if p.Accepted != nil && p.Accepted.Epoch > base.Epoch {
-			base = p.Accepted
+		i := slices.IndexFunc(answers, func(a answer) bool { return a.m.id == p.Member })
+		stands = append(stands, health.Stand[Place]{Promise: p, Place: answers[i].p.place(), Crashed: answers[i].p.Crashed})
+	}
+	return health.Propose(epoch, stands, in, s.cur, Place.within)
+}
+
+// baseOf is the newest view that was accepted by anyone who promised, or cur.
+func baseOf(cur *health.View, given []health.Promise) *health.View {
+	for _, p := range given {
+		if p.Accepted != nil && p.Accepted.Epoch > cur.Epoch {
+			cur = p.Accepted
 		}
 	}
-	in.DropLeader = in.DropLeader && base.Term == s.cur.Term
-	next, err := health.Next(epoch, given, in)
-	if err != nil || next.Term != epoch {
-		return next, err
-	}
-	places, crashed, booted := map[health.MemberID]Place{}, map[health.MemberID]bool{}, map[health.MemberID]bool{}
-	for _, a := range answers {
-		if a.err == nil && a.p.Given {
-			places[a.m.id], crashed[a.m.id], booted[a.m.id] = a.p.place(), a.p.Crashed, a.p.Booted
-		}
-	}
-	best := next.Leader
-	for _, id := range next.InSync {
-		if id == base.Leader && (in.DropLeader || !booted[id]) || in.Leader != 0 {
-			continue // it comes last, or another was wished for
-		}
-		if ahead, err := places[best].within(places[id]); err != nil {
-			return nil, err
-		} else if ahead && (places[best] != places[id] || crashed[best] && !crashed[id]) {
-			best = id
-		}
-	}
-	if best != next.Leader {
-		in.Leader = best
-		if next, err = health.Next(epoch, given, in); err != nil {
-			return nil, err
-		}
-	}
-	var fit []health.MemberID
-	for _, id := range next.InSync {
-		if ok, err := places[id].within(places[next.Leader]); err != nil {
-			return nil, err
-		} else if ok {
-			fit = append(fit, id)
-		}
-	}
-	next.InSync = fit
-	return next, nil
+	return cur
 }
 
 // refusedAt is the epoch a member that refused has promised already.
@@ -183,14 +159,14 @@ const changeTimeout = 5 * time.Second
 // promises asks all members: the leader that is to stay softly, the others hard.
 func (s *Set) promises(ctx context.Context, epoch int64, in health.Intent) []answer {
 	keep := s.cur.Leader
-	if in.DropLeader || slices.Contains(in.Exclude, keep) || (in.Leader != 0 && in.Leader != keep) {
+	if in.DropLeader || slices.Contains(in.Exclude, keep) || in.Remove == keep || (in.Leader != 0 && in.Leader != keep) {
 		keep = 0
 	}
 	ids := s.sortedIDs()
 	out := make([]answer, len(ids))
 	var wg sync.WaitGroup
 	for i, id := range ids {
-		m := s.members[id]
+		m := s.members.get(id)
 		if g := s.given; g != nil && g.m.id == id && g.p.Epoch == epoch {
 			out[i], s.given = *g, nil
 			continue
@@ -203,9 +179,13 @@ func (s *Set) promises(ctx context.Context, epoch int64, in health.Intent) []ans
 			ctx, cancel := context.WithTimeoutCause(ctx, timeout, health.ErrTimeout)
 			defer cancel()
 			out[i] = m.promise(ctx, epoch, id != keep)
+			if out[i].err == nil {
+				pointPromised.Pass()
+			}
 		})
 	}
 	wg.Wait()
+	pointPromisedAll.Pass()
 	return out
 }
 
@@ -216,7 +196,7 @@ func (m *member) promise(ctx context.Context, epoch int64, hard bool) answer {
 	if err != nil {
 		return answer{m: m, err: err}
 	}
-	a := answer{m: m, c: c}
+	a := answer{m: m, c: c, hard: hard}
 	s, err := c.one(ctx, promiseSQL, strconv.AppendInt(nil, epoch, 10), strconv.AppendBool(nil, hard), text("400"))
 	if err == nil {
 		err = json.Unmarshal([]byte(s), &a.p)
@@ -232,13 +212,27 @@ func (a answer) promise(epoch int64, cur *health.View) (health.Promise, error) {
 			Err:  fmt.Errorf("the database there is member %d of set %s, not member %d of set %s", a.p.Member, a.p.Set, a.m.id, cur.Set),
 			Hint: "it was replaced or restored from another set; it counts for nothing until it is added anew"}
 	}
-	if was, ok := cur.Member(a.m.id); ok && was.System != a.p.Cluster {
+	if was, ok := cur.Member(a.m.id); ok && was.System != "" && was.System != a.p.Cluster {
 		return health.Promise{}, &Error{Op: "change the view", Member: a.m.id, Host: a.m.host,
 			Err:  fmt.Errorf("the server there is %s, member %d was %s", a.p.Cluster, a.m.id, was.System),
 			Hint: "what it promised before is not known there; it counts for nothing until it is copied: pgdist resync DSN --member " + a.m.host}
 	}
 	rank, err := a.p.rank()
-	return health.Promise{Member: a.m.id, Epoch: epoch, Hard: !a.p.Leads, Accepted: a.p.View, Booted: a.p.Booted, Term: a.p.Term, Rank: rank}, err
+	// Who was asked softly and does not lead is no leader to be kept, whatever its boot row says.
+	hard := a.hard || a.p.Fenced
+	return health.Promise{Member: a.m.id, Epoch: epoch, Hard: hard, Accepted: a.p.View, Booted: a.p.Booted && (hard || a.p.Leads),
+		Term: a.p.Term, Rank: rank, System: a.p.Cluster}, err
+}
+
+// sift refuses the answers of servers that the next view does not name: their acceptance
+// would be of no more worth than their promise.
+func sift(answers []answer, next *health.View) {
+	for i, a := range answers {
+		if a.err != nil {
+			continue
+		}
+		_, answers[i].err = a.promise(next.Epoch, next)
+	}
 }
 
 // install has the view accepted and put into force.
@@ -250,35 +244,48 @@ func (s *Set) install(ctx context.Context, next *health.View, answers []answer) 
 	var accepted []health.MemberID
 	var leader *conn
 	var errs []error
+	outbid := false
 	for _, a := range answers {
 		if a.err != nil {
 			continue
 		}
 		ok, err := a.c.one(ctx, `SELECT pgdist.accept($1::bigint, $2::jsonb)`, strconv.AppendInt(nil, next.Epoch, 10), body)
 		if err != nil || ok != "t" {
+			outbid = outbid || err == nil
 			errs = append(errs, a.m.fail("accept the view", err))
 			continue
 		}
 		accepted = append(accepted, a.m.id)
+		pointAccepted.Pass()
 		if a.m.id == next.Leader {
 			leader = a.c
 		}
 	}
 	if !next.Quorum(accepted) {
+		if outbid {
+			return errOutbid
+		}
 		return errors.Join(append([]error{ErrNoMajority}, errs...)...)
 	}
+	pointChosen.Pass()
 	if next.Term == next.Epoch {
 		if leader == nil {
 			return errors.Join(append([]error{errLeaderLost}, errs...)...)
 		}
 		if _, err := leader.one(ctx, `SELECT pgdist.activate($1::bigint)`, strconv.AppendInt(nil, next.Epoch, 10)); err != nil {
-			return s.members[next.Leader].fail("take office", err)
+			return s.members.get(next.Leader).fail("take office", err)
 		}
+		pointOffice.Pass()
 		s.fill(ctx, leader, next)
 	}
 	s.settled(s.cur, next, answers)
-	return s.enterView(ctx, next)
+	err = s.enterView(ctx, next)
+	pointEntered.Pass()
+	return err
 }
+
+// errOutbid: somebody else has proposed a higher epoch between promise and acceptance.
+var errOutbid = errors.New("another program has proposed a newer view")
 
 // errLeftOut: the member is not in the view any more.
 var errLeftOut = errors.New("it was left out of the view")
@@ -287,6 +294,8 @@ var errLeftOut = errors.New("it was left out of the view")
 func (s *Set) enterView(ctx context.Context, next *health.View) error {
 	old := s.cur
 	s.cur = next
+	s.meet(next)
+	s.part(next)
 	s.entered.Store(next.Epoch)
 	s.forgetHeld(next.InSync)
 	if old == nil || old.Leader != next.Leader || old.Term != next.Term {
@@ -294,7 +303,8 @@ func (s *Set) enterView(ctx context.Context, next *health.View) error {
 		s.gateC.close()
 		s.leaderC, s.gateC = nil, nil
 	}
-	for id, m := range s.members {
+	for id, m := range s.members.all() {
+		m.seat.Store(next)
 		switch {
 		case next.Has(id) && (old == nil || !old.Has(id)):
 			m.joined.Store(time.Now().UnixNano())
@@ -316,12 +326,15 @@ func (s *Set) connectLeader(ctx context.Context) error {
 	if s.leaderC != nil && !s.leaderC.IsClosed() {
 		return nil
 	}
-	m := s.members[s.cur.Leader]
+	m := s.members.get(s.cur.Leader)
 	c, err := dial(ctx, m.cfg, m.named(map[string]string{"default_transaction_read_only": "on"}))
 	if err != nil {
 		return &leaderError{m.fail("connect", err)}
 	}
 	h, err := c.where(ctx)
+	if err == nil {
+		err = recognise(s.cur, m.id, m.host, h)
+	}
 	if err != nil {
 		c.close()
 		return &leaderError{m.fail("ask for its state", err)}

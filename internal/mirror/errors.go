@@ -25,6 +25,9 @@ var (
 	ErrPlaceLost = errors.New("the member lost its place and must be copied afresh (pgdist resync)")
 	// ErrHalfCopied: a full copy of the member was begun and has not been completed.
 	ErrHalfCopied = errors.New("the database is being copied afresh, or that was broken off")
+	// ErrWasRemoved: what is in the member's database is of a time before it was removed
+	// from the set and added again.
+	ErrWasRemoved = errors.New("the database is of a time before it was removed from the set; it has to be copied afresh")
 	// ErrNoMajority: not enough members answer to change the view.
 	ErrNoMajority = errors.New("no majority of the set's members can be reached")
 	// ErrUnconfirmed: no majority of the members has confirmed the view lately, so

@@ -30,7 +30,7 @@ type filling struct {
 // hang on them.
 func (s *Set) fill(ctx context.Context, ask *conn, v *health.View) {
 	s.refill.Store(0)
-	m := s.members[v.Leader]
+	m := s.members.get(v.Leader)
 	again := func(err error) {
 		s.refill.Store(time.Now().Add(fillPause).UnixNano())
 		s.log.Warn("cannot fill the materialized views", "member", m.host, "err", err)
@@ -119,7 +119,7 @@ func (s *Set) fillAgain(ctx context.Context) {
 	if s.view.Load() != nil && (at == 0 || time.Now().UnixNano() < at) {
 		return
 	}
-	c, err := s.members[s.cur.Leader].connect(ctx)
+	c, err := s.members.get(s.cur.Leader).connect(ctx)
 	if err != nil {
 		s.refill.Store(time.Now().Add(fillPause).UnixNano())
 		return

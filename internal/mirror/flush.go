@@ -105,6 +105,9 @@ func (s *Set) locate(ctx context.Context, m *member) error {
 		return err
 	}
 	h, err := c.where(ctx)
+	if err == nil {
+		err = recognise(s.cur, m.id, m.host, h)
+	}
 	if err != nil {
 		return m.fail("ask for its position", err)
 	}
@@ -141,6 +144,7 @@ func (s *Set) flushGroup(ctx context.Context, epoch int64, from Place, group []*
 	if err != nil {
 		return nil, err
 	}
+	pointRead.Pass()
 	gate := s.gate(ctx, b)
 	failed := s.each(group, func(m *member) error {
 		c, err := m.applier(ctx)
@@ -158,8 +162,9 @@ func (s *Set) flushGroup(ctx context.Context, epoch int64, from Place, group []*
 			}
 		}
 		if err := c.run(ctx, at(steps, m.tick), gate); err != nil {
-			return m.fail("apply", causeOf(ctx, err))
+			return s.tooOld(s.cur, m, m.fail("apply", causeOf(ctx, err)))
 		}
+		pointAppliedOne.Pass()
 		m.moved(b.to())
 		m.sequences = shown
 		if b.shared != nil {
@@ -172,6 +177,7 @@ func (s *Set) flushGroup(ctx context.Context, epoch int64, from Place, group []*
 			return failed, &leaderError{err}
 		}
 	}
+	pointAppliedAll.Pass()
 	s.advance(b.to())
 	if len(failed) == 0 {
 		s.hasShared(b, group)
@@ -209,7 +215,7 @@ func (s *Set) copyInstead(ctx context.Context, epoch int64, b *batch, group []*m
 
 // read asks the leader for a batch, again if a table was rewritten meanwhile.
 func (s *Set) read(ctx context.Context, from Place, floor uint64, limit int, how depth) (*batch, error) {
-	ctx, stop := s.mind(ctx, s.members[s.cur.Leader], s.leaderC, 0)
+	ctx, stop := s.mind(ctx, s.members.get(s.cur.Leader), s.leaderC, 0)
 	defer stop()
 	for {
 		b, err := readBatch(ctx, s.leaderC, from, floor, limit, how, s.marker)
@@ -246,7 +252,7 @@ func (s *Set) gate(ctx context.Context, b *batch) func() error {
 	}
 	wait := sync.OnceValue(func() error {
 		if s.gateC == nil || s.gateC.IsClosed() {
-			c, err := s.members[s.cur.Leader].connect(ctx)
+			c, err := s.members.get(s.cur.Leader).connect(ctx)
 			if err != nil {
 				return err
 			}
@@ -286,7 +292,7 @@ func (s *Set) each(group []*member, f func(*member) error) map[health.MemberID]e
 // flushStream is flushGroup for what does not fit in one message.
 func (s *Set) flushStream(ctx context.Context, epoch int64, from Place, group []*member, floor uint64, how depth, x *extras) (map[health.MemberID]error, error) {
 	c := s.leaderC
-	ctx, stop := s.mind(ctx, s.members[s.cur.Leader], c, 0)
+	ctx, stop := s.mind(ctx, s.members.get(s.cur.Leader), c, 0)
 	defer stop()
 	chunk := s.cfg.BatchKeys
 	for {
@@ -311,6 +317,11 @@ func (s *Set) flushStream(ctx context.Context, epoch int64, from Place, group []
 		s.advance(b.to())
 		if x == nil || !x.first {
 			return s.copyInstead(ctx, epoch, b, group, failed, floor, how)
+		}
+		for _, m := range group {
+			if failed[m.id] != nil {
+				failed[m.id] = s.tooOld(s.cur, m, failed[m.id])
+			}
 		}
 		return failed, nil
 	}

@@ -3,6 +3,7 @@ package mirror
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -55,7 +56,7 @@ func (s *Set) prune(ctx context.Context) {
 		return
 	}
 	for _, id := range s.cur.InSync {
-		m := s.members[id]
+		m := s.members.get(id)
 		did, err := s.pruneOne(ctx, m, low)
 		if ctx.Err() != nil {
 			return
@@ -71,7 +72,7 @@ func (s *Set) prune(ctx context.Context) {
 // pruneTo is the place up to which the journal may go: the oldest of any member,
 // unless those that are away hold back more than they may.
 func (s *Set) pruneTo(ctx context.Context) (Place, error) {
-	leader := s.members[s.cur.Leader]
+	leader := s.members.get(s.cur.Leader)
 	ctx, cancel := context.WithTimeoutCause(ctx, leader.health.SyncTimeout, health.ErrTimeout)
 	defer cancel()
 	c, err := leader.connect(ctx)
@@ -81,7 +82,7 @@ func (s *Set) pruneTo(ctx context.Context) (Place, error) {
 	defer c.close()
 	var away []string
 	for _, id := range s.sortedIDs() {
-		if m := s.members[id]; !s.cur.Has(id) && !m.hopeless() {
+		if m := s.members.get(id); !s.cur.Has(id) && !isWitness(s.cur, id) && !m.hopeless() {
 			away = append(away, fmt.Sprintf("%s (%s)", m.host, m.note.Load().Text))
 		}
 	}
@@ -94,8 +95,8 @@ func (s *Set) pruneTo(ctx context.Context) (Place, error) {
 	if all || j.Percent < 100 {
 		return low, nil
 	}
-	for id, m := range s.members {
-		if !s.cur.Has(id) && !m.hopeless() {
+	for id, m := range s.members.all() {
+		if !s.cur.Has(id) && !isWitness(s.cur, id) && !m.hopeless() {
 			s.log.Warn("the journal is full: a member that is away loses its place", "member", m.host, "bytes", j.Bytes, "held_seconds", int(j.HeldSeconds))
 			m.lost = true
 		}
@@ -104,8 +105,12 @@ func (s *Set) pruneTo(ctx context.Context) (Place, error) {
 	return low, nil
 }
 
-// hopeless tells that the member gains nothing by a journal that is kept for it.
-func (m *member) hopeless() bool { return m.lost || m.note.Load().Text == textLost }
+// hopeless tells that the member gains nothing by a journal that is kept for it: it is
+// to be copied, and who copies it keeps the journal.
+func (m *member) hopeless() bool {
+	n := m.note.Load()
+	return m.lost || n.Text == textLost || errors.Is(n.Err, ErrNotInstalled) || errors.Is(n.Err, ErrHalfCopied) || errors.Is(n.Err, errStranger)
+}
 
 // journal asks the leader how full its journal is. away are the members that
 // hold it back.
@@ -166,9 +171,9 @@ func (s *Set) pruneOne(ctx context.Context, m *member, low Place) (string, error
 // holds back everything.
 func (s *Set) lowest(away bool) (low Place, all bool) {
 	low, all = s.Acked(), true
-	for id, m := range s.members {
+	for id, m := range s.members.all() {
 		in := s.cur.Has(id)
-		if id == s.cur.Leader || (!in && (!away || m.hopeless())) {
+		if id == s.cur.Leader || isWitness(s.cur, id) || (!in && (!away || m.hopeless())) {
 			continue
 		}
 		var at Place // of nowhere: before all

@@ -103,7 +103,7 @@ func TestJournalIsBounded(t *testing.T) {
 	a.start(3)
 	deadline := time.Now().Add(30 * time.Second)
 	for {
-		if n := a.set.members[3].note.Load(); n != nil && n.Text == textLost {
+		if n := a.set.members.get(3).note.Load(); n != nil && n.Text == textLost {
 			if !errors.Is(n.Err, ErrPlaceLost) {
 				t.Errorf("it lost its place because of %v", n.Err)
 			}
@@ -113,7 +113,7 @@ func TestJournalIsBounded(t *testing.T) {
 			t.Fatal("a member whose place was pruned away is in sync")
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("what became of it: %+v", a.set.members[3].note.Load())
+			t.Fatalf("what became of it: %+v", a.set.members.get(3).note.Load())
 		}
 		load(100 * time.Millisecond)
 	}
@@ -155,9 +155,9 @@ func TestLongAbsence(t *testing.T) {
 		}
 	}
 	a.start(3)
-	for deadline := time.Now().Add(20 * time.Second); a.set.members[3].note.Load().Text != textLost; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(20 * time.Second); a.set.members.get(3).note.Load().Text != textLost; time.Sleep(10 * time.Millisecond) {
 		if a.set.View().Has(3) || time.Now().After(deadline) {
-			t.Fatalf("after a long absence member 3 is %+v", a.set.members[3].note.Load())
+			t.Fatalf("after a long absence member 3 is %+v", a.set.members.get(3).note.Load())
 		}
 	}
 	if n := a.journalSize(1); n > 1<<20 {

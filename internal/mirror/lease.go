@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"math/rand/v2"
-	"slices"
 	"strconv"
 	"time"
 
@@ -166,9 +165,9 @@ func (c *confirmer) round(ctx context.Context, v *health.View) {
 		c.seen, c.since = v.Epoch, time.Now()
 	}
 	began := time.Now()
-	answers := make(chan confirmation, len(s.members))
+	answers := make(chan confirmation, len(s.members.all()))
 	asked := 0
-	for _, m := range s.members {
+	for _, m := range s.members.all() {
 		if !m.confirming.CompareAndSwap(false, true) {
 			continue // it has not answered the last time yet
 		}
@@ -179,20 +178,22 @@ func (c *confirmer) round(ctx context.Context, v *health.View) {
 			defer cancel()
 			a := s.askConfirm(ctx, m, v.Epoch, look)
 			a.id, a.err = m.id, causeOf(ctx, a.err)
+			if m.id == v.Leader {
+				s.heardLeader(a.err)
+			}
 			answers <- a
 		})
 	}
 	limit := time.NewTimer(s.cfg.ViewLease)
 	defer limit.Stop()
 	var got []confirmation
-	var ids, yes []health.MemberID
-	newest := int64(0)
+	var yes []health.MemberID
 	for range asked {
 		var a confirmation
 		select {
 		case a = <-answers:
 		case <-limit.C:
-			c.conclude(v, got, ids, yes, newest, began, look)
+			c.conclude(v, got, began, look)
 			return
 		case <-ctx.Done():
 			return
@@ -200,16 +201,24 @@ func (c *confirmer) round(ctx context.Context, v *health.View) {
 		if a.err != nil {
 			continue
 		}
-		got, ids = append(got, a), append(ids, a.id)
-		newest = max(newest, a.Promised, a.Accepted)
-		if a.Known && a.Promised == v.Epoch && a.Accepted == v.Epoch {
+		got = append(got, a)
+		if a.confirmation().Confirms(v) {
 			yes = append(yes, a.id)
 		}
 		if v.Quorum(yes) {
 			break
 		}
 	}
-	c.conclude(v, got, ids, yes, newest, began, look)
+	c.conclude(v, got, began, look)
+}
+
+// confirmation is the answer as the arithmetic of leases sees it.
+func (a *confirmation) confirmation() health.Confirmation {
+	out := health.Confirmation{Member: a.id, Promised: a.Promised, Accepted: a.Accepted, Known: a.Known}
+	for _, m := range a.Others {
+		out.Others = append(out.Others, health.Mate{ID: m.ID, Epoch: m.Epoch, Lease: m.lease()})
+	}
+	return out
 }
 
 // askConfirm asks one member.
@@ -218,8 +227,13 @@ func (s *Set) askConfirm(ctx context.Context, m *member, epoch int64, look bool)
 		if m.lease, a.err = m.connect(ctx); a.err != nil {
 			return a
 		}
+		if a.err = m.recognise(ctx, m.lease); a.err != nil {
+			m.lease.close()
+			m.lease = nil
+			return a
+		}
 	}
-	out, err := m.lease.one(ctx, `SELECT pgdist.confirm($1, $2::bigint, $3::bool, $4::interval)`, text(s.id), strconv.AppendInt(nil, epoch, 10), strconv.AppendBool(nil, look), text(s.lease().String()))
+	out, err := m.lease.one(ctx, s.confirmSQL(), text(s.id), strconv.AppendInt(nil, epoch, 10), strconv.AppendBool(nil, look), text(s.lease().String()))
 	if err == nil {
 		err = json.Unmarshal([]byte(out), &a)
 	}
@@ -235,52 +249,38 @@ func (s *Set) askConfirm(ctx context.Context, m *member, epoch int64, look bool)
 }
 
 // conclude draws the conclusions of a round.
-func (c *confirmer) conclude(v *health.View, got []confirmation, ids, yes []health.MemberID, newest int64, began time.Time, look bool) {
+func (c *confirmer) conclude(v *health.View, got []confirmation, began time.Time, look bool) {
 	s := c.s
-	asked := s.lease()
-	for _, a := range got {
+	heard := make([]health.Confirmation, len(got))
+	for i := range got {
+		heard[i] = got[i].confirmation()
+		a := &got[i]
 		if was, known := c.ddl[a.id]; known && was != a.DDL {
 			s.changes.Add(1)
 		}
 		c.ddl[a.id] = a.DDL
 	}
-	if !v.Quorum(ids) && s.others.Load() == 0 && s.cfg.MinorityReads && s.nobodyElse(got) {
-		s.allow(newGrant(began, s.cfg.ViewLease))
+	out := health.Conclude(v, heard, health.Reader{Lease: s.cfg.ViewLease, Asked: s.lease(), Proposing: s.proposing.Load(), Entered: s.entered.Load(),
+		Minority: s.cfg.MinorityReads && s.others.Load() == 0})
+	// First this, then what others are told: a lease that is to be shorter from now on is
+	// shorter here before any member writes that down.
+	if out.Grant > 0 {
+		s.allow(newGrant(began, out.Grant))
 	}
 	switch {
-	case v.Quorum(yes):
-		c.mates(v, got, look)
-		c.drain(v, got, began)
-		if s.nobodyElse(got) { // those who said yes have written asked down
-			s.allow(newGrant(began, asked))
-		} else {
-			s.allow(newGrant(began, s.cfg.ViewLease))
-		}
-	case newest > max(v.Epoch, s.proposing.Load(), s.entered.Load()):
+	case out.Confirmed:
+		c.mates(got, look)
+		c.drain(v, heard, began)
+	case out.Newer:
 		s.newer.Store(true)
 		s.poke()
-	case v.Quorum(ids) && newest <= s.proposing.Load() && s.nobodyElse(got):
-		// Whoever proposes is on the list before: it is this distributor that has
-		// another view chosen, and it acknowledges nothing under that yet.
-		s.allow(newGrant(began, s.cfg.ViewLease))
-	case v.Quorum(ids):
-		// A majority has not accepted this view, though nobody knows a newer one: it
-		// was chosen by members some of which are gone now.
+	case out.Unsupported:
+		// The view was chosen by members some of which are gone now.
 		if time.Since(c.since) > s.cfg.ViewLease && max(s.proposing.Load(), s.entered.Load()) <= v.Epoch {
 			s.unsupported.Store(true)
 			s.poke()
 		}
 	}
-}
-
-// nobodyElse tells that the answers know of no other distributor.
-func (s *Set) nobodyElse(got []confirmation) bool {
-	for _, a := range got {
-		if !a.Known || len(a.Others) > 0 {
-			return false
-		}
-	}
-	return true
 }
 
 // allow lets reads go on.
@@ -293,7 +293,7 @@ func (s *Set) allow(g *grant) {
 }
 
 // mates finds out who else there is.
-func (c *confirmer) mates(v *health.View, got []confirmation, look bool) {
+func (c *confirmer) mates(got []confirmation, look bool) {
 	s := c.s
 	if look {
 		c.looked = time.Now()
@@ -336,41 +336,21 @@ func (c *confirmer) mates(v *health.View, got []confirmation, look bool) {
 }
 
 // drain finds out whether anybody may still go by an older view.
-func (c *confirmer) drain(v *health.View, got []confirmation, began time.Time) {
+func (c *confirmer) drain(v *health.View, got []health.Confirmation, began time.Time) {
 	s := c.s
 	if s.drained.Load() >= v.Epoch {
 		return
 	}
-	last := map[string]mate{} // as the member knows it that has heard of it last
-	for _, a := range got {
-		for _, m := range a.Others {
-			if m.Epoch >= last[m.ID].Epoch {
-				last[m.ID] = m
-			}
-		}
-	}
-	var lag []string
-	var longest time.Duration
-	for id, m := range last {
-		if m.Epoch < v.Epoch {
-			lag = append(lag, id)
-		}
-	}
-	for _, a := range got {
-		for _, m := range a.Others { // the longest that it has any member's word for
-			if slices.Contains(lag, m.ID) {
-				longest = max(longest, m.lease())
-			}
-		}
+	lag, over := health.Drained(v, got, began.Sub(c.since))
+	if !over {
+		return
 	}
 	if len(lag) > 0 {
-		if began.Sub(c.since) < longest+longest/20+time.Millisecond {
-			return
-		}
 		s.log.Info("distributors that have not heard of a view are left behind", "epoch", v.Epoch, "number", len(lag))
 		if !v.Quorum(c.send(lag, v.Epoch)) {
 			return
 		}
+		pointStruckOff.Pass()
 	}
 	s.drainedTo(v.Epoch)
 }
@@ -438,13 +418,7 @@ func (s *Set) settled(old, next *health.View, answers []answer) {
 			base = max(base, a.p.View.Epoch)
 		}
 	}
-	kept := old != nil && old.Epoch == base && s.drained.Load() >= old.Epoch
-	if kept {
-		for _, id := range old.InSync {
-			kept = kept && next.Has(id)
-		}
-	}
-	if alone || kept {
+	if health.Settled(old, next, alone, old != nil && s.drained.Load() >= old.Epoch, base) {
 		s.drainedTo(next.Epoch)
 	}
 }

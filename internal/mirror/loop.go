@@ -32,6 +32,10 @@ func (s *Set) loop(ctx context.Context) {
 			a.done <- s.align(ctx, a)
 		case j := <-s.switches:
 			j.done <- s.switchTo(ctx, j)
+		case j := <-s.tasks:
+			j.done <- j.do(ctx)
+		case j := <-s.lists:
+			j.done <- s.relistTo(ctx, j)
 		case <-t.C:
 			idle = true
 		}
@@ -47,8 +51,10 @@ func (s *Set) loop(ctx context.Context) {
 		}
 		if idle {
 			s.inviteBack(ctx)
+			s.copyLost(ctx)
 			s.prune(ctx)
 			s.fillAgain(ctx)
+			s.settleLate(ctx)
 		}
 		if !idle {
 			s.gather(ctx)
@@ -147,6 +153,9 @@ func (s *Set) serve(ctx context.Context, ws []*waiter, all bool) {
 			return
 		}
 	}
+	if len(ws) > 0 {
+		pointServed.Pass()
+	}
 	for _, w := range ws {
 		if w.term != s.cur.Term {
 			w.done <- ErrTermOver
@@ -178,7 +187,7 @@ func (s *Set) round(ctx context.Context, how depth) error {
 		if err == nil && len(failed) == 0 {
 			s.terms = nil
 			s.strikes, s.troubles = 0, 0
-			for _, m := range s.members {
+			for _, m := range s.members.all() {
 				m.strikes = 0
 			}
 			if s.view.Load() != s.cur {
@@ -225,7 +234,7 @@ func (s *Set) flushInSync(ctx context.Context, how depth) (map[health.MemberID]e
 func (s *Set) followers() []*member {
 	var out []*member
 	for _, id := range s.cur.Followers() {
-		out = append(out, s.members[id])
+		out = append(out, s.members.get(id))
 	}
 	return out
 }
@@ -247,7 +256,7 @@ func (s *Set) react(ctx context.Context, failed map[health.MemberID]error, err e
 	}
 	var out []health.MemberID
 	for id, err := range failed {
-		if again := s.followerFailed(ctx, s.members[id], err); !again {
+		if again := s.followerFailed(ctx, s.members.get(id), err); !again {
 			if s.troubles == 0 {
 				s.log.Warn("excluding a member", "member", s.hostOf(id), "err", err)
 			}
@@ -259,14 +268,14 @@ func (s *Set) react(ctx context.Context, failed map[health.MemberID]error, err e
 	}
 	slices.Sort(out)
 	for _, id := range out {
-		s.members[id].say(textExcluded, failed[id])
+		s.members.get(id).say(textExcluded, failed[id])
 	}
 	if err := s.alter(ctx, health.Intent{Exclude: out}); err != nil {
 		return err
 	}
 	for _, id := range out {
 		if !s.cur.Has(id) {
-			s.members[id].say(textExcluded, failed[id])
+			s.members.get(id).say(textExcluded, failed[id])
 		}
 	}
 	return nil
@@ -364,10 +373,15 @@ func (s *Set) leaderFailed(ctx context.Context, cause error) error {
 			return nil
 		}
 	}
+	if !errors.Is(cause, errLeaderLost) && !errors.As(cause, &held) {
+		if who := s.leaderReached(ctx); who != "" {
+			return s.cutOff(who, cause)
+		}
+	}
 	if s.troubles == 0 {
 		s.log.Warn("the leader failed", "member", s.hostOf(s.cur.Leader), "err", cause)
 	}
-	old := s.members[s.cur.Leader]
+	old := s.members.get(s.cur.Leader)
 	err := s.change(ctx, health.Intent{DropLeader: true}, nil)
 	if errors.Is(err, errSuperseded) {
 		err = nil
@@ -379,7 +393,7 @@ func (s *Set) leaderFailed(ctx context.Context, cause error) error {
 }
 
 func (s *Set) leaderAnswers(ctx context.Context) bool {
-	m := s.members[s.cur.Leader]
+	m := s.members.get(s.cur.Leader)
 	ctx, cancel := context.WithTimeoutCause(ctx, m.health.ProbeTimeout, health.ErrTimeout)
 	defer cancel()
 	if s.connectLeader(ctx) != nil {

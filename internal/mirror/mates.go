@@ -60,7 +60,7 @@ func (s *Set) everywhere(ctx context.Context, f func(ctx context.Context, m *mem
 	var errs []error
 	var wg sync.WaitGroup
 	for _, id := range s.sortedIDs() {
-		m := s.members[id]
+		m := s.members.get(id)
 		wg.Go(func() {
 			ctx, cancel := context.WithTimeoutCause(ctx, m.health.ProbeTimeout, health.ErrTimeout)
 			defer cancel()

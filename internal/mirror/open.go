@@ -27,7 +27,6 @@ func Open(ctx context.Context, cfg Config) (*Set, error) {
 	}
 	s := &Set{
 		cfg: cfg, log: cfg.Logger,
-		members: map[health.MemberID]*member{},
 		waiting: []*waiter{},
 		news:    make(chan struct{}),
 		down:    map[health.MemberID]error{},
@@ -37,6 +36,8 @@ func Open(ctx context.Context, cfg Config) (*Set, error) {
 		granted: make(chan struct{}), drains: make(chan struct{}), confirms: make(chan struct{}, 1),
 		aligns:   make(chan *alignment),
 		switches: make(chan *switchJob),
+		tasks:    make(chan *task),
+		lists:    make(chan *relistJob),
 	}
 	if !cfg.anyVersion {
 		s.id = uuid.NewString()
@@ -62,7 +63,7 @@ func Open(ctx context.Context, cfg Config) (*Set, error) {
 }
 
 func (s *Set) closeConns() {
-	for _, m := range s.members {
+	for _, m := range s.members.all() {
 		m.apply.close()
 		m.probe.close()
 		m.witness.close()
@@ -74,37 +75,109 @@ func (s *Set) closeConns() {
 
 // answerOf is what a configured database said when the set was opened.
 type answerOf struct {
-	cfg  MemberConfig
-	here *here
-	err  error
+	cfg   MemberConfig
+	here  *here
+	major int // of its server; 0: not known
+	err   error
 }
 
-// askAll asks every configured database who it is.
+// askAll asks every database of the set who it is: those that are configured, and
+// those that these name.
 func askAll(ctx context.Context, cfg Config) []answerOf {
-	out := make([]answerOf, len(cfg.Members))
+	out, conns := askOpen(ctx, cfg)
+	for _, c := range conns {
+		c.close()
+	}
+	return out
+}
+
+// askOpen is askAll, and leaves the connections open; nil where there is none.
+func askOpen(ctx context.Context, cfg Config) ([]answerOf, []*conn) {
+	out, conns := ask(ctx, cfg.Members)
+	if v := newestView(out); v != nil {
+		more, also := ask(ctx, cfg.unnamed(v, out))
+		out, conns = append(out, more...), append(conns, also...)
+		for i, a := range out {
+			if a.here != nil && a.here.Set == v.Set && !has(v.Members, health.MemberID(a.here.Member)) && seat(v, a.cfg.Host()) != 0 {
+				out[i].here, out[i].err = nil, ErrWasRemoved
+			}
+		}
+	}
+	return out, conns
+}
+
+// seat is the number of the member with this address; 0 is none.
+func seat(v *health.View, host string) health.MemberID {
+	for _, m := range v.Members {
+		if m.Host == host {
+			return m.ID
+		}
+	}
+	return 0
+}
+
+func ask(ctx context.Context, members []MemberConfig) ([]answerOf, []*conn) {
+	out, conns := make([]answerOf, len(members)), make([]*conn, len(members))
 	var wg sync.WaitGroup
-	for i, mc := range cfg.Members {
+	for i, mc := range members {
 		wg.Go(func() {
 			ctx, cancel := context.WithTimeoutCause(ctx, openTimeout, health.ErrTimeout)
 			defer cancel()
 			out[i] = answerOf{cfg: mc}
 			c, err := dial(ctx, mc.Conn, nil)
 			if err == nil {
+				out[i].major = c.major()
+				conns[i] = c
 				out[i].here, err = c.where(ctx)
-				c.close()
 			}
 			out[i].err = causeOf(ctx, err)
 		})
 	}
 	wg.Wait()
+	return out, conns
+}
+
+// unnamed are the members of a view that the configuration does not name: they were
+// added after it was written. A member may be configured under another address than
+// the view has; one that does not answer is then taken for one of the first.
+func (c Config) unnamed(v *health.View, found []answerOf) []MemberConfig {
+	var missing []health.Member
+	for _, m := range v.Members {
+		if !slices.ContainsFunc(found, func(a answerOf) bool {
+			return a.cfg.Host() == m.Host || a.here != nil && a.here.Set == v.Set && a.here.Member == int(m.ID)
+		}) {
+			missing = append(missing, m)
+		}
+	}
+	strange := 0
+	for _, a := range found {
+		if a.here == nil && !a.removed(v) && seat(v, a.cfg.Host()) == 0 {
+			strange++
+		}
+	}
+	var out []MemberConfig
+	for _, m := range missing[min(strange, len(missing)):] {
+		out = append(out, c.at(m.Host))
+	}
 	return out
+}
+
+// removed tells of a database that is configured, but no member any more.
+func (a answerOf) removed(v *health.View) bool {
+	if v == nil || seat(v, a.cfg.Host()) != 0 {
+		return false
+	}
+	if a.here != nil {
+		return a.here.Set == v.Set && !has(v.Members, health.MemberID(a.here.Member)) && !has(v.Former, health.MemberID(a.here.Member))
+	}
+	return slices.Contains(v.Removed, a.cfg.Host())
 }
 
 // vacant tells that a database's place in the set is to be filled by a copy: it is
 // new, gone, or was left in the middle of one.
 func (a answerOf) vacant(v *health.View) bool {
-	return (errors.Is(a.err, ErrNotInstalled) || errors.Is(a.err, ErrHalfCopied) || sqlState(a.err) == "3D000") &&
-		v != nil && slices.ContainsFunc(v.Members, func(m health.Member) bool { return m.Host == a.cfg.Host() })
+	return (errors.Is(a.err, ErrNotInstalled) || errors.Is(a.err, ErrHalfCopied) || errors.Is(a.err, ErrWasRemoved) || sqlState(a.err) == "3D000") &&
+		v != nil && seat(v, a.cfg.Host()) != 0
 }
 
 // meetMembers asks who is there, and refuses what cannot be a set.
@@ -115,6 +188,8 @@ func (s *Set) meetMembers(ctx context.Context) ([]answerOf, error) {
 	view := newestView(out)
 	for _, a := range out {
 		switch {
+		case a.removed(view):
+			s.log.Warn("a database that is configured is no member of the set any more: take it out of the configuration", "host", a.cfg.Host())
 		case a.vacant(view):
 			s.log.Warn("a member is to be copied afresh", "member", a.cfg.Host(), "err", a.err, "run", "pgdist resync DSN --member "+a.cfg.Host())
 		case errors.Is(a.err, ErrNotInstalled):
@@ -149,12 +224,11 @@ func (s *Set) firstView(ctx context.Context, found []answerOf) error {
 		return err
 	}
 	s.cur = newest
-	s.entered.Store(newest.Epoch)
-	if len(s.members) != len(newest.Members) {
-		return &Error{Op: "open the set", Err: fmt.Errorf("the set has %d members (%s), the DSN names %d", len(newest.Members), hostList(newest), len(s.members)),
-			Hint: "name all of them"}
+	for _, m := range s.members.all() {
+		m.seat.Store(newest)
 	}
-	for id, m := range s.members {
+	s.entered.Store(newest.Epoch)
+	for id, m := range s.members.all() {
 		if newest.Has(id) {
 			m.say(textInSync, nil)
 		} else {
@@ -215,11 +289,16 @@ func (s *Set) assign(found []answerOf, v *health.View) error {
 			return &Error{Op: "open the set", Member: id, Host: a.cfg.Host(), Err: fmt.Errorf("two of the addresses lead to member %d", id), Hint: "name each database once"}
 		}
 		taken[id] = true
-		s.members[id] = &member{id: id, host: a.cfg.Host(), app: s.app(), cfg: a.cfg.Conn, health: a.cfg.Health.Over(s.cfg.Health), vouching: make(chan struct{}, 1)}
+		m := s.newMember(id, a.cfg)
+		m.major.Store(int32(a.major))
+		s.members.put(m)
 		return nil
 	}
 	var silent []answerOf
 	for _, a := range found {
+		if a.removed(v) {
+			continue
+		}
 		if a.here == nil {
 			silent = append(silent, a)
 			continue
@@ -248,41 +327,17 @@ func (s *Set) assign(found []answerOf, v *health.View) error {
 
 // Hosts maps each member to its address as the configuration names it.
 func (s *Set) Hosts() map[health.MemberID]string {
-	out := make(map[health.MemberID]string, len(s.members))
-	for id, m := range s.members {
+	out := make(map[health.MemberID]string, len(s.members.all()))
+	for id, m := range s.members.all() {
 		out[id] = m.host
 	}
 	return out
 }
 
 // inForce tells whether a view is chosen and every member it needs acts by it.
-func (s *Set) inForce(found []answerOf, v *health.View) bool {
-	var accepted []health.MemberID
-	for _, a := range found {
-		if a.here == nil {
-			continue
-		}
-		id := health.MemberID(a.here.Member)
-		if a.here.Accepted == v.Epoch && a.here.Epoch == v.Epoch {
-			accepted = append(accepted, id)
-		} else if v.Has(id) {
-			return false
-		}
-		if v.Has(id) && (a.here.Leads != (id == v.Leader)) {
-			return false
-		}
-	}
-	return v.Quorum(accepted) && s.leaderFit(found, v) && !slices.ContainsFunc(v.InSync, func(id health.MemberID) bool { return !slices.Contains(accepted, id) })
-}
+func (s *Set) inForce(found []answerOf, v *health.View) bool { return v.InForce(voters(found)) }
 
-func (s *Set) leaderFit(found []answerOf, v *health.View) bool {
-	for _, a := range found {
-		if a.here != nil && health.MemberID(a.here.Member) == v.Leader {
-			return a.here.Leads && a.here.Booted && a.here.Office == v.Term
-		}
-	}
-	return false
-}
+func (s *Set) leaderFit(found []answerOf, v *health.View) bool { return v.InOffice(voters(found)) }
 
 // start sets the probes and the loop going.
 func (s *Set) start() error {
@@ -292,13 +347,17 @@ func (s *Set) start() error {
 		s.poke()
 	}
 	bc := health.BoardConfig{Logger: s.log, Probe: func(ctx context.Context, id health.MemberID) error {
-		return s.members[id].check(ctx, func() {
+		m := s.members.get(id)
+		if m == nil {
+			return context.Canceled // removed in this moment
+		}
+		return m.check(ctx, func() {
 			broken()
 			_ = s.Vouch(ctx, id) // the loop hears of it
 		})
 	}}
 	for _, id := range s.sortedIDs() {
-		m := s.members[id]
+		m := s.members.get(id)
 		bc.Members = append(bc.Members, health.MemberConfig{ID: id, Host: m.host, Config: m.health})
 	}
 	s.board = health.NewBoard(bc)
@@ -307,5 +366,8 @@ func (s *Set) start() error {
 		s.done.Go(func() { s.confirm(ctx) })
 	}
 	s.done.Go(func() { s.loop(ctx) })
+	if s.cfg.CheckRate > 0 && s.id != "" {
+		s.done.Go(func() { s.patrol(ctx) })
+	}
 	return s.board.Start(ctx)
 }

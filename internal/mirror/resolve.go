@@ -65,7 +65,7 @@ func (s *Set) Resolve(ctx context.Context, a Attempt) (committed bool, err error
 // gone first; in a later one the old leader's transactions count only as far as
 // this leader has them.
 func (s *Set) decide(ctx context.Context, v *health.View, a Attempt) (string, error) {
-	m := s.members[v.Leader]
+	m := s.members.get(v.Leader)
 	if m == nil {
 		return "", ErrNoMajority
 	}
@@ -84,6 +84,9 @@ func (s *Set) decide(ctx context.Context, v *health.View, a Attempt) (string, er
 	ask, cancel = context.WithTimeoutCause(ctx, m.health.SyncTimeout, health.ErrTimeout)
 	defer cancel()
 	h, err := c.where(ask)
+	if err == nil {
+		err = recognise(v, m.id, m.host, h)
+	}
 	if err != nil {
 		return "", m.fail("ask for its state", err)
 	}

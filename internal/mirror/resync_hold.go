@@ -35,7 +35,7 @@ func (r *resync) hold(ctx context.Context) (*hold, error) {
 	members := r.view.InSync
 	look := func(first bool) error {
 		for _, id := range members {
-			m := r.s.members[id]
+			m := r.s.members.get(id)
 			if id == r.target.id {
 				continue
 			}
@@ -43,9 +43,9 @@ func (r *resync) hold(ctx context.Context) (*hold, error) {
 				return m.fail("keep the journal", err)
 			}
 		}
-		return r.bounded(h.ctx, r.s.members[r.view.Leader])
+		return r.bounded(h.ctx, r.s.members.get(r.view.Leader))
 	}
-	leader := r.s.members[r.view.Leader]
+	leader := r.s.members.get(r.view.Leader)
 	if err := look(true); err != nil {
 		h.release()
 		return nil, err
@@ -62,7 +62,7 @@ func (r *resync) hold(ctx context.Context) (*hold, error) {
 			for _, id := range members {
 				if id != r.target.id {
 					//nolint:errcheck // it is tried again; whether enough was kept is checked at the end
-					h.lock(h.ctx, r.s.members[id])
+					h.lock(h.ctx, r.s.members.get(id))
 				}
 			}
 			if err := r.bounded(h.ctx, leader); err != nil {

@@ -86,13 +86,16 @@ func (r *rig) writers() (stop func() int) {
 }
 
 // replace puts an empty server in the place of a member's.
-func (r *rig) replace(id health.MemberID) {
+func (r *rig) replace(id health.MemberID) { r.replaceBy(id, "") }
+
+// replaceBy is replace by a server of the programs in bin.
+func (r *rig) replaceBy(id health.MemberID, bin string) {
 	r.t.Helper()
 	port := r.server(id).Port()
 	if err := r.server(id).Close(); err != nil {
 		r.t.Fatal(err)
 	}
-	s, err := pgtest.Launch(pgtest.Options{Port: port})
+	s, err := pgtest.Launch(pgtest.Options{Port: port, Bin: bin})
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -225,9 +228,9 @@ func TestResyncLostPlace(t *testing.T) {
 	r.servers[2].Exec(t, `SET session_replication_role = replica; DELETE FROM a; CREATE TABLE stray (x int)`)
 	smallJournal(&r.cfg)
 	r.open()
-	for deadline := time.Now().Add(20 * time.Second); r.set.members[3].note.Load().Text != textLost; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(20 * time.Second); r.set.members.get(3).note.Load().Text != textLost; time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("%+v", r.set.members[3].note.Load())
+			t.Fatalf("%+v", r.set.members.get(3).note.Load())
 		}
 	}
 	st, err := Inspect(r.ctx(), r.cfg)
@@ -288,7 +291,7 @@ func TestResyncBrokenOff(t *testing.T) {
 		if _, err := c.where(r.ctx()); !errors.Is(err, ErrHalfCopied) {
 			t.Errorf("%s: of the half copy is said: %v", what, err)
 		}
-		if a := r.set.members[3].promise(r.ctx(), 1<<40, true); a.err == nil {
+		if a := r.set.members.get(3).promise(r.ctx(), 1<<40, true); a.err == nil {
 			t.Errorf("%s: a half copy gave a promise", what)
 		}
 	}

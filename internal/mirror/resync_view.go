@@ -110,10 +110,10 @@ func (r *resync) propose(ctx context.Context, epoch int64, in health.Intent, gen
 // promises asks all but the target, at once: the program that uses the set answers a
 // promise that it hears of with an epoch of its own, and must find this one's view.
 func (r *resync) promises(ctx context.Context, epoch int64) []answer {
-	out := make([]answer, 0, len(r.s.members))
+	out := make([]answer, 0, len(r.s.members.all()))
 	for _, id := range r.s.sortedIDs() {
 		if id != r.target.id {
-			out = append(out, answer{m: r.s.members[id]})
+			out = append(out, answer{m: r.s.members.get(id)})
 		}
 	}
 	var wg sync.WaitGroup

@@ -88,6 +88,6 @@ func (s *Set) hasShared(b *batch, group []*member) {
 func (s *Set) forgetHeld(ids []health.MemberID) {
 	s.marker = ""
 	for _, id := range ids {
-		s.members[id].sequences, s.members[id].shared = nil, ""
+		s.members.get(id).sequences, s.members.get(id).shared = nil, ""
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/pgdist/pgdist/health"
@@ -17,9 +16,11 @@ import (
 type MemberStatus struct {
 	ID     health.MemberID `json:"id"`
 	Host   string          `json:"host"`
-	Role   string          `json:"role"` // leader, follower
+	Role   string          `json:"role"` // leader, follower, witness
+	Votes  int             `json:"votes"`
 	InSync bool            `json:"in_sync"`
-	// State is what the member is doing: see [State]; "" when asked from outside.
+	// State is what the member is doing: see [State]. Asked from outside, only that it is
+	// being copied can be told.
 	State string `json:"state,omitempty"`
 	Epoch int64  `json:"epoch"`
 	Place string `json:"position"`
@@ -44,6 +45,8 @@ type Status struct {
 	Programs []Program `json:"programs"`
 	// Journal is nil if it is not known.
 	Journal *JournalStatus `json:"journal"`
+	// Check is how the comparison in the background goes; nil if it is not known.
+	Check *CheckStatus `json:"check,omitempty"`
 }
 
 // Program is a distributor: a Go program with the driver, a gateway.
@@ -81,28 +84,12 @@ func Inspect(ctx context.Context, cfg Config) (*Status, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	found := make([]answerOf, len(cfg.Members))
-	conns := make([]*conn, len(cfg.Members))
+	found, conns := askOpen(ctx, cfg)
 	defer func() {
 		for _, c := range conns {
 			c.close()
 		}
 	}()
-	var wg sync.WaitGroup
-	for i, mc := range cfg.Members {
-		wg.Go(func() {
-			ctx, cancel := context.WithTimeoutCause(ctx, openTimeout, health.ErrTimeout)
-			defer cancel()
-			found[i].cfg = mc
-			c, err := dial(ctx, mc.Conn, nil)
-			if err == nil {
-				conns[i] = c
-				found[i].here, err = c.where(ctx)
-			}
-			found[i].err = causeOf(ctx, err)
-		})
-	}
-	wg.Wait()
 	v := newestView(found)
 	if v == nil {
 		var errs []error
@@ -117,7 +104,7 @@ func Inspect(ctx context.Context, cfg Config) (*Status, error) {
 		}
 		return nil, errors.Join(errs...)
 	}
-	s := &Set{members: map[health.MemberID]*member{}, cfg: cfg}
+	s := &Set{cfg: cfg}
 	if err := s.assign(found, v); err != nil {
 		return nil, err
 	}
@@ -133,10 +120,13 @@ func describe(ctx context.Context, s *Set, v *health.View, found []answerOf, con
 		}
 	}
 	for _, id := range s.sortedIDs() {
-		m := s.members[id]
-		ms := MemberStatus{ID: id, Host: m.host, Role: "follower", InSync: v.Has(id), LagTransactions: -1}
-		if id == v.Leader {
+		m := s.members.get(id)
+		ms := MemberStatus{ID: id, Host: m.host, Role: "follower", InSync: v.Has(id), LagTransactions: -1, Votes: votesOf(v, id)}
+		switch {
+		case id == v.Leader:
 			ms.Role = "leader"
+		case isWitness(v, id):
+			ms.Role = "witness"
 		}
 		for _, a := range found {
 			if a.cfg.Host() != m.host {
@@ -145,7 +135,11 @@ func describe(ctx context.Context, s *Set, v *health.View, found []answerOf, con
 			if a.err != nil {
 				ms.Error = a.err.Error()
 				if a.vacant(v) {
-					ms.Error += " (" + resyncHint(m.host) + ")"
+					if ms.State = m.copying(ctx); ms.State == "" {
+						ms.Error += " (" + resyncHint(m.host) + ")"
+					} else {
+						ms.Error += " (" + ms.State + ")"
+					}
 				}
 				continue
 			}
@@ -153,11 +147,18 @@ func describe(ctx context.Context, s *Set, v *health.View, found []answerOf, con
 			if err := wrongVersion("look at the set", m.host, a.here.Version); err != nil {
 				ms.Error = err.Error()
 			}
+			if isWitness(v, id) {
+				ms.Place, ms.LagTransactions = "", 0
+				continue
+			}
 			ms.lag(ctx, lead, a.here, v)
 			if !ms.InSync && ms.Error == "" {
 				if err := strayed(ctx, lead, a.here, v); err != nil {
 					ms.Error = err.Error() + " (" + resyncHint(m.host) + ")"
 				}
+			}
+			if a.here.Amiss != "" && ms.Error == "" {
+				ms.Error = "it differs from the leader, and is to be put right: " + a.here.Amiss
 			}
 			if a.here.Unfilled != "" && ms.Error == "" {
 				ms.Error = "materialized views without data: " + a.here.Unfilled
@@ -166,6 +167,7 @@ func describe(ctx context.Context, s *Set, v *health.View, found []answerOf, con
 		out.Members = append(out.Members, ms)
 	}
 	out.Journal = s.journalFrom(ctx, lead, v)
+	out.Check = checkFrom(ctx, lead)
 	return out
 }
 
@@ -206,7 +208,7 @@ func (s *Set) journalFrom(ctx context.Context, lead *conn, v *health.View) *Jour
 	defer cancel()
 	var away []string
 	for _, id := range s.sortedIDs() {
-		if !v.Has(id) {
+		if !v.Has(id) && !isWitness(v, id) {
 			away = append(away, s.hostOf(id)+" (not in sync)")
 		}
 	}
@@ -215,6 +217,20 @@ func (s *Set) journalFrom(ctx context.Context, lead *conn, v *health.View) *Jour
 		return nil // a schema of another version, which the members' errors tell
 	}
 	return j
+}
+
+// checkFrom asks the leader how the comparison goes; nil if it does not tell.
+func checkFrom(ctx context.Context, lead *conn) *CheckStatus {
+	if lead == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, openTimeout, health.ErrTimeout)
+	defer cancel()
+	c, err := lead.checked(ctx)
+	if err != nil {
+		return nil // as above
+	}
+	return c
 }
 
 // lag asks the leader how much a member at h lacks.
@@ -246,13 +262,19 @@ func (s *Set) Status() *Status {
 	v, board := s.View(), s.Health()
 	out := &Status{View: v, Journal: s.journal.Load()}
 	for _, id := range s.sortedIDs() {
-		m := s.members[id]
-		ms := MemberStatus{ID: id, Host: m.host, Role: "follower", InSync: v.Has(id), Epoch: v.Epoch}
-		if id == v.Leader {
+		m := s.members.get(id)
+		ms := MemberStatus{ID: id, Host: m.host, Role: "follower", InSync: v.Has(id), Epoch: v.Epoch, Votes: votesOf(v, id)}
+		switch {
+		case id == v.Leader:
 			ms.Role = "leader"
+		case isWitness(v, id):
+			ms.Role = "witness"
 		}
 		if n := m.note.Load(); n != nil {
 			ms.State = n.Text
+			if n.More != "" {
+				ms.State += ": " + n.More
+			}
 			if n.Err != nil {
 				ms.Error = n.Err.Error()
 			}
@@ -269,4 +291,9 @@ func (s *Set) Status() *Status {
 		out.Members = append(out.Members, ms)
 	}
 	return out
+}
+
+func votesOf(v *health.View, id health.MemberID) int {
+	m, _ := v.Member(id)
+	return m.Weight
 }

@@ -71,7 +71,7 @@ func (s *Set) successor(v *health.View, host string) (health.MemberID, error) {
 		}
 		return 0, &Error{Op: "switch over", Err: errors.New("no other member is in sync"), Hint: "see: pgdist status"}
 	}
-	for id, m := range s.members {
+	for id, m := range s.members.all() {
 		if m.host != host {
 			continue
 		}
@@ -123,16 +123,18 @@ func (s *Set) switchTo(loop context.Context, j *switchJob) error {
 		return err
 	}
 	defer over()
-	m := s.members[s.cur.Leader]
+	m := s.members.get(s.cur.Leader)
 	hold, err := s.holdLeader(ctx, m)
 	if err != nil {
 		return err
 	}
-	given := answer{m: m, c: hold}
+	pointHeld.Pass()
+	given := answer{m: m, c: hold, hard: true}
 	if err := s.surrender(ctx, &given); err != nil {
 		hold.close()
 		return err
 	}
+	pointSurrendered.Pass()
 	over()
 	return s.appoint(loop, j, &given) // which closes hold
 }

@@ -197,12 +197,12 @@ func TestSchemaOfTheFuture(t *testing.T) {
 	a.open()
 	a.kill(2)
 	a.do(a.client(), `INSERT INTO t VALUES (1)`)
-	a.set.members[2].retry.Store(time.Now().Add(time.Hour).UnixNano()) // not yet
+	a.set.members.get(2).retry.Store(time.Now().Add(time.Hour).UnixNano()) // not yet
 	a.start(2)
 	a.version(Version+1, 2)
-	a.set.members[2].retry.Store(0)
+	a.set.members.get(2).retry.Store(0)
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		if n := a.set.members[2].note.Load(); n.Text == textRefused {
+		if n := a.set.members.get(2).note.Load(); n.Text == textRefused {
 			clear("rejoin", n.Err)
 			break
 		} else if time.Now().After(deadline) {

@@ -66,7 +66,9 @@ func (v *verification) settleSequences(open map[health.MemberID]map[string]bool,
 	for _, id := range v.set.View().Followers() {
 		for _, name := range slices.Sorted(maps.Keys(open[id])) {
 			if before[name] == after[name] {
-				v.numbers = append(v.numbers, difference(v.set.members[id], "sequence "+name, sequenceDiff(name, before[name], found[id][name])))
+				d := difference(v.set.members.get(id), "sequence "+name, sequenceDiff(name, before[name], found[id][name]))
+				d.number = true
+				v.numbers = append(v.numbers, d)
 				delete(open[id], name)
 			}
 		}
@@ -75,7 +77,7 @@ func (v *verification) settleSequences(open map[health.MemberID]map[string]bool,
 
 // readSequences reads a member's, again if one is dropped meanwhile.
 func (v *verification) readSequences(ctx context.Context, conns map[health.MemberID]*conn, id health.MemberID) (map[string]string, error) {
-	m := v.set.members[id]
+	m := v.set.members.get(id)
 	for try := 1; ; try++ {
 		c := conns[id]
 		if c == nil || c.IsClosed() {

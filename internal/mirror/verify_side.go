@@ -41,7 +41,7 @@ type side struct {
 func (v *verification) sides(ctx context.Context, a *alignment) ([]*side, error) {
 	var out []*side
 	for _, id := range append([]health.MemberID{v.view.Leader}, v.view.Followers()...) {
-		m := v.set.members[id]
+		m := v.set.members.get(id)
 		if id == v.view.Leader {
 			if err := a.release(ctx, m); err != nil {
 				return nil, err

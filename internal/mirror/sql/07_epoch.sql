@@ -48,7 +48,8 @@ EXCEPTION WHEN lock_not_available THEN
 END $$;
 
 -- promise raises this member's epoch. Soft: the role and the open transactions
--- stay. Hard: nobody writes here any more when it returns.
+-- stay. Hard: nobody writes here any more when it returns. Who does not lead promises hard
+-- however it is asked: an apply under the epoch before would else be put in place after it.
 CREATE FUNCTION pgdist.promise(e bigint, hard boolean, wait_ms int) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE have bigint; fence bigint;
@@ -58,6 +59,7 @@ BEGIN
     IF e <= greatest(have, fence >> 1) THEN
         RETURN jsonb_build_object('given', false) || pgdist.here();
     END IF;
+    hard := hard OR fence & 1 = 0;
     IF hard THEN
         PERFORM pgdist.seize(wait_ms);
         -- What this leader's roles were: one that the next leader lacks is undone here.
@@ -65,7 +67,7 @@ BEGIN
     END IF;
     PERFORM setval('pgdist.fence', e * 2 + (CASE WHEN hard THEN 0 ELSE fence & 1 END));
     UPDATE pgdist.register SET promised = e;
-    RETURN jsonb_build_object('given', true) || pgdist.here();
+    RETURN jsonb_build_object('given', true, 'fenced', hard) || pgdist.here();
 END $$;
 
 -- accept takes the view proposed for an epoch that this member promised.

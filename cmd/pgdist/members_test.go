@@ -1,0 +1,44 @@
+//go:build unix
+
+package main
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/pgdist/pgdist/internal/pgtest"
+)
+
+func TestMembers(t *testing.T) {
+	four := pgtest.Set(t, 4, pgtest.Options{})
+	everywhere(t, "postgres", schema, four[:2]...)
+	set := dsn("postgres", four[:2]...)
+	pgdist(t, "init", set).want(t, statusOK, four[0].Addr()+" has the casting vote")
+	pgdist(t, "add", set, "--jobs", "0", four[2].Addr()).wantErrors(t, 1, "--jobs=0")
+	pgdist(t, "add", set, "--witness", four[3].Addr()).want(t, statusOK, "witness")
+	pgdist(t, "add", set, "-q", four[2].Addr()).want(t, statusOK, "is in sync; votes are given anew", "has the casting vote")
+	// All are seen by a configuration that names two.
+	r := pgdist(t, "status", set)
+	r.want(t, statusOK)
+	for column_, want := range map[string][]string{"ROLE": {"leader", "follower", "witness", "follower"}, "VOTES": {"2", "1", "1", "1"}} {
+		if diff := cmp.Diff(want, column(r.out, column_)); diff != "" {
+			t.Errorf("%s: (-want +got):\n%s\n%s", column_, diff, r.out)
+		}
+	}
+	pgdist(t, "remove", set, four[3].Addr()).want(t, statusOK, "no member any more", "removed from "+four[3].Addr())
+	pgdist(t, "remove", set, four[0].Addr()).want(t, statusOK, "leads; another member is to lead first")
+	pgdist(t, "remove", set, four[0].Addr()).wantErrors(t, 1, "no member has this address")
+	pgdist(t, "status", set).want(t, statusOK)
+	pgdist(t, "verify", set).want(t, statusOK)
+	pgtest.SameBytes(t, four[1:3]...)
+
+	pgdist(t, "force", set).wantErrors(t, 1, "nothing was forced: a majority answers")
+	if err := four[1].Kill(); err != nil { // it has the casting vote now
+		t.Fatal(err)
+	}
+	rest := dsn("postgres", four[2])
+	pgdist(t, "force", rest).wantErrors(t, 1, four[1].Addr()+" would help", "--accept-data-loss")
+	pgdist(t, "force", rest, "--accept-data-loss", "--who", "nobody in particular").want(t, statusOK, four[2].Addr()+" leads")
+	pgdist(t, "status", rest).want(t, statusOK, "by nobody in particular", "without "+four[1].Addr())
+}
