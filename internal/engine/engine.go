@@ -27,6 +27,7 @@ type Engine struct {
 	// nanotime's clock.
 	hollowUntil atomic.Int64
 	routes      atomic.Pointer[routes]
+	replays     replayCounts
 
 	mu      sync.Mutex // guards changes of routes and the members' states, and closed
 	closed  bool

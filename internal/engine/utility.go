@@ -30,6 +30,7 @@ func (s *Session) execUtility(ctx context.Context, st *classify.Statement, text 
 			return "", err
 		}
 		tag, err := lease.c.exec(ctx, text)
+		lease.keepOwn(nil, text, tag, err)
 		leader := lease.c.member
 		again, err := lease.Done(ctx, err)
 		if again {
@@ -75,6 +76,7 @@ func concurrently(ctx context.Context, c *conn, st *classify.Statement, text, pl
 		return "", err
 	}
 	tag, err := c.exec(ctx, text)
+	pointBare.Pass()
 	if c.IsClosed() {
 		return "", err
 	}

@@ -105,6 +105,9 @@ func (s *Set) locate(ctx context.Context, m *member) error {
 		return err
 	}
 	h, err := c.where(ctx)
+	if err == nil {
+		err = recognise(s.cur, m.id, m.host, h)
+	}
 	if err != nil {
 		return m.fail("ask for its position", err)
 	}
@@ -141,6 +144,7 @@ func (s *Set) flushGroup(ctx context.Context, epoch int64, from Place, group []*
 	if err != nil {
 		return nil, err
 	}
+	pointRead.Pass()
 	gate := s.gate(ctx, b)
 	failed := s.each(group, func(m *member) error {
 		c, err := m.applier(ctx)
@@ -160,6 +164,7 @@ func (s *Set) flushGroup(ctx context.Context, epoch int64, from Place, group []*
 		if err := c.run(ctx, at(steps, m.tick), gate); err != nil {
 			return s.tooOld(s.cur, m, m.fail("apply", causeOf(ctx, err)))
 		}
+		pointAppliedOne.Pass()
 		m.moved(b.to())
 		m.sequences = shown
 		if b.shared != nil {
@@ -172,6 +177,7 @@ func (s *Set) flushGroup(ctx context.Context, epoch int64, from Place, group []*
 			return failed, &leaderError{err}
 		}
 	}
+	pointAppliedAll.Pass()
 	s.advance(b.to())
 	if len(failed) == 0 {
 		s.hasShared(b, group)

@@ -178,6 +178,9 @@ func (c *confirmer) round(ctx context.Context, v *health.View) {
 			defer cancel()
 			a := s.askConfirm(ctx, m, v.Epoch, look)
 			a.id, a.err = m.id, causeOf(ctx, a.err)
+			if m.id == v.Leader {
+				s.heardLeader(a.err)
+			}
 			answers <- a
 		})
 	}
@@ -224,8 +227,13 @@ func (s *Set) askConfirm(ctx context.Context, m *member, epoch int64, look bool)
 		if m.lease, a.err = m.connect(ctx); a.err != nil {
 			return a
 		}
+		if a.err = m.recognise(ctx, m.lease); a.err != nil {
+			m.lease.close()
+			m.lease = nil
+			return a
+		}
 	}
-	out, err := m.lease.one(ctx, `SELECT pgdist.confirm($1, $2::bigint, $3::bool, $4::interval)`, text(s.id), strconv.AppendInt(nil, epoch, 10), strconv.AppendBool(nil, look), text(s.lease().String()))
+	out, err := m.lease.one(ctx, s.confirmSQL(), text(s.id), strconv.AppendInt(nil, epoch, 10), strconv.AppendBool(nil, look), text(s.lease().String()))
 	if err == nil {
 		err = json.Unmarshal([]byte(out), &a)
 	}
@@ -342,6 +350,7 @@ func (c *confirmer) drain(v *health.View, got []health.Confirmation, began time.
 		if !v.Quorum(c.send(lag, v.Epoch)) {
 			return
 		}
+		pointStruckOff.Pass()
 	}
 	s.drainedTo(v.Epoch)
 }

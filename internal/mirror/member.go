@@ -22,6 +22,8 @@ type member struct {
 	cfg    *pgconn.Config
 	health health.Config
 
+	seat atomic.Pointer[health.View] // that the loop goes by: it names the server; nil: any will do
+
 	// Owned by the loop.
 	apply   *conn // where batches are applied; nil until needed
 	place   Place // where a follower is; valid if known
@@ -44,19 +46,24 @@ type member struct {
 	probe   *conn
 	gone    bool
 
-	joining atomic.Bool           // a catch-up is under way
-	retry   atomic.Int64          // not to be tried again before (unix nanoseconds)
-	joined  atomic.Int64          // when it came in sync (unix nanoseconds); 0: it is not
-	tries   atomic.Int64          // how often it was left out, or could not be taken back, since it was last in sync for long
-	note    atomic.Pointer[State] // what status shows
-	left    atomic.Pointer[Place] // where it was when last heard of; nil: never
-	major   atomic.Int32          // of its server, as of the last connection; 0: not known
+	joining           atomic.Bool             // a catch-up is under way
+	retry             atomic.Int64            // not to be tried again before (unix nanoseconds)
+	joined            atomic.Int64            // when it came in sync (unix nanoseconds); 0: it is not
+	tries             atomic.Int64            // how often it was left out, or could not be taken back, since it was last in sync for long
+	note              atomic.Pointer[State]   // what status shows
+	left              atomic.Pointer[Place]   // where it was when last heard of; nil: never
+	seen              atomic.Pointer[spotted] // where it was when it was last to be caught up; nil: never
+	copyAt, copyTries atomic.Int64            // when it may be copied afresh (unix nanoseconds), and how often that failed
+	major             atomic.Int32            // of its server, as of the last connection; 0: not known
 }
 
 // State is what a member is doing, for people.
 type State struct {
-	// Text is one of: in sync, excluded, catching up, refused, lost its place, votes, holds no data.
+	// Text is one of: in sync, excluded, catching up, refused, lost its place, being copied,
+	// votes, holds no data.
 	Text string
+	// More is how far it has come with that; "" if there is nothing to tell.
+	More string
 	// Err is why; nil when in sync.
 	Err error
 	// At is when this state began.
@@ -91,6 +98,7 @@ type here struct {
 	Terms     []termRow    `json:"terms"`
 	Recovery  bool         `json:"recovery"`
 	Crashed   bool         `json:"crashed"`  // its UNLOGGED tables are empty, or were made anew since
+	Amiss     string       `json:"amiss"`    // what of it was found to differ and is to be shipped anew
 	Unfilled  string       `json:"unfilled"` // materialized views that this leader could not fill, and why
 }
 
@@ -149,6 +157,19 @@ func (m *member) connect(ctx context.Context) (*conn, error) {
 	return c, m.fail("connect", err)
 }
 
+// recognise makes sure that a connection leads to the member itself.
+func (m *member) recognise(ctx context.Context, c *conn) error {
+	v := m.seat.Load()
+	if v == nil {
+		return nil
+	}
+	h, err := c.where(ctx)
+	if err != nil {
+		return m.fail("ask who it is", err)
+	}
+	return recognise(v, m.id, m.host, h)
+}
+
 // named adds to settings what tells this distributor's connections from others'.
 func (m *member) named(settings map[string]string) map[string]string {
 	if m.app == "" {
@@ -175,6 +196,10 @@ func (m *member) applier(ctx context.Context) (*conn, error) {
 		c.close()
 		return nil, m.fail("prepare the connection for applying", err)
 	}
+	if err := m.recognise(ctx, c); err != nil {
+		c.close()
+		return nil, err
+	}
 	m.apply = c
 	return c, nil
 }
@@ -195,7 +220,9 @@ func (m *member) leaveAt(p Place) { m.left.Store(&p) }
 
 // twin is the same member with connections of its own, for work beside the loop.
 func (m *member) twin() *member {
-	return &member{id: m.id, host: m.host, app: m.app, cfg: m.cfg, health: m.health}
+	t := &member{id: m.id, host: m.host, app: m.app, cfg: m.cfg, health: m.health}
+	t.seat.Store(m.seat.Load())
+	return t
 }
 
 // check asks whether the database works; health.Board calls it. broken hears of

@@ -36,6 +36,7 @@ func Open(ctx context.Context, cfg Config) (*Set, error) {
 		granted: make(chan struct{}), drains: make(chan struct{}), confirms: make(chan struct{}, 1),
 		aligns:   make(chan *alignment),
 		switches: make(chan *switchJob),
+		tasks:    make(chan *task),
 		lists:    make(chan *relistJob),
 	}
 	if !cfg.anyVersion {
@@ -223,6 +224,9 @@ func (s *Set) firstView(ctx context.Context, found []answerOf) error {
 		return err
 	}
 	s.cur = newest
+	for _, m := range s.members.all() {
+		m.seat.Store(newest)
+	}
 	s.entered.Store(newest.Epoch)
 	for id, m := range s.members.all() {
 		if newest.Has(id) {
@@ -362,5 +366,8 @@ func (s *Set) start() error {
 		s.done.Go(func() { s.confirm(ctx) })
 	}
 	s.done.Go(func() { s.loop(ctx) })
+	if s.cfg.CheckRate > 0 && s.id != "" {
+		s.done.Go(func() { s.patrol(ctx) })
+	}
 	return s.board.Start(ctx)
 }

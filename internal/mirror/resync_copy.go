@@ -199,6 +199,7 @@ func (w *copying) part(ctx context.Context, src, dst *conn, p copyPart) error {
 	w.seen.Bytes += bytes
 	w.seen.Table = p.t.Name
 	w.r.o.Progress(w.seen)
+	w.r.claim.progress(ctx, w.seen)
 	return nil
 }
 

@@ -43,6 +43,7 @@ type Set struct {
 	entered     atomic.Int64          // of cur
 	changes     atomic.Int64          // see Changes
 	drained     atomic.Int64          // nobody reads by a view older than that of this epoch
+	leaderHeard atomic.Int64          // when the leader last answered (unix nanoseconds); 0: not the last time
 	granted     chan struct{}         // closed and replaced with each grant
 	drains      chan struct{}         // closed and replaced when drained rises
 	confirms    chan struct{}         // asks for a confirmation at once
@@ -51,6 +52,7 @@ type Set struct {
 	joins    chan *joiner
 	aligns   chan *alignment
 	switches chan *switchJob
+	tasks    chan *task
 	lists    chan *relistJob
 	given    *answer // a promise that the next proposal has already, owned by the loop
 
@@ -75,6 +77,8 @@ type Set struct {
 	group      int           // how many commits are hoped to share the next flush
 	took       time.Duration // by the last flush
 
+	checks  checks
+	copies  atomic.Bool                   // a member is being copied afresh
 	journal atomic.Pointer[JournalStatus] // nil: not known yet
 	evicted evictions                     // whose locks were in the way
 	refill  atomic.Int64                  // when materialized views are to be looked after (unix nanoseconds); 0: they are filled

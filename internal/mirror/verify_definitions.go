@@ -145,7 +145,7 @@ func (v *verification) want(ctx context.Context, s *side) error {
 			for _, r := range rows {
 				v.wanted[string(r[0])] = true
 			}
-			if err == nil && len(rows) == 0 {
+			if err == nil && len(rows) == 0 && !v.o.gone {
 				err = fmt.Errorf("there is no table %s", t)
 			}
 			return err

@@ -24,7 +24,10 @@ type Report struct {
 	Unread []Unread `json:"tables_not_compared"`
 	// Unclear are definitions that servers of different major versions describe
 	// differently, so that whether they are the same is left to people to judge.
-	Unclear     []Difference `json:"definitions_not_compared"`
+	Unclear []Difference `json:"definitions_not_compared"`
+	// Against are tables of which all followers, two or more, hold the same, and the
+	// leader something else.
+	Against     []string     `json:"followers_agree_against_leader,omitempty"`
 	Differences []Difference `json:"differences"`
 }
 
@@ -73,6 +76,14 @@ type Difference struct {
 	Rows      []RowDifference `json:"rows,omitempty"`
 	Differing int             `json:"rows_differing,omitempty"`
 	AtLeast   bool            `json:"rows_differing_at_least,omitempty"`
+	// Repaired: it was put right, and compared again since.
+	Repaired bool `json:"repaired,omitempty"`
+
+	number bool     // it is where a sequence stands
+	table  string   // whose contents differ; "" if that is not what differs
+	sum    TableSum // of the member's contents
+	peers  int      // how many followers have the table
+	wound  *wound   // what it takes to put that right; nil: it cannot be
 }
 
 // RowDifference is a row, or rows of one image, that differ.

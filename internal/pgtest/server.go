@@ -28,6 +28,8 @@ type Server struct {
 	port     int
 	lock     *os.File // of dir
 	portLock *os.File
+	env      []string // in addition
+	trouble  *Trouble
 
 	mu      sync.Mutex // guards what follows, held while the state changes
 	proc    *postmaster
@@ -88,6 +90,11 @@ func (s *Server) prepare(base, tmpl string) (err error) {
 	}
 	if s.port, s.portLock, err = reservePort(base, s.opts.Port); err != nil {
 		return opError("launch", err)
+	}
+	if s.opts.Trouble {
+		if err := s.prepareTrouble(base); err != nil {
+			return opError("launch", err)
+		}
 	}
 	return appendFile(filepath.Join(s.DataDir(), "postgresql.conf"), s.opts.conf(s.port))
 }

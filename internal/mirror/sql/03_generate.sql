@@ -198,7 +198,7 @@ BEGIN
                     JOIN (SELECT u.k COLLATE "C" AS k, count(*) AS n FROM unnest($1) u(k) GROUP BY 1) w ON w.k = z.img AND z.r <= w.n;
                 IF coalesce(cardinality(pgdist_found), 0) <> cardinality($1) THEN
                     RAISE EXCEPTION ''table % lacks % of % rows the leader deleted'', ' || quote_literal(tab) || ', cardinality($1) - coalesce(cardinality(pgdist_found), 0), cardinality($1)
-                        USING ERRCODE = ''PD004'';
+                        USING ERRCODE = ''PD004'', TABLE = ' || quote_literal(tab) || ';
                 END IF;
                 RETURN pgdist_found;
             END ' || tag;
