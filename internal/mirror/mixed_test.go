@@ -182,7 +182,7 @@ func TestNewerLeader(t *testing.T) {
 	r.do(c, `UPDATE t SET iv = '1 hour' WHERE k = 2`)
 	r.inSync(3)
 	r.sameData()
-	lost("a form that PostgreSQL 14", "Upgrade", func() { r.do(c, `INSERT INTO t VALUES (3, NULL, '\303')`) })
+	lost("a form that PostgreSQL 14", "put a server of version 18", func() { r.do(c, `INSERT INTO t VALUES (3, NULL, '\303')`) })
 	r.do(c, `DELETE FROM t WHERE k = 3`)
 	r.inSync(3)
 	r.sameData()
