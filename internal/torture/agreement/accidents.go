@@ -4,9 +4,11 @@ package agreement
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -95,22 +97,37 @@ func zombie(ctx context.Context, r *round, _ *rand.Rand) error {
 	})
 }
 
-// apart: a link of one program to a follower breaks. What that program acknowledges
-// without it the others must not miss.
+// apart: the link of one program to a follower breaks. What that program acknowledges
+// without it the other, whose link is whole, must not miss. The other has nothing to
+// write meanwhile: its own flushes would bring everything to the follower.
 func apart(ctx context.Context, r *round, rng *rand.Rand) error {
 	n, err := r.c.follower(ctx, rng)
 	if err != nil {
 		return err
 	}
-	i := rng.IntN(len(r.c.programs))
-	one, other := r.c.programs[i], r.c.programs[(i+1)%len(r.c.programs)]
-	k := &client{round: r, rng: rng, processes: map[string]int{}}
+	one, other := r.c.programs[1], r.c.programs[0]
+	r.resting.Store(other)
+	defer r.resting.Store(nil)
 	one.links[n].Cut()
 	defer one.links[n].Heal()
-	for began := time.Now(); time.Since(began) < 3*time.Second; {
-		k.tell(one, Request{Workload: "set", F: "add", Value: quoted(r.id()), Round: r.n, Timeout: opTimeout})
-		for range 3 {
-			k.tell(other, Request{Workload: "set", F: "read", Value: quoted(nil), Round: r.n, Strict: r.strict["set"], Timeout: opTimeout})
+	aside := r.n + 1<<30 // a set of its own
+	for began := time.Now(); time.Since(began) < 4*time.Second; {
+		number := r.id()
+		if a := one.ask(ctx, Request{Workload: "set", F: "add", Value: quoted(number), Round: aside, Timeout: opTimeout}); a.Type != history.OK {
+			continue
+		}
+		for range 6 {
+			var list []int64
+			a := other.ask(ctx, Request{Workload: "set", F: "read", Round: aside, Timeout: opTimeout})
+			if a.Type != history.OK {
+				continue
+			}
+			if err := json.Unmarshal(a.Value, &list); err != nil {
+				return err
+			}
+			if !slices.Contains(list, number) {
+				return fmt.Errorf("program %d has acknowledged %d, which program %d read without it", one.n, number, other.n)
+			}
 		}
 	}
 	return nil

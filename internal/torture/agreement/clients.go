@@ -34,6 +34,7 @@ type round struct {
 	next     atomic.Int64 // numbers that are used once
 	forked   atomic.Int64 // the fork's next key
 	counters []atomic.Int64
+	resting  atomic.Pointer[runner] // the program that clients leave alone for now
 
 	mu       sync.Mutex // guards what follows
 	outcomes map[string]int
@@ -109,7 +110,7 @@ func (k *client) door(strict bool) *runner {
 		p.mu.Lock()
 		up := p.client != nil
 		p.mu.Unlock()
-		if up && (!strict || !p.kind.gateway || p.kind.strict) {
+		if up && p != k.resting.Load() && (!strict || !p.kind.gateway || p.kind.strict) {
 			some = append(some, p)
 		}
 	}
