@@ -141,7 +141,8 @@ func crashes(o occasion) func(context.Context, *round, *rand.Rand) error {
 }
 
 // outage: what was acknowledged is on every disk by then.
-func outage(_ context.Context, r *round, _ *rand.Rand) error {
+func outage(ctx context.Context, r *round, _ *rand.Rand) error {
+	pass(ctx, 500*time.Millisecond) // for there to be something that may be lost
 	c := r.c
 	errs := make([]error, len(c.servers))
 	var wg sync.WaitGroup

@@ -106,6 +106,7 @@ func TestAccidents(t *testing.T) {
 		close(done)
 	}()
 	rng := rand.New(rand.NewPCG(seed, 0))
+	r.busy(ctx)
 	wanted, err := regexp.Compile(*only)
 	if err != nil {
 		t.Fatal(err)

@@ -60,6 +60,7 @@ func newRound(ctx context.Context, c *cluster, n int64, seed uint64, clients int
 		r.counters[i].Store(r.id())
 	}
 	c.must(ctx, fmt.Sprintf("INSERT INTO accounts SELECT %d, g, %d FROM generate_series(1, %d) g", n, perHead, accounts))
+	c.must(ctx, "INSERT INTO sketches SELECT (random() * 1e15)::bigint, 'at first' FROM generate_series(1, 20)")
 	return r
 }
 
@@ -356,6 +357,15 @@ func (r *round) operations() (all, unknown int) {
 		}
 	}
 	return all, unknown
+}
+
+// busy waits until clients have done something.
+func (r *round) busy(ctx context.Context) {
+	for all := 0; all < 100; all, _ = r.operations() {
+		if !pass(ctx, 20*time.Millisecond) {
+			return
+		}
+	}
 }
 
 // settle waits until all is well, has everything read once more, judges and compares.
