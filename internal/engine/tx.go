@@ -451,7 +451,7 @@ func (s *Session) restartReader(f failure) bool {
 // rollback ends a failed transaction on a connection that goes back to its pool.
 func rollback(h hold) bool {
 	h.c.unsent()
-	if h.c.IsClosed() {
+	if h.c.spoiled.Load() || h.c.IsClosed() {
 		return false
 	}
 	if !h.c.inTransaction() {
