@@ -3,6 +3,7 @@ module github.com/pgdist/pgdist
 go 1.26.8
 
 require (
+	github.com/anishathalye/porcupine v1.3.1
 	github.com/goccy/go-yaml v1.19.2
 	github.com/golang-migrate/migrate/v4 v4.17.0
 	github.com/google/go-cmp v0.7.0

@@ -39,6 +39,16 @@ const (
 	MinorityNever MinorityReads = "never"
 )
 
+// Replay says whether transactions that are lost with their server are run again.
+type Replay string
+
+const (
+	// ReplayOff: the program hears SQLSTATE 40001 and runs the transaction again. The default.
+	ReplayOff Replay = "off"
+	// ReplayOn: it does not notice, if every result is the same; else it hears 40001.
+	ReplayOn Replay = "on"
+)
+
 const (
 	// LeastOutstanding takes the database with the fewest statements in flight
 	// per weight. The default.
@@ -133,6 +143,13 @@ type Config struct {
 	ResultBuffer int
 	// CacheBytes bounds the memory for verdicts on statements; 0 is 16 MiB.
 	CacheBytes int
+	// Replay says whether a transaction that is lost with its server is run again, unseen
+	// by the program if every result is the same; "" is ReplayOff. A session may say
+	// otherwise for itself: SET pgdist.replay = on.
+	Replay Replay
+	// ReplayLimit is how many bytes are kept of a transaction for that: its statements
+	// and their parameters. A larger one is not run again; 0 is 1 MiB.
+	ReplayLimit int
 	// MirrorUser and MirrorPassword are who rows are mirrored as; "" is each
 	// Member's own user and password.
 	MirrorUser, MirrorPassword string
@@ -175,6 +192,8 @@ func (c Config) engine() engine.Config {
 		JournalMaxAge:      c.JournalMaxAge,
 		ResultBuffer:       c.ResultBuffer,
 		CacheBytes:         c.CacheBytes,
+		Replay:             engine.Replay(c.Replay),
+		ReplayLimit:        c.ReplayLimit,
 		MirrorUser:         c.MirrorUser,
 		MirrorPassword:     c.MirrorPassword,
 		Register:           engine.RegisterConfig(c.Register),
@@ -201,6 +220,8 @@ func fromEngine(e engine.Config) Config {
 		JournalMaxAge:      e.JournalMaxAge,
 		ResultBuffer:       e.ResultBuffer,
 		CacheBytes:         e.CacheBytes,
+		Replay:             Replay(e.Replay),
+		ReplayLimit:        e.ReplayLimit,
 		MirrorUser:         e.MirrorUser,
 		MirrorPassword:     e.MirrorPassword,
 		Register:           Register(e.Register),

@@ -77,6 +77,7 @@ func (f *fakeMirror) Changes() int64 { return 0 }
 
 func (f *fakeMirror) Vouch(context.Context, health.MemberID) error { return nil }
 func (f *fakeMirror) Usable(health.MemberID) bool                  { return true }
+func (f *fakeMirror) Alike(health.MemberID) bool                   { return true }
 func (f *fakeMirror) WaitView(ctx context.Context, epoch int64) (*health.View, error) {
 	for {
 		f.mu.Lock()

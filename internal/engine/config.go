@@ -98,6 +98,12 @@ type Config struct {
 	ResultBuffer int
 	// CacheBytes bounds the memory for verdicts on statements; 0 is 16 MiB.
 	CacheBytes int
+	// Replay says whether transactions that are lost with their server are run again; ""
+	// is ReplayOff. A session may say otherwise for itself (ReplaySetting).
+	Replay Replay
+	// ReplayLimit is how many bytes are kept of a transaction to run it again: its
+	// statements and their parameters. A larger one is not run again; 0 is 1 MiB.
+	ReplayLimit int
 	// MirrorUser and MirrorPassword are who rows are mirrored as; "" is each
 	// member's own user and password.
 	MirrorUser, MirrorPassword string
@@ -150,6 +156,12 @@ func (c Config) withDefaults() Config {
 	if c.CacheBytes == 0 {
 		c.CacheBytes = defaultCacheBytes
 	}
+	if c.Replay == "" {
+		c.Replay = ReplayOff
+	}
+	if c.ReplayLimit == 0 {
+		c.ReplayLimit = defaultReplayLimit
+	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -190,6 +202,12 @@ func (c Config) Validate() error {
 	}
 	if m := c.MinorityReads; m != "" && m != MinorityAlone && m != MinorityNever {
 		errs = append(errs, fmt.Errorf("minority_reads is %q: it must be %s or %s", m, MinorityAlone, MinorityNever))
+	}
+	if r := c.Replay; r != "" && r != ReplayOff && r != ReplayOn {
+		errs = append(errs, fmt.Errorf("replay is %q: it must be %s or %s", r, ReplayOff, ReplayOn))
+	}
+	if c.ReplayLimit < 0 {
+		errs = append(errs, fmt.Errorf("replay_limit is %d: it is a number of bytes, or 0 for the default", c.ReplayLimit))
 	}
 	if c.JournalMaxSize < 0 || c.JournalMaxAge < 0 || c.JournalMaxSize > 0 && c.JournalMaxSize < minJournal || c.JournalMaxAge > 0 && c.JournalMaxAge < minJournalAge {
 		errs = append(errs, fmt.Errorf("journal_max_size must be at least %dMB and journal_max_age at least %v: less is reached with every database present", minJournal>>20, minJournalAge))

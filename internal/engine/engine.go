@@ -27,6 +27,7 @@ type Engine struct {
 	// nanotime's clock.
 	hollowUntil atomic.Int64
 	routes      atomic.Pointer[routes]
+	replays     replayCounts
 
 	mu      sync.Mutex // guards changes of routes and the members' states, and closed
 	closed  bool
@@ -179,7 +180,9 @@ func (e *Engine) reroute() *routes {
 	e.meetLocked(view)
 	r := &routes{view: view, leader: e.all()[view.Leader]}
 	for _, id := range view.InSync {
-		if m := e.all()[id]; m != nil {
+		// What a statement means, and how its result is written, may differ from
+		// one major version to the next.
+		if m := e.all()[id]; m != nil && (m == r.leader || e.mirror.Alike(id)) {
 			r.readers = append(r.readers, m)
 		}
 	}

@@ -79,6 +79,8 @@ func (m mirrorSet) View() *health.View { return m.set.View() }
 
 func (m mirrorSet) Usable(id health.MemberID) bool { return m.set.Usable(id) }
 
+func (m mirrorSet) Alike(id health.MemberID) bool { return m.set.Alike(id) }
+
 func (m mirrorSet) Evicted(id health.MemberID, pid uint32) bool { return m.set.Evicted(id, pid) }
 
 func (m mirrorSet) Vouch(ctx context.Context, id health.MemberID) error { return m.set.Vouch(ctx, id) }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -34,6 +35,8 @@ var params = append([]param{
 	{"journal_max_size", "bytes of the journal that a database that is away may hold back, such as 8GB", setSize(func(c *Config) *int64 { return &c.JournalMaxSize })},
 	{"journal_max_age", "age of what it may hold back", setDuration(func(c *Config) *time.Duration { return &c.JournalMaxAge })},
 	{"result_buffer", "bytes of a write's rows kept back until it is acknowledged", setInt(func(c *Config) *int { return &c.ResultBuffer })},
+	{"replay", "whether transactions that are lost with their server are run again, unseen if every result is the same: on or off", setText(func(c *Config, v string) { c.Replay = Replay(v) })},
+	{"replay_limit", "bytes kept of a transaction to run it again, such as 1MB", setBytes(func(c *Config) *int { return &c.ReplayLimit })},
 	{"cache_size", "bytes for verdicts on statements", setInt(func(c *Config) *int { return &c.CacheBytes })},
 	{"mirror_user", "role that rows are mirrored as", setText(func(c *Config, v string) { c.MirrorUser = v })},
 	{"mirror_password", "its password", setText(func(c *Config, v string) { c.MirrorPassword = v })},
@@ -143,6 +146,17 @@ func setSize(field func(*Config) *int64) func(*Config, string) error {
 	return func(c *Config, v string) error {
 		n, err := parseSize(v)
 		*field(c) = n
+		return err
+	}
+}
+
+func setBytes(field func(*Config) *int) func(*Config, string) error {
+	return func(c *Config, v string) error {
+		n, err := parseSize(v)
+		if err == nil && n > math.MaxInt {
+			err = errors.New("more than can be kept")
+		}
+		*field(c) = int(n)
 		return err
 	}
 }

@@ -166,16 +166,26 @@ func (a *addition) list(ctx context.Context, n int) error {
 
 // fill copies the data there, unless that is done, and waits until the member is in sync.
 func (a *addition) fill(ctx context.Context) error {
-	if h, err := a.look(ctx); err != nil {
-		return err
-	} else if h == nil {
-		full := a.cfg
-		full.Members = slices.DeleteFunc(slices.Clone(full.Members), func(m MemberConfig) bool { return m.Host() == a.host })
-		full.Members = append(full.Members, a.o.Member)
-		_, err := Resync(ctx, full, ResyncOptions{Member: a.host, Jobs: a.o.Jobs, Confirm: a.o.Confirm, Wait: a.o.Wait, Report: a.o.Report, Progress: a.o.Progress})
+	for {
+		h, err := a.look(ctx)
 		if err != nil {
 			return err
 		}
+		if h != nil {
+			break
+		}
+		full := a.cfg
+		full.Members = slices.DeleteFunc(slices.Clone(full.Members), func(m MemberConfig) bool { return m.Host() == a.host })
+		full.Members = append(full.Members, a.o.Member)
+		_, err = Resync(ctx, full, ResyncOptions{Member: a.host, Jobs: a.o.Jobs, Confirm: a.o.Confirm, Wait: a.o.Wait, Report: a.o.Report, Progress: a.o.Progress})
+		if errors.Is(err, ErrBeingCopied) && sleep(ctx, claimEvery) {
+			a.o.Report("a program that uses the set copies it already")
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		break
 	}
 	wait := a.o.Wait
 	set(&wait, time.Minute)

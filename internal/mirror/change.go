@@ -114,7 +114,7 @@ func (s *Set) propose(ctx context.Context, epoch int64, in health.Intent, with f
 		}
 		return 0, err
 	}
-	recognise(answers, next)
+	sift(answers, next)
 	if with != nil {
 		if err := with(epoch); err != nil {
 			return 0, err
@@ -175,9 +175,13 @@ func (s *Set) promises(ctx context.Context, epoch int64, in health.Intent) []ans
 			ctx, cancel := context.WithTimeoutCause(ctx, timeout, health.ErrTimeout)
 			defer cancel()
 			out[i] = m.promise(ctx, epoch, id != keep)
+			if out[i].err == nil {
+				pointPromised.Pass()
+			}
 		})
 	}
 	wg.Wait()
+	pointPromisedAll.Pass()
 	return out
 }
 
@@ -211,9 +215,9 @@ func (a answer) promise(epoch int64, cur *health.View) (health.Promise, error) {
 		Term: a.p.Term, Rank: rank, System: a.p.Cluster}, err
 }
 
-// recognise refuses the answers of servers that the next view does not name: their acceptance
+// sift refuses the answers of servers that the next view does not name: their acceptance
 // would be of no more worth than their promise.
-func recognise(answers []answer, next *health.View) {
+func sift(answers []answer, next *health.View) {
 	for i, a := range answers {
 		if a.err != nil {
 			continue
@@ -239,6 +243,7 @@ func (s *Set) install(ctx context.Context, next *health.View, answers []answer) 
 		return errOutbid // chosen, but to be gone by only without those that did not accept it
 	}
 	leader := connOf(answers, next.Leader, accepted)
+	pointChosen.Pass()
 	if next.Term == next.Epoch {
 		if leader == nil {
 			return errors.Join(append([]error{errLeaderLost}, errs...)...)
@@ -246,10 +251,13 @@ func (s *Set) install(ctx context.Context, next *health.View, answers []answer) 
 		if _, err := leader.one(ctx, `SELECT pgdist.activate($1::bigint)`, strconv.AppendInt(nil, next.Epoch, 10)); err != nil {
 			return s.members.get(next.Leader).fail("take office", err)
 		}
+		pointOffice.Pass()
 		s.fill(ctx, leader, next)
 	}
 	s.settled(s.cur, next, answers)
-	return s.enterView(ctx, next)
+	err = s.enterView(ctx, next)
+	pointEntered.Pass()
+	return err
 }
 
 // errOutbid: somebody else has proposed a higher epoch between promise and acceptance.
@@ -299,6 +307,9 @@ func (s *Set) connectLeader(ctx context.Context) error {
 		return &leaderError{m.fail("connect", err)}
 	}
 	h, err := c.where(ctx)
+	if err == nil {
+		err = recognise(s.cur, m.id, m.host, h)
+	}
 	if err != nil {
 		c.close()
 		return &leaderError{m.fail("ask for its state", err)}

@@ -59,8 +59,18 @@ type Config struct {
 	Register RegisterConfig
 	// Brief tells that the set is opened by a command that ends soon: it may do so beside the
 	// one program that uses a register in a file.
-	Brief      bool
-	anyVersion bool // tests: act as the program of the version before
+	Brief bool
+	// CheckRate is how many rows a second of each member a comparison in the background
+	// reads, one program of the set at a time; 0: there is none.
+	CheckRate float64
+	// AutoResync copies members afresh that lost their place or whose database is new and
+	// empty, one at a time, if the role may.
+	AutoResync bool
+	// Notice hears, in one line each, of what people should know: a member that differs, a
+	// copy. It must not block. nil: nobody does.
+	Notice     func(string)
+	checkTimes checkTimes // tests: shorter ones
+	anyVersion bool       // tests: act as the program of the version before
 	// Logger gets events of the set; nil discards them.
 	Logger *slog.Logger
 }
@@ -114,6 +124,7 @@ func (c Config) withDefaults() Config {
 	set(&c.JournalMaxAge, 72*time.Hour)
 	set(&c.ViewLease, 500*time.Millisecond)
 	set(&c.Name, ownName())
+	set(&c.checkTimes, checkPauses)
 	c.Health = c.Health.WithDefaults()
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

@@ -96,7 +96,12 @@ const factsSQL = `SELECT json_build_object(
 	'version', current_setting('server_version_num')::int, 'super', (SELECT rolsuper FROM pg_roles WHERE rolname = current_user), 'user', current_user,
 	'recovery', pg_is_in_recovery(), 'system', (SELECT system_identifier::text FROM pg_control_system()),
 	'encoding', pg_encoding_to_char(d.encoding), 'collate', d.datcollate, 'ctype', d.datctype,
-	'collver', coalesce((SELECT string_agg(DISTINCT c.collname || '=' || coalesce(pg_collation_actual_version(c.oid), ''), ',') FROM pg_collation c
+	'collver', coalesce((SELECT string_agg(DISTINCT c.collname || '=' || coalesce(CASE
+			-- Before PostgreSQL 15 it does not tell of the database's own: of the C library any other of its collations does.
+			WHEN c.oid = 100 AND current_setting('server_version_num')::int < 150000 THEN CASE WHEN d.datcollate !~ '^(C|POSIX)(\.|$)'
+				THEN (SELECT pg_collation_actual_version(x.oid) FROM pg_collation x WHERE x.collprovider = 'c' AND x.collcollate !~ '^(C|POSIX)(\.|$)' AND x.collencoding IN (-1, d.encoding) LIMIT 1) END
+			WHEN c.collprovider = 'c' AND c.collcollate ~ '^(C|POSIX)(\.|$)' THEN NULL
+			ELSE pg_collation_actual_version(c.oid) END, ''), ',') FROM pg_collation c
 		WHERE c.oid IN (SELECT attcollation FROM pg_attribute a JOIN pg_class r ON r.oid = a.attrelid JOIN pg_namespace n ON n.oid = r.relnamespace
 			WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast'))), ''),
 	'extensions', (SELECT coalesce(json_agg(extname || ' ' || extversion ORDER BY extname), '[]') FROM pg_extension),
@@ -296,8 +301,8 @@ func compatible(all []*candidate, lead *candidate, mirror string) error {
 		if !slices.Equal(f.Extensions, l.Extensions) {
 			bad(k, "install the same extensions in the same versions", "extensions %v differ from the leader's %v", f.Extensions, l.Extensions)
 		}
-		if f.Version/10000 != l.Version/10000 {
-			bad(k, "use one major version throughout", "PostgreSQL %d differs from the leader's %d", f.Version/10000, l.Version/10000)
+		if f.Version/10000 < l.Version/10000 {
+			bad(k, "let a server of the oldest version lead: --leader HOST; a newer one may follow", "PostgreSQL %d is older than the leader's %d", f.Version/10000, l.Version/10000)
 		}
 	}
 	return errors.Join(errs...)
@@ -383,8 +388,13 @@ func sameContents(ctx context.Context, all []*candidate, lead int, report func(s
 	sums := make([]*Contents, len(all))
 	errs := make([]error, len(all))
 	var wg sync.WaitGroup
+	majors := make([]int, len(all))
 	for i, k := range all {
-		wg.Go(func() { sums[i], errs[i] = contents(ctx, k.c) })
+		majors[i] = k.c.major()
+	}
+	floor := floorOf(majors)
+	for i, k := range all {
+		wg.Go(func() { sums[i], errs[i] = contents(ctx, k.c, floor) })
 	}
 	wg.Wait()
 	if err := errors.Join(errs...); err != nil {
@@ -394,9 +404,12 @@ func sameContents(ctx context.Context, all []*candidate, lead int, report func(s
 		if i == lead {
 			continue
 		}
-		objects := diffObjects(sums[lead].Objects, sums[i].Objects)
-		if err := describeObjects(ctx, all[lead].c, all[i].c, objects); err != nil {
+		objects, unclear, err := settleObjects(ctx, all[lead].c, all[i].c, floor, majors[i] != majors[lead], diffObjects(sums[lead].Objects, sums[i].Objects))
+		if err != nil {
 			return &Error{Op: "compare definitions", Host: all[i].cfg.Host(), Err: err}
+		}
+		for _, d := range unclear {
+			report("PostgreSQL %d and %d write it differently, see for yourself whether it is the same on %s: %s", majors[lead], majors[i], all[i].cfg.Host(), d)
 		}
 		if d := sums[lead].diff(sums[i], objects); len(d) > 0 {
 			errs = append(errs, &Error{Op: "init", Host: all[i].cfg.Host(), Err: fmt.Errorf("its contents differ from the leader's: %s", summary(d)),

@@ -179,6 +179,9 @@ func (c *confirmer) round(ctx context.Context, v *health.View) {
 			if a.err == nil && m.register == nil {
 				m.heardDDL(a.DDL, &s.changes) // also if the round is decided without it
 			}
+			if m.id == v.Leader {
+				s.heardLeader(a.err)
+			}
 			answers <- a
 		})
 	}
@@ -348,6 +351,7 @@ func (c *confirmer) drain(v *health.View, got []health.Confirmation, began time.
 		if !v.Quorum(c.send(lag, v.Epoch)) {
 			return
 		}
+		pointStruckOff.Pass()
 	}
 	s.drainedTo(v.Epoch)
 }

@@ -48,19 +48,25 @@ type member struct {
 	probe   *conn
 	gone    bool
 
-	ddl     atomic.Int64          // how much DDL it has been brought, and 1; 0: not known
-	joining atomic.Bool           // a catch-up is under way
-	retry   atomic.Int64          // not to be tried again before (unix nanoseconds)
-	joined  atomic.Int64          // when it came in sync (unix nanoseconds); 0: it is not
-	tries   atomic.Int64          // how often it was left out, or could not be taken back, since it was last in sync for long
-	note    atomic.Pointer[State] // what status shows
-	left    atomic.Pointer[Place] // where it was when last heard of; nil: never
+	ddl               atomic.Int64            // how much DDL it has been brought, and 1; 0: not known
+	joining           atomic.Bool             // a catch-up is under way
+	retry             atomic.Int64            // not to be tried again before (unix nanoseconds)
+	joined            atomic.Int64            // when it came in sync (unix nanoseconds); 0: it is not
+	tries             atomic.Int64            // how often it was left out, or could not be taken back, since it was last in sync for long
+	note              atomic.Pointer[State]   // what status shows
+	left              atomic.Pointer[Place]   // where it was when last heard of; nil: never
+	seen              atomic.Pointer[spotted] // where it was when it was last to be caught up; nil: never
+	copyAt, copyTries atomic.Int64            // when it may be copied afresh (unix nanoseconds), and how often that failed
+	major             atomic.Int32            // of its server, as of the last connection; 0: not known
 }
 
 // State is what a member is doing, for people.
 type State struct {
-	// Text is one of: in sync, excluded, catching up, refused, lost its place, votes, holds no data.
+	// Text is one of: in sync, excluded, catching up, refused, lost its place, being copied,
+	// votes, holds no data.
 	Text string
+	// More is how far it has come with that; "" if there is nothing to tell.
+	More string
 	// Err is why; nil when in sync.
 	Err error
 	// At is when this state began.
@@ -95,6 +101,7 @@ type here struct {
 	Terms     []termRow    `json:"terms"`
 	Recovery  bool         `json:"recovery"`
 	Crashed   bool         `json:"crashed"`  // its UNLOGGED tables are empty, or were made anew since
+	Amiss     string       `json:"amiss"`    // what of it was found to differ and is to be shipped anew
 	Unfilled  string       `json:"unfilled"` // materialized views that this leader could not fill, and why
 }
 
@@ -147,6 +154,9 @@ func (c *conn) where(ctx context.Context) (*here, error) {
 // connect opens a connection for a task of the moment.
 func (m *member) connect(ctx context.Context) (*conn, error) {
 	c, err := dial(ctx, m.cfg, m.named(nil))
+	if err == nil {
+		m.major.Store(int32(c.major()))
+	}
 	return c, m.fail("connect", err)
 }
 

@@ -36,6 +36,7 @@ func Open(ctx context.Context, cfg Config) (*Set, error) {
 		granted: make(chan struct{}), drains: make(chan struct{}), confirms: make(chan struct{}, 1),
 		aligns:   make(chan *alignment),
 		switches: make(chan *switchJob),
+		tasks:    make(chan *task),
 		lists:    make(chan *relistJob),
 	}
 	if !cfg.anyVersion {
@@ -75,9 +76,10 @@ func (s *Set) closeConns() {
 
 // answerOf is what a configured database said when the set was opened.
 type answerOf struct {
-	cfg  MemberConfig
-	here *here
-	err  error
+	cfg   MemberConfig
+	here  *here
+	major int // of its server; 0: not known
+	err   error
 }
 
 // askAll asks every database of the set who it is: those that are configured, and
@@ -97,7 +99,7 @@ func askOpen(ctx context.Context, cfg Config) ([]answerOf, []*conn) {
 		more, also := cfg.ask(ctx, cfg.unnamed(v, out))
 		out, conns = append(out, more...), append(conns, also...)
 		for i, a := range out {
-			if a.here != nil && a.here.Set == v.Set && !has(v.Members, health.MemberID(a.here.Member)) && seat(v, a.cfg.Host()) != 0 {
+			if a.here != nil && a.cfg.Register == "" && a.here.Set == v.Set && !has(v.Members, health.MemberID(a.here.Member)) && seat(v, a.cfg.Host()) != 0 {
 				out[i].here, out[i].err = nil, ErrWasRemoved
 			}
 		}
@@ -129,6 +131,7 @@ func (c Config) ask(ctx context.Context, members []MemberConfig) ([]answerOf, []
 			}
 			k, err := dial(ctx, mc.Conn, nil)
 			if err == nil {
+				out[i].major = k.major()
 				conns[i] = k
 				out[i].here, err = k.where(ctx)
 			}
@@ -295,7 +298,9 @@ func (s *Set) assign(found []answerOf, v *health.View) error {
 			return &Error{Op: "open the set", Member: id, Host: a.cfg.Host(), Err: fmt.Errorf("two of the addresses lead to member %d", id), Hint: "name each database once"}
 		}
 		taken[id] = true
-		s.members.put(s.newMember(id, a.cfg))
+		m := s.newMember(id, a.cfg)
+		m.major.Store(int32(a.major))
+		s.members.put(m)
 		return nil
 	}
 	var silent []answerOf
@@ -370,5 +375,8 @@ func (s *Set) start() error {
 		s.done.Go(func() { s.confirm(ctx) })
 	}
 	s.done.Go(func() { s.loop(ctx) })
+	if s.cfg.CheckRate > 0 && s.id != "" {
+		s.done.Go(func() { s.patrol(ctx) })
+	}
 	return s.board.Start(ctx)
 }

@@ -61,11 +61,9 @@ func (r *resync) examineTarget(ctx context.Context) error {
 	case slices.ContainsFunc(r.view.Members, func(m health.Member) bool { return m.ID != r.target.id && m.System == f.System }):
 		return r.refuse(host, "give the member a server of its own, made by initdb", "it is the server of another member (system %s)", f.System)
 	case !f.Super:
-		return r.refuse(host, "copying needs the user that ran init, or another superuser", "role %s is not a superuser", f.User)
+		return r.refuse(host, "copying needs the user that ran init, or another superuser", "%w: role %s is not one", errNeedsSuperuser, f.User)
 	case f.Recovery:
 		return r.refuse(host, "use its primary, or promote it", "the server is a standby in recovery")
-	case f.Version/10000 != r.src.Version/10000:
-		return r.refuse(host, "use one major version throughout", "PostgreSQL %d differs from %d on %s", f.Version/10000, r.src.Version/10000, r.source.host)
 	case f.Fsync != "on" || f.FPW != "on":
 		return r.refuse(host, "turn both on: without them a crash loses what was acknowledged", "fsync is %s, full_page_writes is %s", f.Fsync, f.FPW)
 	}
@@ -99,6 +97,9 @@ func (r *resync) confirm(ctx context.Context) error {
 	if raw == "0" {
 		return nil
 	}
+	if r.unaskedMay() {
+		return nil
+	}
 	what := fmt.Sprintf("database %s on %s holds %s tables, which will be lost", r.target.cfg.Database, r.target.host, raw)
 	if r.o.Confirm == nil {
 		return r.refuse(r.target.host, "to overwrite it, give --yes", "%s", what)
@@ -125,6 +126,9 @@ func (r *resync) makeAnew(ctx context.Context) error {
 		return err
 	}
 	defer c.close()
+	if r.src.Version/10000 < 15 && r.major >= 15 {
+		create += " LOCALE_PROVIDER libc" // the only one there was; template0 may have another
+	}
 	r.dropped = true
 	for _, sql := range []string{"DROP DATABASE IF EXISTS " + quoteIdent(r.target.cfg.Database) + " WITH (FORCE)", create} {
 		if err := c.exec(ctx, sql); err != nil {

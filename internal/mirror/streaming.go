@@ -134,6 +134,7 @@ func (r *runner) commit(ctx context.Context, b *batch, gate func() error, terms 
 		r.err = gate()
 	}
 	if r.err == nil {
+		pointPieces.Pass()
 		r.err = r.step.end(ctx, b.to(), terms)
 	}
 	if r.err != nil {

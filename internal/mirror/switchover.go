@@ -126,11 +126,13 @@ func (s *Set) switchTo(loop context.Context, j *switchJob) error {
 	if err != nil {
 		return err
 	}
+	pointHeld.Pass()
 	given := answer{m: m, c: hold, hard: true}
 	if err := s.surrender(ctx, hold, &given); err != nil {
 		hold.close()
 		return err
 	}
+	pointSurrendered.Pass()
 	over()
 	return s.appoint(loop, j, &given) // which closes hold
 }

@@ -50,6 +50,7 @@ func (s *Set) takeTurn(ctx context.Context, followers []*member) (func(), error)
 		over()
 		return nil, err
 	}
+	pointTurn.Pass()
 	return over, nil
 }
 

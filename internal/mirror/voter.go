@@ -43,11 +43,13 @@ type caller struct {
 	// epoch is of the view that it serves by, lease for how long it may do so unconfirmed.
 	epoch int64
 	lease time.Duration
+	// reaches tells that the leader has answered it lately.
+	reaches bool
 }
 
 // as is this distributor, serving by the view of that epoch.
 func (s *Set) as(epoch int64) caller {
-	return caller{id: s.id, name: s.cfg.Name, epoch: epoch, lease: s.lease()}
+	return caller{id: s.id, name: s.cfg.Name, epoch: epoch, lease: s.lease(), reaches: s.reachesLeader()}
 }
 
 // voter opens a way to a member's vote for a task of the moment.
@@ -78,7 +80,11 @@ func (c *conn) accept(ctx context.Context, epoch int64, view []byte) (bool, erro
 }
 
 func (c *conn) confirm(ctx context.Context, who caller, look bool) (a confirmation, err error) {
-	out, err := c.one(ctx, `SELECT pgdist.confirm($1, $2::bigint, $3::bool, $4::interval)`, text(who.id), strconv.AppendInt(nil, who.epoch, 10), strconv.AppendBool(nil, look), text(who.lease.String()))
+	sql := confirmSQL
+	if who.reaches {
+		sql = confirmLeaderSQL
+	}
+	out, err := c.one(ctx, sql, text(who.id), strconv.AppendInt(nil, who.epoch, 10), strconv.AppendBool(nil, look), text(who.lease.String()))
 	if err == nil {
 		err = json.Unmarshal([]byte(out), &a)
 	}
@@ -121,6 +127,7 @@ func acceptBy(ctx context.Context, next *health.View, body []byte, answers []ans
 		ok, err := a.c.accept(ctx, next.Epoch, body)
 		if err == nil && ok {
 			accepted = append(accepted, a.m.id)
+			pointAccepted.Pass()
 			continue
 		}
 		outbid = outbid || err == nil

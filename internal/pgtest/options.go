@@ -11,6 +11,9 @@ import (
 // Options says how to run a server. The zero value is a durable server with
 // one database, "postgres".
 type Options struct {
+	// Bin is the directory of the server's programs; "" is BinDir's. Servers of one
+	// test may be of different versions.
+	Bin string
 	// Databases are created once the server is up. The first is the one that
 	// DSN names by default.
 	Databases []string
@@ -22,6 +25,9 @@ type Options struct {
 	// InitArgs are further arguments of initdb, such as "--locale=C.UTF-8".
 	// By default the encoding is UTF8 and the locale C.
 	InitArgs []string
+	// Trouble makes Server.Trouble work: clocks that are wrong, disks that are full or
+	// broken. Linux only; it needs a C compiler.
+	Trouble bool
 	// Port is a fixed TCP port on 127.0.0.1; 0 picks a free one.
 	Port int
 	// StartTimeout bounds every wait for the server to accept queries; 0 is one minute.

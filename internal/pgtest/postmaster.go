@@ -28,6 +28,7 @@ func (s *Server) spawn() (*postmaster, error) {
 	}
 	cmd := s.acc.command(s.dir, filepath.Join(s.bin, "postgres"), "-D", s.DataDir())
 	cmd.Stdout, cmd.Stderr = log, log
+	cmd.Env = append(cmd.Env, s.env...)
 	dieWithParent(cmd.SysProcAttr)
 
 	p := &postmaster{done: make(chan struct{})}

@@ -12,6 +12,9 @@ import (
 // dieWithParent makes the process end when the thread that started it does.
 func dieWithParent(attr *syscall.SysProcAttr) { attr.Pdeathsig = syscall.SIGQUIT }
 
+// dieAtOnceWithParent is for processes that may be stopped then.
+func dieAtOnceWithParent(attr *syscall.SysProcAttr) { attr.Pdeathsig = syscall.SIGKILL }
+
 // process is one line of the process table.
 type process struct {
 	pid, parent int

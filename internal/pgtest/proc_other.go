@@ -18,6 +18,9 @@ import (
 // test leaves is found by the next Launch.
 func dieWithParent(*syscall.SysProcAttr) {}
 
+// dieAtOnceWithParent does as little.
+func dieAtOnceWithParent(*syscall.SysProcAttr) {}
+
 // process is one line of the process table.
 type process struct {
 	pid, parent int

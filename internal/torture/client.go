@@ -143,7 +143,7 @@ func (c *client) report(name string, m mode, err error, provoked ...string) bool
 
 // finish records the outcome of one operation by its answer.
 func (c *client) finish(name string, m mode, op int64, err error, provoked ...string) Outcome {
-	o := outcomeOf(err)
+	o := OutcomeOf(err)
 	c.h.end(name, op, o)
 	c.report(name, m, err, provoked...)
 	if o == Unknown {

@@ -50,7 +50,7 @@ WHEN NOT MATCHED THEN INSERT VALUES (v.lane, v.key, v.qty)`
 func merge(ctx context.Context, c *client, name string) {
 	_, err := c.db.ExecContext(ctx, mergeSQL, c.lane)
 	c.report(name, single, err)
-	if outcomeOf(err) == Unknown {
+	if OutcomeOf(err) == Unknown {
 		c.lane = 0
 	}
 }

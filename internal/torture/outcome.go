@@ -40,10 +40,10 @@ func state(err error) string {
 	return ""
 }
 
-// outcomeOf judges the answer to an autocommit statement or a COMMIT. A
+// OutcomeOf judges the answer to an autocommit statement or a COMMIT. A
 // statement of a transaction whose COMMIT was not sent has Failed whatever the
 // error.
-func outcomeOf(err error) Outcome {
+func OutcomeOf(err error) Outcome {
 	switch code := state(err); {
 	case err == nil:
 		return Acked

@@ -59,6 +59,14 @@ BEGIN
         USING ERRCODE = '54000', HINT = 'A row may have 1000000000 bytes; bytea counts twice, a quote or backslash in a text of more than 250 MB four times. Store it in pieces.';
 END $$;
 
+-- misread refuses a row that this server would take for another than the leader wrote.
+CREATE FUNCTION pgdist.misread(r text) RETURNS text
+LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+    RAISE EXCEPTION 'the leader writes a value in a form that PostgreSQL % does not know: %', current_setting('server_version'), substr(r, 1, 200)
+        USING ERRCODE = '0A000', HINT = 'Upgrade this server to the leader''s major version.';
+END $$;
+
 -- A table's generated functions: c_N captures, r_N reads rows by key, a_N puts
 -- rows in place, w_N empties, x_N reads whole. All but the first belong to the
 -- table's owner: domains, checks, index expressions and generated columns run
@@ -140,6 +148,11 @@ BEGIN
       INTO cols, vals, hasid
       FROM pg_attribute WHERE attrelid = root AND attnum > 0 AND NOT attisdropped AND attgenerated = '';
     src := format('(SELECT v::%s AS r FROM pg_catalog.unnest($2) v OFFSET 0) x', tab);
+    -- Since PostgreSQL 16 a "char" above 127 is written \ooo, which older ones take for a backslash.
+    IF current_setting('server_version_num')::int < 160000 AND EXISTS (SELECT 1 FROM pg_attribute a JOIN pg_type y ON y.oid = pgdist.base_type(a.atttypid)
+            WHERE a.attrelid = root AND a.attnum > 0 AND NOT a.attisdropped AND '"char"'::regtype IN (y.oid, y.typelem)) THEN
+        src := format('(SELECT CASE WHEN pg_catalog.textin(pg_catalog.record_out(v::%s)) OPERATOR(pg_catalog.=) v THEN v ELSE pgdist.misread(v) END::%1$s AS r FROM pg_catalog.unnest($2) v OFFSET 0) x', tab);
+    END IF;
     ins := 'INSERT INTO ' || tab || ' AS pgdist_t' || coalesce(' (' || cols || ')', '') || CASE WHEN hasid THEN ' OVERRIDING SYSTEM VALUE' ELSE '' END
         || ' SELECT ' || coalesce(vals, '') || ' FROM ' || src;
 
@@ -189,7 +202,7 @@ BEGIN
                     JOIN (SELECT u.k COLLATE "C" AS k, count(*) AS n FROM unnest($1) u(k) GROUP BY 1) w ON w.k = z.img AND z.r <= w.n;
                 IF coalesce(cardinality(pgdist_found), 0) <> cardinality($1) THEN
                     RAISE EXCEPTION ''table % lacks % of % rows the leader deleted'', ' || quote_literal(tab) || ', cardinality($1) - coalesce(cardinality(pgdist_found), 0), cardinality($1)
-                        USING ERRCODE = ''PD004'';
+                        USING ERRCODE = ''PD004'', TABLE = ' || quote_literal(tab) || ';
                 END IF;
                 RETURN pgdist_found;
             END ' || tag;

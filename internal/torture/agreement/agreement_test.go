@@ -1,0 +1,129 @@
+//go:build unix
+
+package agreement
+
+import (
+	"context"
+	"flag"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/pgdist/pgdist/internal/failpoint"
+	"github.com/pgdist/pgdist/internal/pgtest"
+)
+
+var (
+	seedFlag = flag.Uint64("agreement.seed", 0, "seed of the runs; 0 picks one")
+	forFlag  = flag.Duration("agreement.for", 15*time.Second, "how long the run with faults goes on")
+	members  = flag.Int("agreement.members", 3, "how many servers")
+	clients  = flag.Int("agreement.clients", 16, "how many clients")
+	programs = flag.Int("agreement.programs", 2, "how many programs, one to three")
+	all      = flag.Bool("agreement.all", false, "at each failpoint programs freeze and pause, too")
+)
+
+// roundTime is how long clients go on before what they heard is judged.
+const roundTime = time.Minute
+
+func TestMain(m *testing.M) {
+	Main() // does not return in a program
+	os.Exit(m.Run())
+}
+
+// seeded prints its seed.
+func seeded(t *testing.T) uint64 {
+	t.Helper()
+	s := *seedFlag
+	if s == 0 {
+		s = rand.Uint64()
+	}
+	t.Logf("-agreement.seed=%d", s)
+	return s
+}
+
+// A program dies at each point at which it leaves something half done, and nothing that
+// was acknowledged is lost, nothing that failed is there.
+func TestEveryFailpoint(t *testing.T) {
+	seed := seeded(t)
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Minute)
+	defer cancel()
+	c := newCluster(t, *members, []kind{{}, {gateway: true, strict: true}}, pgtest.Options{})
+	r := newRound(ctx, c, 1, seed, *clients)
+	loose, stop := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		r.run(loose)
+		close(done)
+	}()
+	rng := rand.New(rand.NewPCG(seed, 0))
+	byKind := map[string][]string{}
+	for _, p := range failpoint.All() {
+		kind, known := leadsTo[p]
+		if !known {
+			t.Fatalf("failpoint %q: say in leadsTo at which occasion programs come to it", p)
+		}
+		byKind[kind] = append(byKind[kind], p)
+	}
+	kinds := slices.Sorted(maps.Keys(byKind))
+	rng.Shuffle(len(kinds), func(i, j int) { kinds[i], kinds[j] = kinds[j], kinds[i] })
+	actions := []Action{Die}
+	if *all {
+		actions = append(actions, Freeze, Pause)
+	}
+	for _, do := range actions {
+		for _, kind := range kinds {
+			if err := c.visit(ctx, kind, slices.Clone(byKind[kind]), do, rng); err != nil {
+				t.Error(err)
+				if err := c.upAll(ctx); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+	stop()
+	<-done
+	c.settle(ctx, r)
+}
+
+// Everything fails at any time, several things at once.
+func TestUnderFaults(t *testing.T) {
+	seed := seeded(t)
+	limit := *forFlag + 10*time.Minute
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	c := newCluster(t, *members, []kind{{}, {gateway: true, strict: true}, {gateway: true}}[:*programs], pgtest.Options{})
+	faults := map[string]int{}
+	ops, unknown := 0, 0
+	for n, left := int64(1), *forFlag; left > 0 && !t.Failed(); n, left = n+1, left-roundTime {
+		seed := seed + uint64(n) - 1
+		r, evil := newRound(ctx, c, n, seed, *clients), newNemesis(c, seed)
+		limited, stop := context.WithTimeout(ctx, min(left, roundTime))
+		var broken error
+		var wg sync.WaitGroup
+		wg.Go(func() { broken = evil.run(limited) })
+		r.run(limited)
+		wg.Wait()
+		stop()
+		if broken != nil {
+			t.Errorf("round %d: what was broken could not be mended: %v", n, broken)
+		}
+		if err := evil.finish(ctx); err != nil {
+			t.Error(err)
+		}
+		c.settle(ctx, r)
+		all, info := r.operations()
+		ops, unknown = ops+all, unknown+info
+		for what, times := range evil.done {
+			faults[what] += times
+		}
+	}
+	total := 0
+	for _, times := range faults {
+		total += times
+	}
+	t.Logf("%d operations, %d of them of unknown outcome, %d faults: %v", ops, unknown, total, faults)
+}

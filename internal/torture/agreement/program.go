@@ -1,0 +1,264 @@
+//go:build unix
+
+package agreement
+
+import (
+	"bufio"
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/rpc"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/pgdist/pgdist/driver"
+	"github.com/pgdist/pgdist/gateway"
+	"github.com/pgdist/pgdist/internal/engine"
+	"github.com/pgdist/pgdist/internal/failpoint"
+	"github.com/pgdist/pgdist/internal/mirror"
+)
+
+// setup is what a program is told at its start, in the environment variable setupVar.
+type setup struct {
+	Gateway bool   // else it holds the driver
+	DSN     string // with the program's own links as hosts
+	Listen  string // the gateway's address
+}
+
+const setupVar = "PGDIST_AGREEMENT_PROGRAM"
+
+// event is a line that a program writes to its standard output.
+type event struct {
+	Control string `json:",omitempty"` // where it answers Requests and Orders; it is ready
+	Point   string `json:",omitempty"` // a failpoint that it does as it was told at
+	Err     string `json:",omitempty"` // why it ends
+}
+
+// Order tells a program what to do at a failpoint, once.
+type Order struct {
+	Point  string
+	Action Action
+	After  int           // passes to let go first
+	Pause  time.Duration // of Pause
+}
+
+// Action is what happens at a failpoint.
+type Action string
+
+const (
+	Die    Action = "die"    // as by kill -9
+	Freeze Action = "freeze" // as by SIGSTOP, until the test thaws it
+	Pause  Action = "pause"  // only who passes stands still, the rest of the program works
+)
+
+// program is the process's state.
+type program struct {
+	out io.Writer
+	cfg mirror.Config
+	db  *sql.DB // nil in a gateway
+
+	mu     sync.Mutex // guards what follows, and out
+	orders map[string]Order
+}
+
+// Main runs as a program, and exits, if this process was started as one. A test
+// binary calls it first of all.
+func Main() {
+	text := os.Getenv(setupVar)
+	if text == "" {
+		return
+	}
+	p := &program{out: os.Stdout, orders: map[string]Order{}}
+	if err := p.run(text); err != nil {
+		p.say(event{Err: err.Error()})
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+func (p *program) run(text string) error {
+	var s setup
+	if err := json.Unmarshal([]byte(text), &s); err != nil {
+		return err
+	}
+	failpoint.Watch(p.pass)
+	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	ec, err := engine.Parse(s.DSN)
+	if err != nil {
+		return err
+	}
+	for _, m := range ec.Members {
+		p.cfg.Members = append(p.cfg.Members, mirror.MemberConfig{Conn: &m.Conn.Config})
+	}
+	p.cfg.Logger = log
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	end := make(chan error, 2)
+	if s.Gateway {
+		err = p.serveGateway(ctx, s, log, end)
+	} else {
+		err = p.openDriver(ctx, s, log)
+	}
+	if err != nil {
+		return err
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	server := rpc.NewServer()
+	if err := server.RegisterName("Program", &Program{p}); err != nil {
+		return err
+	}
+	go server.Accept(l)
+	p.say(event{Control: l.Addr().String()})
+	go func() { // the test closes it to have the program end in peace
+		_, err := io.Copy(io.Discard, bufio.NewReader(os.Stdin))
+		end <- err
+	}()
+	err = <-end
+	if p.db != nil {
+		err = errors.Join(err, p.db.Close())
+	}
+	return err
+}
+
+func (p *program) openDriver(ctx context.Context, s setup, log *slog.Logger) error {
+	conf, err := driver.ParseConfig(s.DSN)
+	if err != nil {
+		return err
+	}
+	conf.Logger = log
+	connector, err := driver.NewConnector(conf)
+	if err != nil {
+		return err
+	}
+	p.db = sql.OpenDB(connector)
+	return again(ctx, func() error { return p.db.PingContext(ctx) })
+}
+
+func (p *program) serveGateway(ctx context.Context, s setup, log *slog.Logger, end chan error) error {
+	var g *gateway.Server
+	err := again(ctx, func() (err error) {
+		g, err = gateway.Open(ctx, gateway.Config{DSN: s.DSN, Auth: gateway.Trust, Logger: log})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	l, err := net.Listen("tcp", s.Listen)
+	if err != nil {
+		return err
+	}
+	go func() { end <- g.Serve(l) }()
+	return nil
+}
+
+// again opens a set as whoever keeps a program running would: until it succeeds.
+func again(ctx context.Context, open func() error) error {
+	for {
+		err := open()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return errors.Join(err, ctx.Err())
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+func (p *program) say(e event) {
+	text, err := json.Marshal(e)
+	if err != nil {
+		panic(err) // three strings
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_, _ = p.out.Write(append(text, '\n')) // if the test is gone so is the program, soon
+}
+
+// pass is called at every failpoint.
+func (p *program) pass(name string) {
+	p.mu.Lock()
+	o, armed := p.orders[name]
+	switch {
+	case !armed:
+	case o.After > 0:
+		o.After--
+		p.orders[name] = o
+		armed = false
+	default:
+		delete(p.orders, name)
+	}
+	p.mu.Unlock()
+	if !armed {
+		return
+	}
+	p.say(event{Point: name})
+	switch o.Action {
+	case Die:
+		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL) // nothing can go wrong
+		select {}
+	case Freeze:
+		_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+	case Pause:
+		time.Sleep(o.Pause)
+	}
+}
+
+// Program is what the test asks of a program, by net/rpc.
+type Program struct{ p *program }
+
+// Do runs an operation.
+func (c *Program) Do(r Request, a *Answer) error {
+	if c.p.db == nil {
+		return errors.New("a gateway is asked by its own protocol")
+	}
+	*a = do(context.Background(), c.p.db, r)
+	return nil
+}
+
+// Arm replaces all orders.
+func (c *Program) Arm(orders []Order, _ *struct{}) error {
+	c.p.mu.Lock()
+	defer c.p.mu.Unlock()
+	clear(c.p.orders)
+	for _, o := range orders {
+		c.p.orders[o.Point] = o
+	}
+	return nil
+}
+
+// Switchover makes another member the leader, as the command does.
+func (c *Program) Switchover(patience time.Duration, _ *struct{}) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	s, err := mirror.Open(ctx, c.p.cfg)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	_, err = s.Switchover(ctx, "", patience)
+	return err
+}
+
+// Resync copies a member, the nth from 0, afresh, as the command does.
+func (c *Program) Resync(n int, _ *struct{}) error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	host := c.p.cfg.Members[n].Host()
+	r, err := mirror.Resync(ctx, c.p.cfg, mirror.ResyncOptions{Member: host, Force: true, Wait: 20 * time.Second, Confirm: func(string) error { return nil }})
+	if err == nil && !r.InSync {
+		err = fmt.Errorf("the copy at %s was not taken back", host)
+	}
+	return err
+}
