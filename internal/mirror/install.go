@@ -443,12 +443,21 @@ func Uninstall(ctx context.Context, cfg Config, report func(format string, args 
 	for _, a := range found[len(all):] {
 		all = append(all, a.cfg)
 	}
-	return uninstall(ctx, all, report)
+	return cfg.uninstall(ctx, all, report)
 }
 
-func uninstall(ctx context.Context, members []MemberConfig, report func(format string, args ...any)) error {
+func (c Config) uninstall(ctx context.Context, members []MemberConfig, report func(format string, args ...any)) error {
 	var errs []error
 	for _, mc := range members {
+		if mc.Register != "" {
+			r := c.open(mc.Register)
+			if err := errors.Join(r.Remove(ctx), r.Close()); err != nil {
+				errs = append(errs, err)
+				continue
+			}
+			report("removed from %s", mc.Host())
+			continue
+		}
 		dctx, cancel := context.WithTimeoutCause(ctx, openTimeout, health.ErrTimeout)
 		c, err := dial(dctx, mc.Conn, nil)
 		cancel()

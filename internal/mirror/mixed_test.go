@@ -258,6 +258,7 @@ func TestNewKinds(t *testing.T) {
 		`INSERT INTO ids (n) SELECT g FROM generate_series(1, 20) g`, `INSERT INTO maybe VALUES (NULL, 'n'), (1, 'o')`)
 	r.ddl(c, `ALTER TABLE maybe ADD CONSTRAINT later NOT NULL u NOT VALID`)
 	r.do(c, `UPDATE maybe SET x = x || '!' WHERE u = 1`, `DELETE FROM maybe WHERE x = 'n'`)
+	r.same() // VALIDATE would fail on a row that is left there, and have the table copied
 	r.ddl(c, `ALTER TABLE maybe VALIDATE CONSTRAINT later`)
 	r.do(c, `INSERT INTO maybe VALUES (2, 'p')`, `UPDATE maybe SET x = 'q' WHERE u = 1`)
 	r.ddl(c, `ALTER TABLE virt ALTER COLUMN v SET EXPRESSION AS (a + 7)`)

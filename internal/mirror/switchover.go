@@ -2,10 +2,8 @@ package mirror
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/pgdist/pgdist/health"
@@ -130,7 +128,7 @@ func (s *Set) switchTo(loop context.Context, j *switchJob) error {
 	}
 	pointHeld.Pass()
 	given := answer{m: m, c: hold, hard: true}
-	if err := s.surrender(ctx, &given); err != nil {
+	if err := s.surrender(ctx, hold, &given); err != nil {
 		hold.close()
 		return err
 	}
@@ -141,9 +139,9 @@ func (s *Set) switchTo(loop context.Context, j *switchJob) error {
 
 // surrender ships what was committed until the fence was locked, and has the leader
 // promise the next epoch before anybody can write again.
-func (s *Set) surrender(ctx context.Context, given *answer) error {
+func (s *Set) surrender(ctx context.Context, hold *conn, given *answer) error {
 	kept := s.leaderC
-	s.leaderC = given.c // nobody else is answered there
+	s.leaderC = hold // nobody else is answered there
 	failed, err := s.flush(ctx, s.cur.Epoch, s.followers(), thorough)
 	if s.outrun(failed) {
 		failed, err = s.flush(ctx, s.cur.Epoch, s.followers(), thorough)
@@ -155,12 +153,9 @@ func (s *Set) surrender(ctx context.Context, given *answer) error {
 	for id, err := range failed {
 		return fmt.Errorf("member %d: %w", id, err)
 	}
-	out, err := given.c.one(ctx, promiseSQL, strconv.AppendInt(nil, s.cur.Epoch+1, 10), text("t"), text("400"))
+	given.p, err = hold.promise(ctx, s.cur.Epoch+1, true)
 	if err == nil {
-		err = json.Unmarshal([]byte(out), &given.p)
-	}
-	if err == nil {
-		err = given.c.exec(ctx, "COMMIT")
+		err = hold.exec(ctx, "COMMIT")
 	}
 	return given.m.fail("ask for a promise", causeOf(ctx, err))
 }
