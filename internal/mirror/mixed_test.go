@@ -274,3 +274,31 @@ func TestNewKinds(t *testing.T) {
 	r.inSync(2)
 	r.same()
 }
+
+// A set is not made of databases in which a trigger would meet every connection.
+func TestMixedLoginTriggers(t *testing.T) {
+	r := mixed(t, `CREATE FUNCTION hi() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END'; CREATE EVENT TRIGGER hi ON login EXECUTE FUNCTION hi()`, 17, 18)
+	if _, err := Init(r.ctx(), r.cfg, InitOptions{}); err == nil || strings.Count(err.Error(), "event triggers on login") != 2 {
+		t.Fatalf("init: %v", err)
+	}
+	for _, s := range r.servers {
+		s.Exec(t, `DROP EVENT TRIGGER hi`)
+	}
+	// Made by a function, of which nothing tells but the state that comes with the next DDL.
+	r.made()
+	r.do(r.client(), `DO $$ BEGIN CREATE EVENT TRIGGER hi ON login EXECUTE FUNCTION hi(); END $$`)
+	if err := r.set.Ack(r.ctx(), r.set.View().Term, Change{Schema: true}); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(time.Millisecond) {
+		if err := r.set.members.get(2).note.Load().Err; err != nil && strings.Contains(err.Error(), "event triggers on login") {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%+v", r.set.members.get(2).note.Load())
+		}
+	}
+	r.do(r.client(), `DROP EVENT TRIGGER hi`)
+	r.inSync(2)
+	r.sameData()
+}
