@@ -162,6 +162,9 @@ func TestRefusedSetting(t *testing.T) {
 	}{
 		{"work_mem", "1MB", false},
 		{"pgdist.conn", "", true},
+		{"pgdist.replay", "", false},
+		{"pgdist.replay", "ON", false},
+		{"pgdist.replay", "sometimes", true},
 		{"PGDIST.Conn", "x", true},
 		{"session_replication_role", "replica", true},
 		{"session_replication_role", "Origin", false},

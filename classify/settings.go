@@ -7,12 +7,30 @@ import (
 	pg "github.com/pganalyze/pg_query_go/v5"
 )
 
+// settingReplay is the one parameter of pgdist's that is the session's to set.
+const settingReplay = "pgdist.replay"
+
+// refusedReplay is for whatever but the session's own SET would set it: nobody looks there.
+var refusedReplay = &Refusal{
+	Feature: "setting pgdist.*",
+	Message: "parameter \"" + settingReplay + "\" is a session's own",
+	Hint:    "Set it with SET, or for all sessions as replay in pgdist's DSN or configuration file.",
+}
+
 // RefusedSetting returns why a client may not give a parameter a value, nil if
 // it may. [Parse] asks it of what the text says; whoever binds the parameters of
 // a set_config asks it again. An empty value stands for one that is not known.
 func RefusedSetting(name, value string) *Refusal {
 	name = strings.ToLower(name)
+	_, isBool := parseBool(value)
 	switch {
+	case name == settingReplay && (value == "" || isBool):
+	case name == settingReplay:
+		return &Refusal{
+			Feature: "setting pgdist.*",
+			Message: "invalid value for parameter \"" + name + "\": \"" + value + "\"",
+			Hint:    "It is on or off: whether transactions of this session that are lost with their server are run again.",
+		}
 	case strings.HasPrefix(name, "pgdist."):
 		return &Refusal{
 			Feature: "setting pgdist.*",
@@ -25,13 +43,13 @@ func RefusedSetting(name, value string) *Refusal {
 			Message: "parameter \"session_replication_role\" cannot be changed: writes would no longer be mirrored",
 			Hint:    "Disable the triggers in question by name with ALTER TABLE … DISABLE TRIGGER.",
 		}
-	case name == "standard_conforming_strings" && !isOn(value):
+	case name == "standard_conforming_strings" && !IsOn(value):
 		return &Refusal{
 			Feature: "setting standard_conforming_strings",
 			Message: "parameter \"standard_conforming_strings\" cannot be switched off: statements are read with it on",
 			Hint:    "Write strings with backslash escapes as E'…'.",
 		}
-	case name == "event_triggers" && !isOn(value):
+	case name == "event_triggers" && !IsOn(value):
 		return &Refusal{
 			Feature: "setting event_triggers",
 			Message: "parameter \"event_triggers\" cannot be switched off: DDL would no longer be mirrored",
@@ -55,7 +73,8 @@ func parseBool(s string) (value, ok bool) {
 	return false, false
 }
 
-func isOn(s string) bool {
+// IsOn tells whether a boolean parameter's value, as the server reads it, is true.
+func IsOn(s string) bool {
 	v, ok := parseBool(s)
 	return ok && v
 }
@@ -97,6 +116,9 @@ func (j *judge) set(s SetStmt) {
 		if s.NameParam == 0 && !s.Default {
 			j.refuse(RefusedSetting(s.Name, s.Value))
 		}
+	}
+	if s.Name == settingReplay && s.Local {
+		j.refuse(refusedReplay)
 	}
 	if strings.HasPrefix(s.Name, "pgdist.") && s.Kind != SetShow {
 		j.refuse(RefusedSetting(s.Name, s.Value))

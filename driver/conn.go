@@ -72,7 +72,12 @@ func (c *Conn) ExecContext(ctx context.Context, query string, args []driver.Name
 		if err != nil {
 			return nil, outward(err)
 		}
-		result, err := lease.Conn().(*server).ExecContext(ctx, query, args)
+		sc := lease.Conn().(*server)
+		tapped := c.listen(lease, sc)
+		result, err := sc.ExecContext(ctx, query, args)
+		if tapped {
+			sc.keep(lease, query, args)
+		}
 		again, err := lease.Done(ctx, cause(ctx, err))
 		if !again {
 			return result, outward(err)
@@ -109,13 +114,18 @@ func (c *Conn) QueryContext(ctx context.Context, query string, args []driver.Nam
 
 // query runs a statement on a lease, which it ends unless rows are returned.
 func (c *Conn) query(ctx context.Context, lease *engine.Lease, query string, args []driver.NamedValue) (driver.Rows, bool, error) {
-	got, err := lease.Conn().(*server).QueryContext(ctx, query, args)
+	sc := lease.Conn().(*server)
+	tapped := c.listen(lease, sc)
+	got, err := sc.QueryContext(ctx, query, args)
 	if err == nil {
 		if lease.BufferRows() {
 			return c.bufferRows(ctx, lease, got)
 		}
 		r := &rows{ctx: ctx, lease: lease, server: got.(serverRows)}
-		if lease.Repeatable() {
+		if tapped {
+			r.kept = &resumption{c: c, query: query, args: args}
+		}
+		if lease.Repeatable() || tapped {
 			err = r.lookAhead()
 		}
 		if err == nil {
@@ -125,6 +135,9 @@ func (c *Conn) query(ctx context.Context, lease *engine.Lease, query string, arg
 			return r, false, nil
 		}
 		err = errors.Join(err, got.Close())
+	}
+	if tapped {
+		sc.keep(lease, query, args)
 	}
 	again, err := lease.Done(ctx, cause(ctx, err))
 	return nil, again, err
@@ -178,7 +191,13 @@ func (c *Conn) Ping(ctx context.Context) error {
 		if err != nil {
 			return outward(err)
 		}
-		again, err := lease.Done(ctx, lease.Conn().(*server).PgConn().Ping(ctx))
+		sc := lease.Conn().(*server)
+		tapped := c.listen(lease, sc)
+		err = sc.PgConn().Ping(ctx)
+		if tapped {
+			sc.keep(lease, ping, nil)
+		}
+		again, err := lease.Done(ctx, err)
 		if !again {
 			return outward(err)
 		}

@@ -117,7 +117,7 @@ var definitions = map[string][]string{
 		`CREATE UNIQUE INDEX ON m (k)`, `CREATE INDEX CONCURRENTLY m_v ON m (lower(v) text_pattern_ops) WHERE n > 3`, `REFRESH MATERIALIZED VIEW CONCURRENTLY m`, `CLUSTER m USING m_k_idx`, `VACUUM ANALYZE m`,
 		`fails 55000: SELECT * FROM "Odd ""s"."M ""2"`, `fails 0A000: REFRESH MATERIALIZED VIEW CONCURRENTLY "Odd ""s"."M ""2"`, `REFRESH MATERIALIZED VIEW "Odd ""s"."M ""2"`,
 		`CREATE VIEW over AS SELECT "a ""b" FROM "Odd ""s"."M ""2"`, `CREATE MATERIALIZED VIEW third AS SELECT count(*) FROM over`, `CREATE TABLE taken AS SELECT * FROM m`, `INSERT INTO taken SELECT * FROM m`,
-		`CREATE FUNCTION writes() RETURNS int LANGUAGE plpgsql AS $$ BEGIN INSERT INTO b VALUES ((SELECT max(k) + 1 FROM b), random()::text); RETURN 1; END $$`,
+		`CREATE FUNCTION writes() RETURNS int LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.b VALUES ((SELECT max(k) + 1 FROM public.b), random()::text); RETURN 1; END $$`,
 		`CREATE MATERIALIZED VIEW writing AS SELECT writes()`, `REFRESH MATERIALIZED VIEW writing`, `SELECT * FROM writing`,
 		`DO $$ BEGIN CREATE MATERIALIZED VIEW inside AS SELECT random() FROM b; CREATE INDEX ON inside (random); REFRESH MATERIALIZED VIEW inside; REFRESH MATERIALIZED VIEW CONCURRENTLY m; END $$`,
 		`CREATE FUNCTION again() RETURNS void LANGUAGE sql AS 'REFRESH MATERIALIZED VIEW inside'`, `SELECT again()`,

@@ -2,7 +2,6 @@ package driver
 
 import (
 	"encoding/binary"
-	"net"
 	"sync/atomic"
 )
 
@@ -12,7 +11,7 @@ import (
 // the rows. It follows the frames of the protocol (PostgreSQL docs, "Message
 // Formats") and touches nothing else.
 type holdConn struct {
-	net.Conn
+	tap
 	hook atomic.Pointer[func() error]
 
 	head   [5]byte // type and length of the message being read
@@ -38,6 +37,11 @@ const (
 
 // Read delivers what the server sent. An error of the hook ends the connection.
 func (c *holdConn) Read(p []byte) (int, error) {
+	n, err := c.read(p)
+	return c.heard(p, n, err)
+}
+
+func (c *holdConn) read(p []byte) (int, error) {
 	for len(c.held) == 0 {
 		n, err := c.Conn.Read(p)
 		if n == 0 || err != nil {

@@ -46,7 +46,7 @@ func TestHoldAsksBeforeTheEnd(t *testing.T) {
 		}
 		var got []byte
 		var asked []int
-		c := &holdConn{Conn: &script{pieces: pieces}}
+		c := &holdConn{tap: tap{Conn: &script{pieces: pieces}}}
 		hook := func() error { asked = append(asked, len(got)); return nil }
 		c.hook.Store(&hook)
 		buf := make([]byte, 7)
@@ -68,7 +68,7 @@ func TestHoldAsksBeforeTheEnd(t *testing.T) {
 
 // What the hook refuses, the client never hears of as done.
 func TestHoldPassesRefusals(t *testing.T) {
-	c := &holdConn{Conn: &script{pieces: [][]byte{append(bytes.Clone(complete), idle...)}}}
+	c := &holdConn{tap: tap{Conn: &script{pieces: [][]byte{append(bytes.Clone(complete), idle...)}}}}
 	refusal := errors.New("not acknowledged")
 	hook := func() error { return refusal }
 	c.hook.Store(&hook)

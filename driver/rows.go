@@ -34,6 +34,7 @@ type rows struct {
 	row    int64
 	over   bool
 	ahead  ahead
+	kept   *resumption // nil unless the transaction is kept
 }
 
 // ahead are rows read before the client asked for any: while nothing has been
@@ -70,6 +71,7 @@ func (r *rows) lookAhead() error {
 		if err != nil {
 			return err
 		}
+		r.took()
 		for _, v := range a.values[at:] {
 			size += sizeOf(v)
 		}
@@ -97,23 +99,36 @@ func (r *rows) Next(dest []driver.Value) error {
 		r.ahead.values = r.ahead.values[n:]
 		return nil
 	}
-	r.row++
-	var err error = io.EOF
-	if !r.ahead.ended {
-		r.lease.Waiting(r.row)
-		err = r.server.Next(dest)
-		r.lease.Waiting(0)
+	for {
+		r.row++
+		var err error = io.EOF
+		if !r.ahead.ended {
+			r.lease.Waiting(r.row)
+			err = r.server.Next(dest)
+			r.lease.Waiting(0)
+		}
+		if err == nil {
+			r.took()
+			return nil
+		}
+		if err == io.EOF {
+			err = nil
+		}
+		again, err := r.finish(err)
+		switch {
+		case err != nil:
+			return err
+		case !again:
+			return io.EOF
+		}
 	}
-	if err == nil {
-		return nil
+}
+
+// took counts a row that the server has given.
+func (r *rows) took() {
+	if r.kept != nil {
+		r.kept.read++
 	}
-	if err == io.EOF {
-		err = nil
-	}
-	if err = r.finish(err); err != nil {
-		return err
-	}
-	return io.EOF
 }
 
 // Close reads what is left and ends the statement.
@@ -121,18 +136,39 @@ func (r *rows) Close() error {
 	if r.over {
 		return nil
 	}
-	r.row++
-	r.lease.Waiting(r.row)
-	return r.finish(r.server.Close())
+	for {
+		r.row++
+		r.lease.Waiting(r.row)
+		again, err := r.finish(r.server.Close())
+		if !again {
+			return err
+		}
+	}
 }
 
-func (r *rows) finish(err error) error {
+// finish ends the statement. If again is true its server was lost, and it goes on where
+// it was on another one.
+func (r *rows) finish(err error) (again bool, _ error) {
 	r.over = true
 	if cerr := r.server.Close(); err == nil {
 		err = cerr
 	}
-	_, err = r.lease.Done(r.ctx, err)
-	return outward(err)
+	if k := r.kept; k != nil {
+		r.lease.Conn().(*server).keep(r.lease, k.query, k.args)
+		if k.constant() {
+			r.lease.Resumable()
+		}
+	}
+	again, err = r.lease.Done(r.ctx, err)
+	if !again {
+		return false, outward(err)
+	}
+	r.over, r.ahead.ended = false, false
+	if err := r.resume(); err != nil {
+		r.over = true
+		return false, err
+	}
+	return true, nil
 }
 
 // noRows is the result of a statement that has none.

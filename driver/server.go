@@ -19,6 +19,7 @@ type server struct {
 	*stdlib.Conn
 	engine.OverPgConn
 	wire *holdConn // nil on connections that only read
+	tap  *tap      // on all
 }
 
 // PgConn is the protocol connection below.
@@ -48,12 +49,16 @@ func (s *server) Unsent() bool { return s.wire != nil && s.wire.Unsent() }
 // dial connects with pgx's driver.
 func dial(ctx context.Context, config *pgx.ConnConfig) (engine.ServerConn, error) {
 	s := &server{}
-	if engine.Writes(config) {
-		config = config.Copy()
-		config.AfterNetConnect = func(_ context.Context, _ *pgconn.Config, conn net.Conn) (net.Conn, error) {
-			s.wire = &holdConn{Conn: conn} // the last of several attempts is the one that stays
-			return s.wire, nil
+	writes := engine.Writes(config)
+	config = config.Copy()
+	config.AfterNetConnect = func(_ context.Context, _ *pgconn.Config, conn net.Conn) (net.Conn, error) {
+		if !writes {
+			s.tap = &tap{Conn: conn} // the last of several attempts is the one that stays
+			return s.tap, nil
 		}
+		s.wire = &holdConn{tap: tap{Conn: conn}}
+		s.tap = &s.wire.tap
+		return s.wire, nil
 	}
 	c, err := stdlib.GetConnector(*config).Connect(ctx)
 	if err != nil {

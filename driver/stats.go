@@ -70,3 +70,33 @@ func memberStats(e *engine.Engine) []MemberStats {
 func poolStats(s engine.PoolStats) PoolStats {
 	return PoolStats{InUse: s.InUse, Idle: s.Idle, Max: s.Max}
 }
+
+// ReplayStats count what became of transactions that were lost with their server while
+// they were kept to be run again.
+type ReplayStats struct {
+	// Tried were begun anew. Of these, Done went on with the program none the wiser,
+	// Differed gave another result, Failed found no leader, or were lost again and again.
+	// One that is lost twice counts twice; one whose statement under way differs, after
+	// those before it were the same, is in Done and in Differed.
+	Tried, Done, Differed, Failed uint64
+	// Unfit could not be run again: too large, or bound to their connection.
+	Unfit uint64
+}
+
+// Replays tells how often transactions were run again in the set behind db.
+func Replays(ctx context.Context, db *sql.DB) (stats ReplayStats, err error) {
+	conn, err := db.Conn(ctx)
+	if err != nil {
+		return stats, err
+	}
+	defer conn.Close()
+	err = conn.Raw(func(dc any) error {
+		c, ok := dc.(*Conn)
+		if !ok {
+			return fmt.Errorf("pgdist: Replays needs a database of driver %q, not %T", Name, dc)
+		}
+		stats = ReplayStats(c.e.Replays())
+		return nil
+	})
+	return stats, err
+}

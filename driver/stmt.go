@@ -35,7 +35,12 @@ func (c *Conn) PrepareContext(ctx context.Context, query string) (driver.Stmt, e
 		if err != nil {
 			return nil, outward(err)
 		}
-		sd, err := lease.Conn().(*server).PgConn().Prepare(ctx, "", query, nil)
+		sc := lease.Conn().(*server)
+		tapped := c.listen(lease, sc)
+		sd, err := sc.PgConn().Prepare(ctx, "", query, nil)
+		if tapped {
+			sc.keep(lease, query, nil)
+		}
 		again, err := lease.Done(ctx, err)
 		if again {
 			continue

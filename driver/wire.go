@@ -24,6 +24,7 @@ func (c *holdConn) Unsent() bool {
 
 // Write sends p, behind the statement that goes ahead.
 func (c *holdConn) Write(p []byte) (int, error) {
+	c.said(p)
 	ahead := c.ahead.Swap(nil)
 	if ahead == nil {
 		return c.Conn.Write(p)

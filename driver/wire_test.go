@@ -50,7 +50,7 @@ func TestAhead(t *testing.T) {
 			n := min(size, len(rest))
 			p.in, rest = append(p.in, rest[:n]), rest[n:]
 		}
-		c := &holdConn{Conn: p}
+		c := &holdConn{tap: tap{Conn: p}}
 		p.in = append([][]byte{before[:len(before)-3]}, p.in...)
 		got := make([]byte, len(before)-3)
 		if _, err := io.ReadFull(c, got); err != nil {
@@ -72,7 +72,7 @@ func TestAhead(t *testing.T) {
 
 func TestAheadUnsent(t *testing.T) {
 	p := &pieces{}
-	c := &holdConn{Conn: p}
+	c := &holdConn{tap: tap{Conn: p}}
 	c.Ahead("BEGIN")
 	if !c.Unsent() || c.Unsent() {
 		t.Error("not taken back once")
@@ -85,7 +85,7 @@ func TestAheadUnsent(t *testing.T) {
 // TestAheadRefused: what follows must not run as if it had begun.
 func TestAheadRefused(t *testing.T) {
 	p := &pieces{in: [][]byte{append(message('E', "SERROR\x00\x00"), message('Z', "I")...)}}
-	c := &holdConn{Conn: p}
+	c := &holdConn{tap: tap{Conn: p}}
 	c.Ahead("BEGIN")
 	if _, err := c.Write([]byte("next")); err != nil {
 		t.Fatal(err)

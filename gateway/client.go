@@ -55,6 +55,7 @@ type client struct {
 	failure    error          // what the latest group failed with
 	failedAt   uint64         // where it is reported
 	relaying   relaying
+	told       uint64 // bytes of the statement's answer that the client has from servers that were lost
 	expected   []expected
 
 	tally   tally

@@ -18,6 +18,20 @@ type pump struct {
 	// unexpected is the type of a message that has no place in COPY.
 	unexpected byte
 	sync       bool // the pump has sent the Sync that ends the command
+	// kept is what was written to the server, up to keep bytes: with more, keep is 0.
+	kept []byte
+	keep int
+}
+
+// write sends data on.
+func (p *pump) write(u *upstream, b []byte) error {
+	if p.keep > 0 {
+		if p.kept = append(p.kept, b...); len(p.kept) > p.keep {
+			p.kept, p.keep = nil, 0
+		}
+	}
+	_, err := u.conn.Write(b)
+	return err
 }
 
 // copyIn begins to pass the client's data on. The pump owns the client's input, and
@@ -31,7 +45,10 @@ func (c *client) copyIn() error {
 		c.copied = true
 	}
 	p := &pump{ended: make(chan struct{})}
-	r.pump = p
+	if r.digest != nil {
+		p.keep = c.source.engine.Config().ReplayLimit
+	}
+	r.pump, r.pumped = p, p
 	c.in.idle = nil
 	u := r.u
 	go func() {
@@ -62,7 +79,7 @@ func (c *client) pumpAll(p *pump) error {
 			if p.sync {
 				b = appendMessage(b, msgSync, nil)
 			}
-			if _, err := u.conn.Write(b); err != nil {
+			if err := p.write(u, b); err != nil {
 				return nil // the server's side says what happened
 			}
 			return nil
@@ -75,7 +92,7 @@ func (c *client) pumpAll(p *pump) error {
 		}
 		var lost error
 		if _, err := c.in.stream(func(b []byte) error {
-			_, lost = u.conn.Write(b)
+			lost = p.write(u, b)
 			return lost
 		}); err != nil {
 			if lost != nil {
@@ -89,7 +106,7 @@ func (c *client) pumpAll(p *pump) error {
 		}
 		if c.relaying.extended { // the one sent before was ignored
 			p.sync = true
-			if _, err := u.conn.Write(appendMessage(nil, msgSync, nil)); err != nil {
+			if err := p.write(u, appendMessage(nil, msgSync, nil)); err != nil {
 				return nil
 			}
 		}

@@ -38,13 +38,19 @@ type relaying struct {
 	complete  uint64 // where the latest CommandComplete is
 	failed    *pgconn.PgError
 	failedAt  uint64
-	next      int  // in client.expected
-	partial   bool // the client has got the beginning of a message
-	elsewhere bool // the answer is of no use: it is to be asked of the leader
-	pump      *pump
+	next      int   // in client.expected
+	partial   bool  // the client has got the beginning of a message
+	elsewhere bool  // the answer is of no use: it is to be asked of the leader
+	pump      *pump // while it goes on
+	pumped    *pump // the latest
 	// oids translate a follower's numbers, if looked is set; nil: they are the leader's.
 	oids   *engine.OIDs
 	looked bool
+	// digest is of the answer, nil unless the transaction is kept; skip is how many bytes
+	// of the answer the client has already, of a run on a server that is lost.
+	digest  *engine.Digest
+	skip    uint64
+	noticed bool // what the client gets has notices in it
 }
 
 // streamLimit is how much of a read is kept back: until then it can be run on
@@ -68,6 +74,7 @@ func (c *client) attempt(call engine.Call, run func(*engine.Lease, *upstream) er
 	if lease.BufferRows() {
 		c.relaying.limit = c.source.resultBuffer
 	}
+	c.relaying.digest, c.relaying.skip = lease.Digest(), c.told
 	return c.conclude(&call, run(lease, u))
 }
 
@@ -79,8 +86,20 @@ func (c *client) conclude(call *engine.Call, e error) (again, failed bool, err e
 		_ = u.broken(e)
 	}
 	c.served(lease)
+	if r.digest != nil && r.pumped == nil && !r.noticed && !r.partial {
+		lease.Resumable()
+	}
+	if r.digest != nil { // a transaction may be run again before Done returns
+		c.await(true)
+	}
 	again, result := lease.Done(c.ctx, e)
-	if !again {
+	if r.digest != nil {
+		c.await(false)
+	}
+	if again {
+		c.told += c.sent - begun
+	} else {
+		c.told = 0
 		c.measure(call, lease.Began(), result)
 	}
 	switch {
@@ -115,7 +134,9 @@ func (c *client) exchange(_ *engine.Lease, u *upstream, g *group) error {
 		return err
 	}
 	c.translateAll(u, g)
-	return c.exchanged(u, g, c.relay())
+	err := c.exchanged(u, g, c.relay())
+	c.keepGroup(g)
+	return err
 }
 
 // translateAll puts a group's messages together as the server is to get them.
@@ -209,12 +230,7 @@ func (c *client) translate(u *upstream, o *op) {
 			u.out = appendMessage(u.out, msgBind, body)
 		} else {
 			c.ensure(u, st)
-			portal, rest, _ := cstring(body)
-			_, rest, _ = cstring(rest)
-			b, at := begin(u.out, msgBind)
-			b = append(append(b, portal...), 0)
-			b = append(append(b, st.serverName()...), 0)
-			u.out = end(append(b, rest...), at)
+			u.out = appendBind(u.out, body, st.serverName())
 		}
 		c.expected = append(c.expected, expected{kind: msgBind, st: st, portal: o.portal})
 	case msgDescribe:

@@ -81,7 +81,9 @@ func (c *client) simple(call engine.Call, each func(u *upstream)) (failed bool, 
 			c.ask(u, call.SQL)
 			err := c.relay()
 			if each != nil {
-				each(u)
+				each(u) // and the transaction is not run again by itself any more
+			} else {
+				c.keepMessage(msgQuery, append([]byte(call.SQL), 0))
 			}
 			return err
 		})
@@ -118,7 +120,9 @@ func (c *client) functionCall(body []byte) error {
 			c.expected = c.expected[:0]
 			r.swallow = u.start()
 			u.out = appendMessage(u.out, msgFunctionCall, body)
-			return c.relay()
+			err := c.relay()
+			c.keepMessage(msgFunctionCall, body)
+			return err
 		})
 		if err != nil {
 			return err

@@ -69,9 +69,17 @@ func (c *client) answers() error {
 			}
 			continue
 		}
+		if r.digest != nil {
+			if err := c.digest(in.buf[in.last:in.r]); err != nil {
+				return err
+			}
+		}
 		switch typ {
 		case msgDataRow, msgCopyData:
 			c.out = append(c.out, in.buf[in.last:in.r]...)
+			if r.skip > 0 {
+				c.pass()
+			}
 			if len(c.out) > r.limit {
 				if err := c.deliver(); err != nil {
 					return err
@@ -83,6 +91,9 @@ func (c *client) answers() error {
 			}
 			c.fakes()
 			u.ready(body)
+			if r.skip > 0 {
+				return c.differs()
+			}
 			switch {
 			case r.elsewhere:
 				return engine.ErrNotHere
@@ -93,6 +104,9 @@ func (c *client) answers() error {
 		default:
 			if err := c.answer(typ, body); err != nil {
 				return err
+			}
+			if r.skip > 0 {
+				c.pass()
 			}
 		}
 	}
@@ -267,7 +281,15 @@ func (c *client) large() error {
 	gone := false
 	_, err := r.u.in.stream(func(b []byte) error {
 		r.partial = true
+		if r.digest != nil {
+			if err := c.digest(b); err != nil {
+				return err
+			}
+		}
 		c.out = append(c.out, b...)
+		if r.skip > 0 {
+			c.pass()
+		}
 		if len(c.out) > r.limit {
 			if err := c.deliver(); err != nil {
 				gone = true

@@ -41,6 +41,7 @@ type upstream struct {
 	done   chan struct{}
 
 	owner     *client
+	muted     bool   // notices are not for the owner's client, who has had them
 	ahead     string // to be sent with what comes next, its answer swallowed
 	hasAhead  bool
 	prepared  map[uint64]*prepared
@@ -290,7 +291,8 @@ func (u *upstream) ready(body []byte) {
 func (u *upstream) aside(typ byte, body []byte) bool {
 	switch typ {
 	case msgNotice:
-		if u.owner != nil {
+		if u.owner != nil && !u.muted && u.owner.relaying.skip == 0 {
+			u.owner.relaying.noticed = true
 			u.owner.out = appendMessage(u.owner.out, typ, body)
 		}
 		return true

@@ -24,6 +24,8 @@ type options struct {
 	json        string   // file for the report; "" is none
 	catchupRows int
 	memoryRows  int
+	accidents   int
+	resyncMB    int
 }
 
 // bench is one run.
@@ -43,7 +45,12 @@ var parts = []struct {
 	{"catchup", (*bench).catchup},
 	{"memory", (*bench).memory},
 	{"gateway", (*bench).gateway},
+	{"recovery", (*bench).recovery},
+	{"resync", (*bench).resync},
 }
+
+// usual are the parts that run unasked; the others take half an hour more.
+var usual = []string{"reads", "writes", "catchup", "memory", "gateway"}
 
 func main() {
 	if len(os.Args) == 3 && os.Args[1] == memoryChild {
@@ -79,10 +86,12 @@ func parseFlags(args []string) (options, error) {
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.Float64Var(&o.seconds, "seconds", 3, "length of one turn of a contender")
 	f.IntVar(&o.reps, "reps", 5, "turns of each contender")
-	f.StringVar(&only, "only", strings.Join(partNames(), ","), "what to measure")
+	f.StringVar(&only, "only", strings.Join(usual, ","), "what to measure, of "+strings.Join(partNames(), ","))
 	f.StringVar(&o.json, "json", "", "file for all figures as JSON")
 	f.IntVar(&o.catchupRows, "catchup-rows", 300_000, "rows that change while a follower is down")
 	f.IntVar(&o.memoryRows, "memory-rows", 1_000_000, "rows of the one great UPDATE")
+	f.IntVar(&o.accidents, "accidents", 20, "how often each accident of recovery happens")
+	f.IntVar(&o.resyncMB, "resync-mb", 1000, "size of the database that resync copies, in MB")
 	if err := f.Parse(args); err != nil {
 		return options{}, err
 	}
@@ -102,6 +111,9 @@ func (o options) validate(rest []string) error {
 	}
 	if o.seconds < 0.1 || o.reps < 1 {
 		errs = append(errs, fmt.Errorf("--seconds=%g --reps=%d: give at least 0.1 and 1", o.seconds, o.reps))
+	}
+	if o.accidents < 1 || o.resyncMB < 1 {
+		errs = append(errs, fmt.Errorf("--accidents=%d --resync-mb=%d: give at least 1 of each", o.accidents, o.resyncMB))
 	}
 	if o.catchupRows < 2*chunkRows || o.memoryRows < 1 {
 		errs = append(errs, fmt.Errorf("--catchup-rows=%d --memory-rows=%d: give at least %d and 1", o.catchupRows, o.memoryRows, 2*chunkRows))

@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgdist/pgdist/health"
+	"github.com/pgdist/pgdist/internal/mirror"
 )
 
 // Consistency says how recent what a read sees must be.
@@ -44,6 +45,19 @@ type MemberConfig struct {
 	LastResort bool
 	// Health overrides the set's Health where its fields are not zero.
 	Health health.Config
+}
+
+// RegisterConfig is how a register in etcd is reached: see internal/register.Config. Address
+// is where it is, if not where the set knows it to be.
+type RegisterConfig struct {
+	Address, CA, Cert, Key, User, Password string
+}
+
+// Mirror is c as the mirror takes it.
+func (c RegisterConfig) Mirror() mirror.RegisterConfig {
+	out := mirror.RegisterConfig{Address: c.Address}
+	out.CA, out.Cert, out.Key, out.User, out.Password = c.CA, c.Cert, c.Key, c.User, c.Password
+	return out
 }
 
 // Config is all that an Engine can be told. The zero value of a field is its
@@ -79,16 +93,33 @@ type Config struct {
 	// copied; 0 is 8 GiB and 72 hours.
 	JournalMaxSize int64
 	JournalMaxAge  time.Duration
+	// CheckRate is how many rows a second of each database are compared in the background,
+	// by one program of all that use the set; 0 is 1000, negative is none.
+	CheckRate float64
+	// NoAutoResync leaves it to people to copy a database afresh that lost its place or is
+	// new and empty.
+	NoAutoResync bool
 	// ResultBuffer is how many bytes of a write's rows are kept back until the
 	// write is acknowledged; a larger result is streamed, its end waits. 0 is 1 MiB.
 	ResultBuffer int
 	// CacheBytes bounds the memory for verdicts on statements; 0 is 16 MiB.
 	CacheBytes int
+	// Replay says whether transactions that are lost with their server are run again; ""
+	// is ReplayOff. A session may say otherwise for itself (ReplaySetting).
+	Replay Replay
+	// ReplayLimit is how many bytes are kept of a transaction to run it again: its
+	// statements and their parameters. A larger one is not run again; 0 is 1 MiB.
+	ReplayLimit int
 	// MirrorUser and MirrorPassword are who rows are mirrored as; "" is each
 	// member's own user and password.
 	MirrorUser, MirrorPassword string
+	// Register is how a register of the set's in etcd is reached, if there is one.
+	Register RegisterConfig
 	// Logger hears of members that come and go; nil discards.
 	Logger *slog.Logger
+	// Notice hears, in one line each, of a database that differs from the others, or was
+	// copied afresh. It must not block. nil: nobody does.
+	Notice func(string)
 	// Dial connects to a server for the sessions. Required, set by the front door.
 	Dial DialFunc
 	// Wrap, if not nil, is handed each connection for reads that is not secured by TLS,
@@ -113,6 +144,7 @@ const (
 	maxViewLease           = time.Minute
 	defaultFailoverTimeout = 30 * time.Second
 	defaultDDLConflict     = time.Second
+	defaultCheckRate       = 1000
 	defaultResultBuffer    = 1 << 20
 	defaultCacheBytes      = 16 << 20
 	minJournal             = 256 << 20
@@ -133,6 +165,12 @@ func (c Config) withDefaults() Config {
 	}
 	if c.CacheBytes == 0 {
 		c.CacheBytes = defaultCacheBytes
+	}
+	if c.Replay == "" {
+		c.Replay = ReplayOff
+	}
+	if c.ReplayLimit == 0 {
+		c.ReplayLimit = defaultReplayLimit
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
@@ -175,10 +213,16 @@ func (c Config) Validate() error {
 	if m := c.MinorityReads; m != "" && m != MinorityAlone && m != MinorityNever {
 		errs = append(errs, fmt.Errorf("minority_reads is %q: it must be %s or %s", m, MinorityAlone, MinorityNever))
 	}
+	if r := c.Replay; r != "" && r != ReplayOff && r != ReplayOn {
+		errs = append(errs, fmt.Errorf("replay is %q: it must be %s or %s", r, ReplayOff, ReplayOn))
+	}
+	if c.ReplayLimit < 0 {
+		errs = append(errs, fmt.Errorf("replay_limit is %d: it is a number of bytes, or 0 for the default", c.ReplayLimit))
+	}
 	if c.JournalMaxSize < 0 || c.JournalMaxAge < 0 || c.JournalMaxSize > 0 && c.JournalMaxSize < minJournal || c.JournalMaxAge > 0 && c.JournalMaxAge < minJournalAge {
 		errs = append(errs, fmt.Errorf("journal_max_size must be at least %dMB and journal_max_age at least %v: less is reached with every database present", minJournal>>20, minJournalAge))
 	}
-	errs = append(errs, c.Pool.validate(), c.validateMembers())
+	errs = append(errs, c.Register.Mirror().Validate(), c.Pool.validate(), c.validateMembers())
 	return errors.Join(errs...)
 }
 

@@ -87,7 +87,7 @@ func (s *Session) chain(tx *classify.TxStmt, before transaction) error {
 	}
 	s.tx = transaction{
 		state: txPending, begin: before.begin, saved: s.settings,
-		readOnly: before.readOnly, leaderOnly: before.leaderOnly,
+		readOnly: before.readOnly, leaderOnly: before.leaderOnly, journal: s.newJournal(),
 	}
 	return nil
 }
@@ -178,20 +178,33 @@ func (s *Session) Commit(ctx context.Context) error {
 		return ErrCommitRolledBack
 	}
 	err := s.commitHeld(ctx)
-	if errors.Is(err, errRolledBack) {
+	switch {
+	case errors.Is(err, errRolledBack):
 		return errLeaderChanged()
+	case errors.Is(err, errReaderLost):
+		return errMemberLost()
 	}
 	return err
 }
 
 // commitHeld commits the transaction on the held connection.
 func (s *Session) commitHeld(ctx context.Context) error {
+	s.try = attempts{}
+	err := s.commitOnce(ctx)
+	for err != nil && s.tx.journal != nil && s.try.lost < maxLost {
+		how, lost := lossAtCommit(err)
+		if !lost {
+			break
+		}
+		s.try.lost++
+		if err = s.recover(ctx, how); err == nil {
+			err = s.commitOnce(ctx)
+		}
+	}
 	t, h := s.tx, s.held
-	var err error
-	if h.c.purpose == readOnly {
-		err = s.commitReading(ctx, h)
-	} else {
-		err = s.commit(ctx, &t, h)
+	s.tx = transaction{}
+	if h.c == nil { // lost, and told so
+		return err
 	}
 	if err != nil {
 		s.settings = t.saved
@@ -199,13 +212,35 @@ func (s *Session) commitHeld(ctx context.Context) error {
 			h.c.applied = t.saved
 		}
 	}
-	s.tx = transaction{}
 	if s.pins != 0 && h.c.IsClosed() {
 		s.pins = 0
 	}
 	s.letGo()
 	return err
 }
+
+func (s *Session) commitOnce(ctx context.Context) error {
+	if s.held.c.purpose == readOnly {
+		return s.commitReading(ctx, s.held)
+	}
+	t := s.tx
+	return s.commit(ctx, &t, s.held)
+}
+
+// lossAtCommit tells how a transaction was lost, if it is certain that it was.
+func lossAtCommit(err error) (how loss, lost bool) {
+	switch {
+	case errors.Is(err, errNotCommitted), errors.Is(err, errReaderLost):
+		return lossConnection, true
+	case errors.Is(err, errFenced):
+		return lossFenced, true
+	}
+	return lossCommit, errors.Is(err, errRolledBack)
+}
+
+// errReaderLost: the server of a transaction that could only read is lost, and whether
+// what was read was right was still to be said.
+var errReaderLost = errors.New("the server was lost before it had confirmed what was read")
 
 // commitReading ends a transaction that could only read. If its server is lost
 // now, all it has read was right nonetheless.
@@ -217,7 +252,7 @@ func (s *Session) commitReading(ctx context.Context, h hold) error {
 	case f == failNone && tag == "ROLLBACK":
 		return ErrCommitRolledBack
 	case f.connectionGone() && s.tx.leaderOnly: // SERIALIZABLE may fail at its end
-		return errMemberLost()
+		return errReaderLost
 	case f.connectionGone():
 		return nil
 	}

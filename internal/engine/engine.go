@@ -27,6 +27,7 @@ type Engine struct {
 	// nanotime's clock.
 	hollowUntil atomic.Int64
 	routes      atomic.Pointer[routes]
+	replays     replayCounts
 
 	mu      sync.Mutex // guards changes of routes and the members' states, and closed
 	closed  bool
@@ -149,10 +150,16 @@ func (e *Engine) Ready() bool {
 func (e *Engine) Stats() []MemberStats {
 	view := e.mirror.View()
 	var list []MemberStats
+	var states map[health.MemberID]string
+	checks := e.Checks()
+	if c, ok := e.mirror.(checker); ok {
+		states = c.States()
+	}
 	for _, vm := range view.Members {
 		if m := e.all()[vm.ID]; m != nil {
 			s := m.stats(view)
 			s.Usable = e.mirror.Usable(vm.ID)
+			s.State, s.Differences = states[vm.ID], checks.Differences[vm.ID]
 			list = append(list, s)
 		}
 	}
@@ -179,7 +186,9 @@ func (e *Engine) reroute() *routes {
 	e.meetLocked(view)
 	r := &routes{view: view, leader: e.all()[view.Leader]}
 	for _, id := range view.InSync {
-		if m := e.all()[id]; m != nil {
+		// What a statement means, and how its result is written, may differ from
+		// one major version to the next.
+		if m := e.all()[id]; m != nil && (m == r.leader || e.mirror.Alike(id)) {
 			r.readers = append(r.readers, m)
 		}
 	}

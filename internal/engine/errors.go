@@ -19,6 +19,9 @@ var (
 	// ErrNotSent is what a front door hands to Lease.Done when a connection
 	// turned out to be unusable before anything was sent over it.
 	ErrNotSent = errors.New("connection lost before anything was sent")
+	// ErrDiffers is what a front door hands to Lease.Done when a statement that is run
+	// again, and of whose result the client has the beginning, begins otherwise now.
+	ErrDiffers = errors.New("the result is another one than before")
 	// ErrBusy is returned by Session.Acquire while the rows of the session's
 	// previous statement are still open.
 	ErrBusy = errors.New("pgdist: rows of the previous statement are still open on this connection")

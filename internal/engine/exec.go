@@ -119,6 +119,7 @@ func (s *Session) execHere(ctx context.Context, st *classify.Statement, text str
 		return "", err
 	}
 	tag, err := s.execLeased(ctx, lease.c, st, text)
+	lease.keepOwn(st, text, tag, err)
 	again, err := lease.Done(ctx, err)
 	if again { // a transaction that only read may have had to move
 		return s.execHere(ctx, st, text)
@@ -157,6 +158,7 @@ func (s *Session) execSetting(ctx context.Context, st *classify.Statement, text 
 			s.settings = s.settings.after(st, text, s.base)
 			lease.c.applied = s.settings
 		}
+		lease.keepOwn(nil, run, tag, err)
 		again, err := lease.Done(ctx, err)
 		if !again {
 			return tag, err

@@ -24,6 +24,12 @@ type Lease struct {
 	delivered bool
 	cancelled bool // the client asked for it
 	final     bool // a stale plan is the client's affair
+	// digest is of the result, nil unless the transaction is kept; kept is how to
+	// do it again.
+	digest    *Digest
+	kept      Step
+	keptSize  int
+	resumable bool // the client need not notice a repetition, though it has rows
 }
 
 // Final tells that the client has been told what the statement returns: if a plan
@@ -279,7 +285,7 @@ func (l *Lease) Done(ctx context.Context, cause error) (again bool, err error) {
 	}
 	l.c.waiting.Store(0) // not later: below, the connection may become somebody else's
 	f := classifyError(ctx, cause)
-	if f == failEvicted && l.cancelled || f == failStale && l.final {
+	if f == failEvicted && l.cancelled || f == failStale && l.final || errors.Is(cause, ErrDiffers) {
 		f = failStatement
 	}
 	l.account(f, time.Duration(l.end-l.start), cause)

@@ -20,6 +20,10 @@ type Mirror interface {
 	// not is about to leave the view. Asked for every read: it must be cheap.
 	Usable(id health.MemberID) bool
 
+	// Alike tells whether reads may go to a member at all: its server is of the
+	// leader's major version. Asked when the view changes.
+	Alike(id health.MemberID) bool
+
 	// Evicted tells whether the mirror has lately made that backend of a member
 	// give way, by cancelling its statement or ending its session, because its
 	// locks held up a change.

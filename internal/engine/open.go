@@ -37,7 +37,12 @@ func Open(ctx context.Context, config Config) (*Engine, error) {
 // mirror is the part of c that concerns mirroring.
 func (c Config) mirror() mirror.Config {
 	mc := mirror.Config{Health: c.Health, Logger: c.Logger, BlockedTimeout: c.DDLConflictTimeout, JournalMax: c.JournalMaxSize, JournalMaxAge: c.JournalMaxAge,
-		ViewLease: c.ViewLease, MinorityReads: c.MinorityReads != MinorityNever}
+		ViewLease: c.ViewLease, MinorityReads: c.MinorityReads != MinorityNever,
+		CheckRate: c.CheckRate, AutoResync: !c.NoAutoResync, Notice: c.Notice, Register: c.Register.Mirror()}
+	if mc.CheckRate == 0 {
+		mc.CheckRate = defaultCheckRate
+	}
+	mc.CheckRate = max(mc.CheckRate, 0)
 	for _, m := range c.Members {
 		mc.Members = append(mc.Members, mirror.MemberConfig{Conn: c.mirrorConn(m), Health: m.Health})
 	}
@@ -78,6 +83,8 @@ type mirrorSet struct{ set *mirror.Set }
 func (m mirrorSet) View() *health.View { return m.set.View() }
 
 func (m mirrorSet) Usable(id health.MemberID) bool { return m.set.Usable(id) }
+
+func (m mirrorSet) Alike(id health.MemberID) bool { return m.set.Alike(id) }
 
 func (m mirrorSet) Evicted(id health.MemberID, pid uint32) bool { return m.set.Evicted(id, pid) }
 

@@ -27,6 +27,7 @@ func (s *Session) Raw(ctx context.Context) (ServerConn, error) {
 		}
 	}
 	if s.tx.state == txOpen {
+		s.tx.journal.giveUp("its client had the connection in its own hands")
 		s.tx.change = Change{Sequences: true, Schema: true}
 		return s.held.c.ServerConn, nil
 	}

@@ -109,7 +109,7 @@ func (x *Script) control(ctx context.Context, st *classify.Statement, text strin
 			}
 			s.tx.begin += modes // for AND CHAIN
 		}
-		s.tx.implicit = false // what ran so far belongs to it
+		s.tx.implicit = false // what ran so far belongs to it, and was not kept
 		return st.Tag, nil
 	case st.Tx.Chain && s.tx.implicit:
 		return "", errNoBlock(st.Tx)

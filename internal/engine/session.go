@@ -47,6 +47,10 @@ type Session struct {
 	last   lastWrite
 	near   affinity
 	closed bool
+	// digest is of the statement under way in a transaction that is kept, nil if none
+	// ever was; expected is what the client has got of that statement's result already.
+	digest   *Digest
+	expected Prefix
 }
 
 // hold is a leased connection.
@@ -137,7 +141,7 @@ func (s *Session) Acquire(ctx context.Context, call Call) (*Lease, error) {
 		return nil, err
 	}
 	if !s.try.going {
-		s.try = attempts{}
+		s.try, s.expected = attempts{}, Prefix{}
 	}
 	s.try.going = false
 	l := &s.lease
@@ -150,6 +154,9 @@ func (s *Session) Acquire(ctx context.Context, call Call) (*Lease, error) {
 	s.leasing = false
 	if err != nil {
 		return nil, err
+	}
+	if l.inTx && s.tx.journal.keeps() {
+		l.digest = s.digest
 	}
 	l.begun()
 	return l, nil
@@ -194,9 +201,10 @@ func (s *Session) Pinned() string { return s.pins.String() }
 // Pins are the reasons behind Pinned.
 func (s *Session) Pins() classify.Pin { return s.pins }
 
-// Listening tells whether the session waits for notifications on its connection.
+// Listening tells whether the session waits for notifications on its connection. Within a
+// transaction that can be run again it does not: nothing is notified before its end.
 func (s *Session) Listening() bool {
-	return s.pins&classify.PinListen != 0 && s.held.c != nil && !s.busy && !s.held.c.IsClosed()
+	return !s.tx.journal.keeps() && s.pins&classify.PinListen != 0 && s.held.c != nil && !s.busy && !s.held.c.IsClosed()
 }
 
 // Close ends the session: an open transaction is rolled back, and what lived
@@ -275,9 +283,10 @@ func (s *Session) letGo() {
 
 // dropHeld closes the held connection, with whatever state it has.
 func (s *Session) dropHeld() {
-	h := s.held
-	s.held = hold{}
-	h.drop()
+	if h := s.held; h.c != nil {
+		s.held = hold{}
+		h.drop()
+	}
 }
 
 // give returns the connection to its pool, or closes it if it is not usable.

@@ -24,6 +24,8 @@ type settings struct {
 type setting struct {
 	name string // lower case
 	sql  string
+	// value is what it is set to, "" if that is not known.
+	value string
 }
 
 // Parameters by which a session changes who it is; RESET ALL leaves them.
@@ -113,9 +115,9 @@ func (s *settings) transactionDefaults() bool {
 }
 
 // set returns s with one parameter changed.
-func (s *settings) set(name, sql string) *settings {
+func (s *settings) set(name, sql, value string) *settings {
 	list := s.without(name)
-	return newSettings(append(list, setting{name, sql}))
+	return newSettings(append(list, setting{name, sql, value}))
 }
 
 // reset returns s with a parameter as it was when the session began.
@@ -163,7 +165,7 @@ func baseSettings(list []Setting) *settings {
 	var base *settings
 	for _, e := range list {
 		name := strings.ToLower(e.Name)
-		base = base.set(name, fmt.Sprintf("SELECT pg_catalog.set_config(%s, %s, false)", quoteLiteral(name), quoteLiteral(e.Value)))
+		base = base.set(name, fmt.Sprintf("SELECT pg_catalog.set_config(%s, %s, false)", quoteLiteral(name), quoteLiteral(e.Value)), e.Value)
 	}
 	return base
 }
@@ -191,7 +193,7 @@ func toBase(st *classify.Statement, text string, base *settings) string {
 // the transaction is the server's affair.
 func (s *settings) after(st *classify.Statement, sql string, base *settings) *settings {
 	if st.Tx != nil && st.Tx.Kind == classify.TxSetCharacteristics {
-		return s.set(nameCharacteristics, sql)
+		return s.set(nameCharacteristics, sql, "")
 	}
 	for i := range st.Sets {
 		set := &st.Sets[i]
@@ -200,7 +202,7 @@ func (s *settings) after(st *classify.Statement, sql string, base *settings) *se
 		}
 		switch set.Kind {
 		case classify.SetSession:
-			s = s.set(set.Name, sql)
+			s = s.set(set.Name, sql, set.Value)
 		case classify.SetReset:
 			s = s.reset(set.Name, base)
 		case classify.SetResetAll:
@@ -269,7 +271,7 @@ func (s *settings) afterConfig(ctx context.Context, c *conn, st *classify.Statem
 		if len(rows) == 1 && len(rows[0]) == 1 {
 			value = string(rows[0][0])
 		}
-		s = s.set(set.Name, fmt.Sprintf("SELECT pg_catalog.set_config(%s, %s, false)", quoteLiteral(set.Name), quoteLiteral(value)))
+		s = s.set(set.Name, fmt.Sprintf("SELECT pg_catalog.set_config(%s, %s, false)", quoteLiteral(set.Name), quoteLiteral(value)), value)
 	}
 	return s, nil
 }

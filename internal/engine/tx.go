@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/pgdist/pgdist/classify"
@@ -29,6 +30,8 @@ type transaction struct {
 	// drew is set once something ran that may have drawn from a sequence,
 	// whether it succeeded or not.
 	drew bool
+	// journal is what is kept to run it again, nil if nothing is.
+	journal *journal
 }
 
 type savepoint struct {
@@ -108,6 +111,7 @@ func (s *Session) Begin(ctx context.Context, o TxOptions) error {
 		return s.warnBegin(ctx)
 	}
 	s.tx = s.newTransaction(o)
+	s.tx.journal = s.newJournal()
 	if s.tx.movable || s.tx.readOnly && s.pins == 0 {
 		return nil
 	}
@@ -138,7 +142,7 @@ func (s *Session) setTransaction(tx *classify.TxStmt, text string) {
 	}
 	t := s.newTransaction(o)
 	t.readOnly = t.readOnly || s.tx.readOnly && tx.ReadOnly == nil
-	t.begin, t.saved = s.tx.begin+"; "+text, s.tx.saved
+	t.begin, t.saved, t.journal = s.tx.begin+"; "+text, s.tx.saved, s.tx.journal
 	t.movable = t.movable && s.tx.movable && tx.Isolation != "default"
 	t.leaderOnly = t.leaderOnly || s.tx.leaderOnly || tx.Snapshot != ""
 	s.tx = t
@@ -167,6 +171,9 @@ func (s *Session) startTx(ctx context.Context, at place, follows bool) error {
 			s.tx.state = txOpen
 			if s.tx.movable && h.c.purpose == readOnly {
 				s.tx.state = txReading
+			}
+			if j := s.tx.journal; j != nil {
+				j.begin, j.at = s.tx.begin, at
 			}
 			s.keep(h)
 			s.opening = hold{}
@@ -233,8 +240,13 @@ func (l *Lease) acquireInTx(ctx context.Context) error {
 	if s.tx.state == txReading && (l.at != here || s.stale()) {
 		s.leaveReader(ctx)
 	}
-	if s.tx.state == txOpen && s.stale() {
-		return s.loseTx()
+	for s.tx.state == txOpen && s.stale() {
+		if s.try.lost++; s.try.lost > maxLost {
+			return s.loseTx()
+		}
+		if err := s.recover(ctx, lossConnection); err != nil {
+			return err
+		}
 	}
 	if s.tx.state == txPending {
 		if l.at == here {
@@ -329,26 +341,52 @@ func (l *Lease) doneInTx(ctx context.Context, f failure, cause error) (bool, err
 		rollback(h)
 		h.give()
 		return true, s.awaitLeader(ctx, h)
+	case errors.Is(cause, ErrDiffers):
+		return false, l.differed(ctx)
 	case f == failNone:
 		s.tx.ran = true
 		s.tx.note(l.call.Verdict, l.sit.class)
+		l.keep()
 		l.noteSession()
-		return false, l.noteConfig(ctx)
+		return false, l.noteConfigInTx(ctx)
 	case f == failHollow && l.c.purpose == readOnly && !l.delivered && !l.atLeader():
 		return s.hollowTx(moving)
-	case moving && (f == failReadOnly || f == failFenced || f.connectionGone() || f == failEvicted) && !l.delivered:
+	case moving && (f == failReadOnly || f == failFenced || f.connectionGone() || f == failEvicted) && l.expect():
 		return s.restartReader(f), nil
 	case f == failFenced && l.c.purpose == readWrite, f.connectionGone():
-		cause = l.explain(f, s.loseTx())
-		return false, cause
+		return l.lost(ctx, f)
 	case l.c.IsClosed():
 		s.failTx()
+		return false, l.explain(f, cause)
 	case isOurs(cause):
+		l.keep()
 		return false, s.refused(ctx, cause)
 	case moving && l.c.inTransaction():
 		s.tx.state, s.tx.movable = txOpen, false // failed: it stays until ROLLBACK
 	}
+	l.keep()
 	return false, l.explain(f, cause)
+}
+
+// lost ends a statement whose transaction is lost with its server.
+func (l *Lease) lost(ctx context.Context, f failure) (again bool, err error) {
+	s := l.s
+	how := lossConnection
+	if f == failFenced {
+		how = lossFenced
+		if !l.fenced() {
+			return false, s.loseTx()
+		}
+	} else if s.try.lost++; s.try.lost > maxLost {
+		return false, l.explain(f, s.loseTx())
+	}
+	if !l.expect() {
+		s.tx.journal.giveUp("its client has got a part of a result")
+	}
+	if err := s.recover(ctx, how); err != nil {
+		return false, l.explain(f, err)
+	}
+	return true, nil
 }
 
 // Abort gives an error that a front door raises by itself the effect that a server's
@@ -381,6 +419,7 @@ func (s *Session) refused(ctx context.Context, err error) error {
 			return err // it ends with the statement
 		}
 		c := s.held.c
+		s.keepAbort()
 		c.waiting.Store(nanotime())
 		_, _ = c.exec(ctx, abortSQL)
 		c.waiting.Store(0)

@@ -30,6 +30,7 @@ func (s *Session) execUtility(ctx context.Context, st *classify.Statement, text 
 			return "", err
 		}
 		tag, err := lease.c.exec(ctx, text)
+		lease.keepOwn(nil, text, tag, err)
 		leader := lease.c.member
 		again, err := lease.Done(ctx, err)
 		if again {
@@ -109,8 +110,9 @@ func invalidIndexes(ctx context.Context, c *conn) ([]string, error) {
 // onFollowers repeats maintenance on the other members in sync. It changes no
 // data, so one that cannot do it now is only told in the log.
 func (s *Session) onFollowers(ctx context.Context, leader *member, text string) {
-	for _, m := range s.e.route().readers {
-		if m == leader {
+	for _, id := range s.e.route().view.InSync {
+		m := s.e.all()[id]
+		if m == nil || m == leader {
 			continue
 		}
 		if err := s.onMember(ctx, m, text); err != nil {

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/pgdist/pgdist/classify"
@@ -210,8 +211,13 @@ func (l *Lease) mayRepeat() bool {
 	return !l.delivered && l.s.try.lost <= maxLost
 }
 
-// errRolledBack: the transaction left no trace and may be run again.
-var errRolledBack = errors.New("rolled back")
+// errRolledBack: the transaction left no trace and may be run again. errNotCommitted is
+// one whose backend may still be there, though it will never be told to commit.
+var (
+	errRolledBack   = errors.New("rolled back")
+	errNotCommitted = fmt.Errorf("%w: COMMIT was not sent", errRolledBack)
+	errFenced       = fmt.Errorf("%w: COMMIT was refused", errRolledBack)
+)
 
 // commit ends t on h and acknowledges it. Its error is errRolledBack if t
 // certainly left no trace because its leader was lost, a server's own error if
@@ -223,7 +229,7 @@ func (s *Session) commit(ctx context.Context, t *transaction, h hold) error {
 	}
 	if v := s.e.route().view; v.Leader != h.c.member.id || v.Term != h.view.Term {
 		h.c.kill() // COMMIT is not sent, so it is rolled back
-		return errRolledBack
+		return errNotCommitted
 	}
 	pointCommit.Pass()
 	h.c.waiting.Store(nanotime())
@@ -240,7 +246,7 @@ func (s *Session) commit(ctx context.Context, t *transaction, h hold) error {
 		h.c.spoil()
 		return &causedError{pgErrorOf(errUnknownOutcome(ctx.Err())), ctx.Err()}
 	case f == failFenced:
-		return errRolledBack
+		return errFenced
 	case f.connectionGone():
 		s.e.report(h.c.member, 0, err)
 		return s.settle(ctx, t.attempt)

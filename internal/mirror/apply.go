@@ -28,6 +28,7 @@ const (
 	relaxSQL     = `SELECT pgdist.relax()`
 	tightenSQL   = `SELECT pgdist.tighten()`
 	mendSQL      = `SELECT pgdist.mend($1::bool)`
+	amendedSQL   = `SELECT pgdist.amended($1::bigint)`
 	labelsSQL    = `SELECT pgdist.labels_ahead($1::jsonb)`
 )
 
@@ -74,6 +75,8 @@ func (o op) step(ddl bool) (step, error) {
 		return step{sql: relaxSQL}, nil
 	case 'm':
 		return step{sql: tightenSQL}, nil
+	case 'q':
+		return step{sql: amendedSQL, params: [][]byte{o.a}}, nil
 	case 's':
 		return step{sql: sequencesSQL, params: [][]byte{o.k, o.v}}, nil
 	}

@@ -142,6 +142,10 @@ func TestAttackFound(t *testing.T) {
 		// r_N, x_N and contents() pin search_path; the planner inlines the index's function.
 		{"index function that looks at search_path", `CREATE FUNCTION twice(i int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 2 * $1'; CREATE FUNCTION look(i int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT twice($1)';
 			CREATE TABLE lk (k int PRIMARY KEY, v int)`, func(a *arena) {
+			if a.major() >= 17 { // maintenance knows no names but the catalog's
+				a.refused(a.client(), "42883", "function twice(integer) does not exist", `ddl: CREATE INDEX ON lk (look(v))`)
+				return
+			}
 			a.ddl(a.client(), `CREATE INDEX ON lk (look(v))`)
 			a.do(a.client(), `INSERT INTO lk VALUES (1, 1)`)
 		}},

@@ -10,7 +10,8 @@ import (
 // Keys that are equal and yet not the same bytes: putting a row in place must
 // change the key too, and deleting the old key must not delete the new row.
 func TestAttackEqualKeys(t *testing.T) {
-	cases := []struct{ typ, from, to string }{
+	type equal struct{ typ, from, to string }
+	cases := []equal{
 		{`numeric`, `1.0`, `1.00`},
 		{`float8`, `0`, `-0`},
 		{`float4`, `-0`, `0`},
@@ -21,9 +22,12 @@ func TestAttackEqualKeys(t *testing.T) {
 		{`citext`, `Abc`, `aBC`},
 		{`citext[]`, `{Abc}`, `{aBC}`},
 		{`numrange`, `[1.0,2)`, `[1.00,2)`},
-		{`nummultirange`, `{[1.0,2)}`, `{[1.00,2)}`},
 		{`pair`, `(1.0,x)`, `(1.00,x)`},
 		{`price`, `1.0`, `1.00`},
+	}
+	g := ground(t, 2, nil)
+	if (&rig{t: t, servers: g}).major() >= 14 {
+		cases = append(cases, equal{`nummultirange`, `{[1.0,2)}`, `{[1.00,2)}`})
 	}
 	var schema strings.Builder
 	schema.WriteString(`CREATE EXTENSION citext; CREATE COLLATION nocase (provider = icu, locale = 'und-u-ks-level1', deterministic = false);
@@ -32,7 +36,7 @@ func TestAttackEqualKeys(t *testing.T) {
 		fmt.Fprintf(&schema, `CREATE TABLE eq%d (k %s PRIMARY KEY, v int); CREATE TABLE two%[1]d (n int, k %[2]s, v int, PRIMARY KEY (k, n));
 			CREATE TABLE uni%[1]d (k %[2]s PRIMARY KEY, v int UNIQUE);`, i, x.typ)
 	}
-	a := trial{schema: schema.String()}.on(t, ground(t, 2, nil))
+	a := trial{schema: schema.String()}.on(t, g)
 	c := a.client()
 	for i, x := range cases {
 		a.steady(x.typ, func(a *arena) {
@@ -97,7 +101,8 @@ CREATE TABLE chr (c "char" PRIMARY KEY, n name UNIQUE, v int);
 // Every type's text must come out byte for byte, in tables with a key, where rows
 // are put in place, and without, where they are found by their image.
 func TestAttackTypes(t *testing.T) {
-	a := trial{schema: `
+	g := ground(t, 2, nil)
+	schema := `
 CREATE TYPE odd AS ENUM ('', 'a b', 'a"b', 'it''s', '\', '(', ',', 'NULL', '{}', 'ü', '$pgdist', ' ');
 CREATE DOMAIN pos AS int CHECK (VALUE > 0); CREATE DOMAIN tag AS text NOT NULL DEFAULT 'x'; CREATE DOMAIN tags AS text[];
 CREATE TYPE inner_t AS (p pos, e odd, "q""r" text); CREATE TYPE outer_t AS (i inner_t, a inner_t[], n numeric, t tag);
@@ -109,7 +114,11 @@ CREATE TABLE ty (id int PRIMARY KEY, gone int, j json, jb jsonb, n numeric, n2 n
 ALTER TABLE ty DROP COLUMN gone; ALTER TABLE ty ADD COLUMN late text DEFAULT 'late';
 CREATE TABLE tyk AS SELECT * FROM ty;
 CREATE TABLE zero ();
-`}.on(t, ground(t, 2, nil))
+`
+	if (&rig{t: t, servers: g}).major() < 14 {
+		schema = strings.Replace(schema, "mr nummultirange", "mr text", 1)
+	}
+	a := trial{schema: schema}.on(t, g)
 	c := a.client()
 	values := []string{
 		`INSERT INTO ty (id, j, jb, n, n2, f8, f4, m, d, ts, tz, tt, ttz, iv) VALUES
@@ -130,6 +139,9 @@ CREATE TABLE zero ();
 	}
 	for i, q := range values {
 		values[i] = strings.Replace(q, `'::'::text::inet::text::macaddr8`, `'00:00:00:00:00:00:00:00'`, 1)
+	}
+	if a.major() < 14 {
+		values[0] = strings.Replace(values[0], `'Infinity', 0.00001`, `'NaN', 0.00001`, 1) // no infinite numeric
 	}
 	a.steady("insert", func(a *arena) { a.do(c, values...) })
 	a.steady("no key", func(a *arena) { a.do(c, `INSERT INTO tyk SELECT * FROM ty`, `INSERT INTO tyk SELECT * FROM ty`) })

@@ -60,7 +60,8 @@ const relationsSQL = `SELECT coalesce(json_agg(json_build_object('name', format(
 		'columns', (SELECT coalesce(json_agg(a.attname ORDER BY a.attnum), '[]') FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated <> 'v'),
 		'key', (SELECT (SELECT json_agg(a.attname ORDER BY array_position(i.indkey::int2[], a.attnum)) FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1]))
 			FROM pg_index i WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND 0 <> ALL (i.indkey::int2[])
-				AND NOT EXISTS (SELECT 1 FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1]) AND NOT a.attnotnull)
+				AND NOT EXISTS (SELECT 1 FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1]) AND (NOT a.attnotnull
+					OR EXISTS (SELECT 1 FROM pg_constraint k WHERE k.conrelid = a.attrelid AND k.contype = 'n' AND NOT k.convalidated AND k.conkey = ARRAY[a.attnum])))
 			ORDER BY i.indisprimary DESC, i.indnkeyatts, (SELECT x.relname FROM pg_class x WHERE x.oid = i.indexrelid) LIMIT 1),
 		'rows', c.reltuples, 'pages', coalesce(pg_relation_size(c.oid) / current_setting('block_size')::bigint, 0),
 		'heap', (SELECT m.amname = 'heap' FROM pg_am m WHERE m.oid = c.relam))), '[]')::text
@@ -103,7 +104,7 @@ func sumSQL(r *relation, columns []string, where string) string {
 }
 
 // contents reads all digests in c's transaction.
-func contents(ctx context.Context, c *conn) (*Contents, error) {
+func contents(ctx context.Context, c *conn, floor int) (*Contents, error) {
 	out := &Contents{Tables: map[string]TableSum{}}
 	tables, err := readRelations(ctx, c)
 	if err != nil {
@@ -124,7 +125,7 @@ func contents(ctx context.Context, c *conn) (*Contents, error) {
 	if out.Sequences, err = sequenceValues(ctx, c); err != nil {
 		return nil, err
 	}
-	if out.Objects, err = readObjects(ctx, c); err != nil {
+	if out.Objects, err = readObjects(ctx, c, floor); err != nil {
 		return nil, fmt.Errorf("read definitions: %w", err)
 	}
 	return out, nil

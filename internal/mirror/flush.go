@@ -105,6 +105,9 @@ func (s *Set) locate(ctx context.Context, m *member) error {
 		return err
 	}
 	h, err := c.where(ctx)
+	if err == nil {
+		err = recognise(s.cur, m.id, m.host, h)
+	}
 	if err != nil {
 		return m.fail("ask for its position", err)
 	}
@@ -159,7 +162,7 @@ func (s *Set) flushGroup(ctx context.Context, epoch int64, from Place, group []*
 			}
 		}
 		if err := c.run(ctx, at(steps, m.tick), gate); err != nil {
-			return m.fail("apply", causeOf(ctx, err))
+			return s.tooOld(s.cur, m, m.fail("apply", causeOf(ctx, err)))
 		}
 		pointAppliedOne.Pass()
 		m.moved(b.to())
@@ -314,6 +317,11 @@ func (s *Set) flushStream(ctx context.Context, epoch int64, from Place, group []
 		s.advance(b.to())
 		if x == nil || !x.first {
 			return s.copyInstead(ctx, epoch, b, group, failed, floor, how)
+		}
+		for _, m := range group {
+			if failed[m.id] != nil {
+				failed[m.id] = s.tooOld(s.cur, m, failed[m.id])
+			}
 		}
 		return failed, nil
 	}

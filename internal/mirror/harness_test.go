@@ -72,6 +72,22 @@ func (r *rig) ctx() context.Context {
 	return ctx
 }
 
+// major is the servers' major version: of the oldest, should they differ.
+func (r *rig) major() int {
+	r.t.Helper()
+	low := 0
+	for _, s := range r.servers {
+		var v int
+		if err := pgtest.Connect(r.t, s.DSN("postgres")).QueryRow(r.ctx(), `SELECT current_setting('server_version_num')::int / 10000`).Scan(&v); err != nil {
+			r.t.Fatal(err)
+		}
+		if low == 0 || v < low {
+			low = v
+		}
+	}
+	return low
+}
+
 // client connects to the present leader as an application's connection does.
 func (r *rig) client() *pgx.Conn {
 	r.t.Helper()

@@ -87,6 +87,7 @@ type facts struct {
 	FPW        string   `json:"fpw"`
 	Subs       int      `json:"subs"`
 	Large      int      `json:"large"`
+	Logins     int      `json:"logins"` // event triggers on login
 	Set        string   `json:"set"`
 	Schema     int      `json:"schema"`
 	Role       bool     `json:"role"`
@@ -96,12 +97,18 @@ const factsSQL = `SELECT json_build_object(
 	'version', current_setting('server_version_num')::int, 'super', (SELECT rolsuper FROM pg_roles WHERE rolname = current_user), 'user', current_user,
 	'recovery', pg_is_in_recovery(), 'system', (SELECT system_identifier::text FROM pg_control_system()),
 	'encoding', pg_encoding_to_char(d.encoding), 'collate', d.datcollate, 'ctype', d.datctype,
-	'collver', coalesce((SELECT string_agg(DISTINCT c.collname || '=' || coalesce(pg_collation_actual_version(c.oid), ''), ',') FROM pg_collation c
+	'collver', coalesce((SELECT string_agg(DISTINCT c.collname || '=' || coalesce(CASE
+			-- Before PostgreSQL 15 it does not tell of the database's own: of the C library any other of its collations does.
+			WHEN c.oid = 100 AND current_setting('server_version_num')::int < 150000 THEN CASE WHEN d.datcollate !~ '^(C|POSIX)(\.|$)'
+				THEN (SELECT pg_collation_actual_version(x.oid) FROM pg_collation x WHERE x.collprovider = 'c' AND x.collcollate !~ '^(C|POSIX)(\.|$)' AND x.collencoding IN (-1, d.encoding) LIMIT 1) END
+			WHEN c.collprovider = 'c' AND c.collcollate ~ '^(C|POSIX)(\.|$)' THEN NULL
+			ELSE pg_collation_actual_version(c.oid) END, ''), ',') FROM pg_collation c
 		WHERE c.oid IN (SELECT attcollation FROM pg_attribute a JOIN pg_class r ON r.oid = a.attrelid JOIN pg_namespace n ON n.oid = r.relnamespace
 			WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast'))), ''),
 	'extensions', (SELECT coalesce(json_agg(extname || ' ' || extversion ORDER BY extname), '[]') FROM pg_extension),
 	'fsync', current_setting('fsync'), 'fpw', current_setting('full_page_writes'),
 	'subs', (SELECT count(*) FROM pg_stat_subscription), 'large', (SELECT count(*) FROM pg_largeobject_metadata),
+	'logins', (SELECT count(*) FROM pg_event_trigger WHERE evtevent = 'login'),
 	'role', EXISTS (SELECT 1 FROM pg_roles WHERE rolname = $1))
 	FROM pg_database d WHERE d.datname = current_database()`
 
@@ -286,6 +293,9 @@ func compatible(all []*candidate, lead *candidate, mirror string) error {
 		if f.Large > 0 {
 			bad(k, "large objects are not mirrored; store bytea", "it holds %d large objects", f.Large)
 		}
+		if f.Logins > 0 {
+			bad(k, "drop them, or do what they do when a session begins: they would run for every connection of pgdist's own", "it has %d event triggers on login", f.Logins)
+		}
 		if f.Encoding != l.Encoding || f.Collate != l.Collate || f.Ctype != l.Ctype {
 			bad(k, "create the database with equal settings: equal bytes must sort equally", "encoding and locale %s %s %s differ from the leader's %s %s %s",
 				f.Encoding, f.Collate, f.Ctype, l.Encoding, l.Collate, l.Ctype)
@@ -296,8 +306,8 @@ func compatible(all []*candidate, lead *candidate, mirror string) error {
 		if !slices.Equal(f.Extensions, l.Extensions) {
 			bad(k, "install the same extensions in the same versions", "extensions %v differ from the leader's %v", f.Extensions, l.Extensions)
 		}
-		if f.Version/10000 != l.Version/10000 {
-			bad(k, "use one major version throughout", "PostgreSQL %d differs from the leader's %d", f.Version/10000, l.Version/10000)
+		if f.Version/10000 < l.Version/10000 {
+			bad(k, "let a server of the oldest version lead: --leader HOST; a newer one may follow", "PostgreSQL %d is older than the leader's %d", f.Version/10000, l.Version/10000)
 		}
 	}
 	return errors.Join(errs...)
@@ -383,8 +393,13 @@ func sameContents(ctx context.Context, all []*candidate, lead int, report func(s
 	sums := make([]*Contents, len(all))
 	errs := make([]error, len(all))
 	var wg sync.WaitGroup
+	majors := make([]int, len(all))
 	for i, k := range all {
-		wg.Go(func() { sums[i], errs[i] = contents(ctx, k.c) })
+		majors[i] = k.c.major()
+	}
+	floor := floorOf(majors)
+	for i, k := range all {
+		wg.Go(func() { sums[i], errs[i] = contents(ctx, k.c, floor) })
 	}
 	wg.Wait()
 	if err := errors.Join(errs...); err != nil {
@@ -394,9 +409,12 @@ func sameContents(ctx context.Context, all []*candidate, lead int, report func(s
 		if i == lead {
 			continue
 		}
-		objects := diffObjects(sums[lead].Objects, sums[i].Objects)
-		if err := describeObjects(ctx, all[lead].c, all[i].c, objects); err != nil {
+		objects, unclear, err := settleObjects(ctx, all[lead].c, all[i].c, floor, majors[i] != majors[lead], diffObjects(sums[lead].Objects, sums[i].Objects))
+		if err != nil {
 			return &Error{Op: "compare definitions", Host: all[i].cfg.Host(), Err: err}
+		}
+		for _, d := range unclear {
+			report("PostgreSQL %d and %d write it differently, see for yourself whether it is the same on %s: %s", majors[lead], majors[i], all[i].cfg.Host(), d)
 		}
 		if d := sums[lead].diff(sums[i], objects); len(d) > 0 {
 			errs = append(errs, &Error{Op: "init", Host: all[i].cfg.Host(), Err: fmt.Errorf("its contents differ from the leader's: %s", summary(d)),
@@ -425,12 +443,21 @@ func Uninstall(ctx context.Context, cfg Config, report func(format string, args 
 	for _, a := range found[len(all):] {
 		all = append(all, a.cfg)
 	}
-	return uninstall(ctx, all, report)
+	return cfg.uninstall(ctx, all, report)
 }
 
-func uninstall(ctx context.Context, members []MemberConfig, report func(format string, args ...any)) error {
+func (c Config) uninstall(ctx context.Context, members []MemberConfig, report func(format string, args ...any)) error {
 	var errs []error
 	for _, mc := range members {
+		if mc.Register != "" {
+			r := c.open(mc.Register)
+			if err := errors.Join(r.Remove(ctx), r.Close()); err != nil {
+				errs = append(errs, err)
+				continue
+			}
+			report("removed from %s", mc.Host())
+			continue
+		}
 		dctx, cancel := context.WithTimeoutCause(ctx, openTimeout, health.ErrTimeout)
 		c, err := dial(dctx, mc.Conn, nil)
 		cancel()

@@ -71,14 +71,15 @@ func (m *member) copied(ctx context.Context) bool {
 	}
 	defer c.close()
 	h, err := c.where(ctx)
-	at := m.left.Load()
-	return err == nil && (at == nil || h.place() != *at)
+	at := m.seen.Load()
+	return err == nil && (at == nil || h.place() != at.place || h.Tick != at.tick)
 }
 
 // postpone makes the next attempt to take a member back wait, longer each time.
 func (s *Set) postpone(m *member, err error) {
 	if at := m.joined.Swap(0); at != 0 && time.Since(time.Unix(0, at)) > steady {
 		m.tries.Store(0)
+		m.copyTries.Store(0)
 	}
 	n := m.tries.Add(1)
 	var version *versionError
@@ -169,12 +170,18 @@ func (c *catchUp) round(ctx context.Context) (int64, error) {
 		return 0, err
 	}
 	lead, err := c.leader.where(ctx)
+	if err == nil {
+		err = recognise(c.view, c.view.Leader, c.s.hostOf(c.view.Leader), lead)
+	}
 	if err != nil {
 		return 0, err
 	}
 	from, x, err := c.route(ctx, h, lead)
 	if err == nil && h.Crashed {
 		x, err = c.mend(ctx, x)
+	}
+	if err == nil && h.Amiss != "" {
+		x, err = c.amend(ctx, x)
 	}
 	if err != nil {
 		return 0, err
@@ -217,7 +224,11 @@ func (c *catchUp) prepare(ctx context.Context) (*here, error) {
 		return nil, err
 	}
 	c.m.leaveAt(h.place())
+	c.m.seen.Store(&spotted{h.place(), h.Tick})
 	if h.Epoch > c.view.Epoch || h.Promised > c.view.Epoch {
+		// Its proposer may be dead, and those that are in sync know nothing of it.
+		c.s.newer.Store(true)
+		c.s.poke()
 		return nil, fmt.Errorf("it has promised epoch %d, the set is at %d", max(h.Epoch, h.Promised), c.view.Epoch)
 	}
 	if h.Epoch < c.view.Epoch || h.Leads {
@@ -234,11 +245,8 @@ func (c *catchUp) prepare(ctx context.Context) (*here, error) {
 }
 
 func (c *catchUp) recognise(h *here) error {
-	want, _ := c.view.Member(c.m.id)
-	if h.Set != c.view.Set || h.Member != int(c.m.id) || h.Cluster != want.System {
-		return &Error{Op: "recognise the member", Member: c.m.id, Host: c.m.host,
-			Err:  fmt.Errorf("%w: it is member %d of set %s on cluster %s", errStranger, h.Member, h.Set, h.Cluster),
-			Hint: fmt.Sprintf("expected member %d of set %s on cluster %s; a replaced database is copied by: pgdist resync DSN --member %s", c.m.id, c.view.Set, want.System, c.m.host)}
+	if err := recognise(c.view, c.m.id, c.m.host, h); err != nil {
+		return err
 	}
 	if err := wrongVersion("recognise the member", c.m.host, h.Version); err != nil && !c.s.cfg.anyVersion {
 		return err
@@ -279,13 +287,16 @@ func (c *catchUp) ship(ctx context.Context, at, from Place, x *extras, lead *her
 			}
 			return c.ship(ctx, at, from, x, lead)
 		}
+		if tab := c.contradicts(ctx, err); tab != 0 && (x == nil || !x.whole[tab]) {
+			return c.ship(ctx, at, from, c.replaced(x, tab, err), lead)
+		}
 		if sqlState(err) == codeUnsafeLabel && !c.defined {
 			if x, err = c.define(ctx, at, from, x); err != nil {
 				return 0, err
 			}
 			return c.ship(ctx, at, from, x, lead)
 		}
-		return 0, err
+		return 0, c.s.tooOld(c.view, c.twin, err)
 	}
 	c.s.log.Info("catching up", "member", c.m.host, "entries", b.head.Entries, "keys", b.head.Keys, "bytes", bytes, "took", time.Since(began).Round(time.Millisecond))
 	return b.head.Keys, nil

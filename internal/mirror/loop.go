@@ -32,6 +32,8 @@ func (s *Set) loop(ctx context.Context) {
 			a.done <- s.align(ctx, a)
 		case j := <-s.switches:
 			j.done <- s.switchTo(ctx, j)
+		case j := <-s.tasks:
+			j.done <- j.do(ctx)
 		case j := <-s.lists:
 			j.done <- s.relistTo(ctx, j)
 		case <-t.C:
@@ -49,6 +51,7 @@ func (s *Set) loop(ctx context.Context) {
 		}
 		if idle {
 			s.inviteBack(ctx)
+			s.copyLost(ctx)
 			s.prune(ctx)
 			s.fillAgain(ctx)
 			s.settleLate(ctx)
@@ -368,6 +371,11 @@ func (s *Set) leaderFailed(ctx context.Context, cause error) error {
 		s.strikes++
 		if s.strikes%5 != 0 {
 			return nil
+		}
+	}
+	if !errors.Is(cause, errLeaderLost) && !errors.As(cause, &held) {
+		if who := s.leaderReached(ctx); who != "" {
+			return s.cutOff(who, cause)
 		}
 	}
 	if s.troubles == 0 {

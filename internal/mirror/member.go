@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pgdist/pgdist/health"
+	"github.com/pgdist/pgdist/internal/register"
 )
 
 // member is one database of the set as this process sees it.
@@ -21,6 +22,10 @@ type member struct {
 	app    string // the application_name of this distributor's connections
 	cfg    *pgconn.Config
 	health health.Config
+
+	seat     atomic.Pointer[health.View] // that the loop goes by: it names the server; nil: any will do
+	register *register.Register          // the member is no database, but this
+	claims   string                      // the name under which this program has a register in a file to itself; "": it need not
 
 	// Owned by the loop.
 	apply   *conn // where batches are applied; nil until needed
@@ -44,18 +49,25 @@ type member struct {
 	probe   *conn
 	gone    bool
 
-	joining atomic.Bool           // a catch-up is under way
-	retry   atomic.Int64          // not to be tried again before (unix nanoseconds)
-	joined  atomic.Int64          // when it came in sync (unix nanoseconds); 0: it is not
-	tries   atomic.Int64          // how often it was left out, or could not be taken back, since it was last in sync for long
-	note    atomic.Pointer[State] // what status shows
-	left    atomic.Pointer[Place] // where it was when last heard of; nil: never
+	joining           atomic.Bool             // a catch-up is under way
+	retry             atomic.Int64            // not to be tried again before (unix nanoseconds)
+	joined            atomic.Int64            // when it came in sync (unix nanoseconds); 0: it is not
+	tries             atomic.Int64            // how often it was left out, or could not be taken back, since it was last in sync for long
+	note              atomic.Pointer[State]   // what status shows
+	left              atomic.Pointer[Place]   // where it was when last heard of; nil: never
+	seen              atomic.Pointer[spotted] // where it was when it was last to be caught up; nil: never
+	copyAt, copyTries atomic.Int64            // when it may be copied afresh (unix nanoseconds), and how often that failed
+	major             atomic.Int32            // of its server, as of the last connection; 0: not known
+	ddl               atomic.Int64            // how much DDL it has been brought, and 1; 0: not known
 }
 
 // State is what a member is doing, for people.
 type State struct {
-	// Text is one of: in sync, excluded, catching up, refused, lost its place, votes, holds no data.
+	// Text is one of: in sync, excluded, catching up, refused, lost its place, being copied,
+	// votes, holds no data.
 	Text string
+	// More is how far it has come with that; "" if there is nothing to tell.
+	More string
 	// Err is why; nil when in sync.
 	Err error
 	// At is when this state began.
@@ -90,6 +102,7 @@ type here struct {
 	Terms     []termRow    `json:"terms"`
 	Recovery  bool         `json:"recovery"`
 	Crashed   bool         `json:"crashed"`  // its UNLOGGED tables are empty, or were made anew since
+	Amiss     string       `json:"amiss"`    // what of it was found to differ and is to be shipped anew
 	Unfilled  string       `json:"unfilled"` // materialized views that this leader could not fill, and why
 }
 
@@ -142,7 +155,23 @@ func (c *conn) where(ctx context.Context) (*here, error) {
 // connect opens a connection for a task of the moment.
 func (m *member) connect(ctx context.Context) (*conn, error) {
 	c, err := dial(ctx, m.cfg, m.named(nil))
+	if err == nil {
+		m.major.Store(int32(c.major()))
+	}
 	return c, m.fail("connect", err)
+}
+
+// recognise makes sure that a connection leads to the member itself.
+func (m *member) recognise(ctx context.Context, c *conn) error {
+	v := m.seat.Load()
+	if v == nil {
+		return nil
+	}
+	h, err := c.where(ctx)
+	if err != nil {
+		return m.fail("ask who it is", err)
+	}
+	return recognise(v, m.id, m.host, h)
 }
 
 // named adds to settings what tells this distributor's connections from others'.
@@ -171,6 +200,10 @@ func (m *member) applier(ctx context.Context) (*conn, error) {
 		c.close()
 		return nil, m.fail("prepare the connection for applying", err)
 	}
+	if err := m.recognise(ctx, c); err != nil {
+		c.close()
+		return nil, err
+	}
 	m.apply = c
 	return c, nil
 }
@@ -191,7 +224,9 @@ func (m *member) leaveAt(p Place) { m.left.Store(&p) }
 
 // twin is the same member with connections of its own, for work beside the loop.
 func (m *member) twin() *member {
-	return &member{id: m.id, host: m.host, app: m.app, cfg: m.cfg, health: m.health}
+	t := &member{id: m.id, host: m.host, app: m.app, cfg: m.cfg, health: m.health}
+	t.seat.Store(m.seat.Load())
+	return t
 }
 
 // check asks whether the database works; health.Board calls it. broken hears of
@@ -214,6 +249,10 @@ func (m *member) check(ctx context.Context, broken func()) error {
 }
 
 func (m *member) ask(ctx context.Context) error {
+	if m.register != nil {
+		_, err := m.register.Look(ctx)
+		return err
+	}
 	if m.probe == nil || m.probe.IsClosed() {
 		c, err := dial(ctx, m.cfg, nil)
 		if err != nil {

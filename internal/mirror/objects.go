@@ -18,12 +18,14 @@ type object struct {
 }
 
 // readObjects reads digests of all definitions, by the objects' names.
-func readObjects(ctx context.Context, c *conn) (map[string]object, error) {
+// floor is the lowest major version of the servers that are compared, 0 if all are of
+// the same: what older ones do not have is left out.
+func readObjects(ctx context.Context, c *conn, floor int) (map[string]object, error) {
 	back, err := pinPath(ctx, c)
 	if err != nil {
 		return nil, err
 	}
-	sql, err := objectsFor(c)
+	sql, err := objectsFor(c, floor)
 	if err != nil {
 		return nil, err
 	}
@@ -55,18 +57,18 @@ func pinPath(ctx context.Context, c *conn) (back func() error, err error) {
 	return func() error { return set(path) }, set("pg_catalog")
 }
 
-func objectsFor(c *conn) (string, error) {
+func objectsFor(c *conn, floor int) (string, error) {
 	major, err := strconv.Atoi(serverVersion(c))
-	return objectsSQL(major), err
+	return objectsSQL(major, floor), err
 }
 
 // definitions reads whole definitions of the named objects.
-func definitions(ctx context.Context, c *conn, names []string) (map[string]map[string]any, error) {
+func definitions(ctx context.Context, c *conn, floor int, names []string) (map[string]map[string]any, error) {
 	back, err := pinPath(ctx, c)
 	if err != nil {
 		return nil, err
 	}
-	sql, err := objectsFor(c)
+	sql, err := objectsFor(c, floor)
 	if err != nil {
 		return nil, err
 	}
@@ -95,7 +97,8 @@ type objectDiff struct {
 	here   bool // there is one on the leader
 	there  bool // there is one on the other member
 	attrs  []Attribute
-	digest string // of both definitions
+	whole  map[string][2]string // the texts of attrs on both sides, as they are
+	digest string               // of both definitions
 }
 
 func (d objectDiff) String() string {
@@ -155,7 +158,7 @@ func isTable(name, relation string) bool {
 const maxDefinitions = 500
 
 // describe adds to objects which attributes differ, and how.
-func describeObjects(ctx context.Context, lead, other *conn, diffs []objectDiff) error {
+func describeObjects(ctx context.Context, lead, other *conn, floor int, diffs []objectDiff) error {
 	var names []string
 	for _, d := range diffs {
 		if d.here && d.there && len(names) < maxDefinitions {
@@ -165,17 +168,21 @@ func describeObjects(ctx context.Context, lead, other *conn, diffs []objectDiff)
 	if len(names) == 0 {
 		return nil
 	}
-	a, err := definitions(ctx, lead, names)
+	a, err := definitions(ctx, lead, floor, names)
 	if err != nil {
 		return err
 	}
-	b, err := definitions(ctx, other, names)
+	b, err := definitions(ctx, other, floor, names)
 	if err != nil {
 		return err
 	}
 	for i := range diffs {
 		d := &diffs[i]
 		d.attrs = diffAttributes(a[d.name], b[d.name])
+		d.whole = make(map[string][2]string, len(d.attrs))
+		for _, at := range d.attrs {
+			d.whole[at.Name] = [2]string{textOf(a[d.name][at.Name]), textOf(b[d.name][at.Name])}
+		}
 	}
 	return nil
 }
@@ -242,6 +249,12 @@ func diffSets(a, b any) (x, y any, ok bool) {
 	}
 	x, y = without(l, m), without(m, l)
 	return x, y, x != nil || y != nil
+}
+
+// textOf is a text attribute, "" if there is none or it is no text.
+func textOf(v any) string {
+	s, _ := v.(string)
+	return s
 }
 
 func attributeText(v any) *string {

@@ -39,7 +39,8 @@ func readShared(ctx context.Context, c *conn, roles map[string]bool) (*sharedSta
 }
 
 // objects turns the state into definitions by name, as other objects have them.
-func (st *sharedState) objects() map[string]map[string]any {
+// plain: memberships without what only PostgreSQL 16 and later keep of them.
+func (st *sharedState) objects(plain bool) map[string]map[string]any {
 	out := map[string]map[string]any{"database": st.Database}
 	for name, r := range st.Roles {
 		delete(r, "oid")
@@ -57,7 +58,7 @@ func (st *sharedState) objects() map[string]map[string]any {
 		}
 		out["role "+name] = r
 	}
-	st.memberships(out)
+	st.memberships(out, plain)
 	st.settings(out)
 	for name, p := range st.Parameters {
 		out["parameter "+name] = map[string]any{"privileges": grants(p)}
@@ -93,13 +94,21 @@ func (st *sharedState) settings(out map[string]map[string]any) {
 
 // memberships adds each as an object; those in and of roles that do not count are
 // left out.
-func (st *sharedState) memberships(out map[string]map[string]any) {
+func (st *sharedState) memberships(out map[string]map[string]any, plain bool) {
 	for _, m := range st.Members {
 		if len(m) != 6 || st.Roles[fmt.Sprint(m[1])] == nil {
 			continue
 		}
 		name := fmt.Sprintf("membership of role %v in %v", m[1], m[0])
 		how := map[string]any{"granted by": m[2], "admin": m[3], "inherit": m[4], "set": m[5]}
+		if plain {
+			if m[4] == false && m[5] == false {
+				continue // it lets its member grant, no more
+			}
+			had, ok := out[name]
+			out[name] = map[string]any{"admin": m[3] == true || ok && had["admin"] == true}
+			continue
+		}
 		if out[name] == nil {
 			out[name] = map[string]any{"grants": []any{}}
 		}
@@ -134,7 +143,8 @@ func digestOf(s string) string {
 }
 
 // diffShared lists what differs in roles and their kin.
-func diffShared(ctx context.Context, lead, other *conn) ([]objectDiff, error) {
+// floor is the lower one of their major versions, if these differ.
+func diffShared(ctx context.Context, lead, other *conn, floor int) ([]objectDiff, error) {
 	a, err := readShared(ctx, lead, nil)
 	if err != nil {
 		return nil, err
@@ -147,7 +157,8 @@ func diffShared(ctx context.Context, lead, other *conn) ([]objectDiff, error) {
 	if err != nil {
 		return nil, err
 	}
-	x, y := a.objects(), b.objects()
+	plain := floor != 0 && floor < grantedOptions
+	x, y := a.objects(plain), b.objects(plain)
 	diffs := diffObjects(digested(x), digested(y))
 	for i := range diffs {
 		if d := &diffs[i]; d.here && d.there {
@@ -156,6 +167,9 @@ func diffShared(ctx context.Context, lead, other *conn) ([]objectDiff, error) {
 	}
 	return diffs, nil
 }
+
+// grantedOptions is the first version that keeps INHERIT and SET of each membership.
+const grantedOptions = 16
 
 // digested is what diffObjects compares.
 func digested(defs map[string]map[string]any) map[string]object {

@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 )
@@ -17,7 +18,7 @@ type objectQuery struct {
 
 // acl lists grants in one order; NULL, the built-in default, is spelled out.
 func acl(column, kind, owner string) string {
-	return fmt.Sprintf(`(SELECT coalesce(jsonb_agg(acl::text ORDER BY acl::text COLLATE "C"), '[]') FROM unnest(coalesce(%s, acldefault('%s', %s))) acl)`, column, kind, owner)
+	return fmt.Sprintf(`(SELECT %s FROM unnest(coalesce(%s, acldefault('%s', %s))) acl)`, aclList, column, kind, owner)
 }
 
 // sorted makes a JSON array of a text array whose order means nothing.
@@ -31,6 +32,7 @@ func regranted(column, class, oid, sub string) string {
 }
 
 const (
+	aclList    = `coalesce(jsonb_agg(acl::text ORDER BY acl::text COLLATE "C"), '[]')`
 	parents    = `(SELECT jsonb_agg(h.inhparent::regclass::text ORDER BY h.inhseqno) FROM pg_inherits h WHERE h.inhrelid = c.oid)`
 	tablespace = `(SELECT s.spcname FROM pg_tablespace s WHERE s.oid = c.reltablespace)`
 	// usersOwn are numbers above those of PostgreSQL's own objects (FirstNormalObjectId).
@@ -132,14 +134,14 @@ var objectQueries = []objectQuery{
 	// The options hold passwords. The view, not the table: it needs no superuser.
 	{sql: `SELECT 'pg_user_mapping'::regclass, u.umid, 0, NULL::oid, jsonb_build_object('digest of its options', md5((` + sorted("u.umoptions") + `)::text)) FROM pg_user_mappings u`},
 	{sql: `SELECT 'pg_publication'::regclass, p.oid, 0, NULL::oid, jsonb_build_object('owner', pg_get_userbyid(p.pubowner), 'all tables', p.puballtables, 'insert', p.pubinsert, 'update', p.pubupdate,
-			'delete', p.pubdelete, 'truncate', p.pubtruncate, 'via root', p.pubviaroot, 'generated', to_jsonb(p) ->> 'pubgencols') FROM pg_publication p`},
+			'delete', p.pubdelete, 'truncate', p.pubtruncate, 'via root', p.pubviaroot, 'generated', nullif(to_jsonb(p) ->> 'pubgencols', 'n')) FROM pg_publication p`},
 	{until: 14, sql: `SELECT 'pg_publication_rel'::regclass, r.oid, 0, NULL::oid, '{}'::jsonb FROM pg_publication_rel r`},
 	{since: 15, sql: `SELECT 'pg_publication_rel'::regclass, r.oid, 0, NULL::oid, jsonb_build_object('where', pg_get_expr(r.prqual, r.prrelid),
 			'columns', (SELECT jsonb_agg(a.attname ORDER BY a.attname) FROM pg_attribute a WHERE a.attrelid = r.prrelid AND a.attnum = ANY (r.prattrs::int2[]))) FROM pg_publication_rel r`},
 	{since: 15, sql: `SELECT 'pg_publication_namespace'::regclass, r.oid, 0, NULL::oid, '{}'::jsonb FROM pg_publication_namespace r`},
 	{sql: `SELECT 'pg_extension'::regclass, x.oid, 0, NULL::oid, jsonb_build_object('owner', pg_get_userbyid(x.extowner), 'version', x.extversion, 'schema', x.extnamespace::regnamespace::text,
 			'dumped', (SELECT jsonb_agg(y::regclass::text ORDER BY y::regclass::text) FROM unnest(x.extconfig) y), 'dumped where', x.extcondition::text) FROM pg_extension x`},
-	{sql: `SELECT 'pg_default_acl'::regclass, d.oid, 0, NULL::oid, jsonb_build_object('privileges', ` + sorted("d.defaclacl::text[]") + `) FROM pg_default_acl d`},
+	{sql: `SELECT 'pg_default_acl'::regclass, d.oid, 0, NULL::oid, jsonb_build_object('privileges', (SELECT ` + aclList + ` FROM unnest(d.defaclacl) acl)) FROM pg_default_acl d`},
 	// Grants and revocations on PostgreSQL's own functions, tables and types: what
 	// is not as initdb made it, for that may differ among minor versions.
 	{sql: `SELECT 'pg_proc'::regclass, p.oid, 0, NULL::oid, jsonb_build_object('privileges', ` + acl("p.proacl", "f", "p.proowner") + `)
@@ -154,19 +156,59 @@ var objectQueries = []objectQuery{
 		FROM system JOIN pg_namespace n USING (oid) WHERE ` + regranted("n.nspacl", "pg_namespace", "n.oid", "0")},
 }
 
-// objectsSQL yields name, relation it belongs to, and definition of every object.
-// Comments and security labels, which any kind may have, are added here.
-func objectsSQL(major int) string {
+// unlike are things that PostgreSQL has had since a version, or keeps in another place
+// since then. Between members of versions before and after, what is left of a query
+// with these replacements is compared.
+var unlike = []struct {
+	since    int
+	old, new string
+}{
+	// MAINTAIN on tables.
+	{17, aclList, `coalesce(jsonb_agg(` + noMaintain + ` ORDER BY ` + noMaintain + ` COLLATE "C") FILTER (WHERE ` + noMaintain + ` !~ '=/[^/]*$'), '[]')`},
+	// NOT NULL has constraints; that it holds is with the columns.
+	{18, `FROM pg_constraint k JOIN ns ON ns.oid = k.connamespace`, `FROM pg_constraint k JOIN ns ON ns.oid = k.connamespace WHERE k.contype <> 'n'
+		AND NOT EXISTS (SELECT 1 FROM pg_constraint p WHERE p.oid = k.conparentid AND p.conrelid = k.conrelid)`}, // named otherwise: what a foreign key is to each partition that it refers to
+	// What enforces a foreign key to a partitioned table.
+	{15, `WHERE t.tgconstraint = k.oid AND t.tgisinternal)`, `WHERE t.tgconstraint = k.oid AND t.tgisinternal AND NOT EXISTS (SELECT 1 FROM pg_partitioned_table p WHERE p.partrelid = k.confrelid))`},
+	// Ranges have multiranges, with constructors and casts; types have subscripting functions.
+	{14, `, (to_jsonb(r) ->> 'rngmultitypid')::oid::regtype)`, `)`},
+	{14, `, to_jsonb(t) ->> 'typsubscript')`, `)`},
+	{14, `AND NOT EXISTS (SELECT 1 FROM pg_type e WHERE e.typarray = t.oid)`, `AND NOT EXISTS (SELECT 1 FROM pg_type e WHERE e.typarray = t.oid) AND t.typtype <> 'm'`},
+	{14, `FROM pg_proc p JOIN ns ON ns.oid = p.pronamespace`, `FROM pg_proc p JOIN ns ON ns.oid = p.pronamespace WHERE NOT EXISTS (SELECT 1 FROM pg_depend d
+		WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.refclassid = 'pg_type'::regclass AND d.deptype = 'i')`},
+	{14, `FROM pg_cast k WHERE k.` + usersOwn, `FROM pg_cast k WHERE k.` + usersOwn + ` AND NOT EXISTS (SELECT 1 FROM pg_type y WHERE y.oid IN (k.castsource, k.casttarget) AND y.typtype = 'm')`},
+	// The locale of a collation of ICU.
+	{17, `'collate', l.collcollate, 'ctype', l.collctype, 'locale', coalesce(to_jsonb(l) ->> 'colllocale', to_jsonb(l) ->> 'colliculocale')`,
+		`'collate', CASE WHEN l.collprovider <> 'i' THEN l.collcollate END, 'ctype', CASE WHEN l.collprovider <> 'i' THEN l.collctype END,
+			'locale', coalesce(to_jsonb(l) ->> 'colllocale', to_jsonb(l) ->> 'colliculocale', CASE WHEN l.collprovider = 'i' THEN l.collcollate END)`},
+}
+
+const noMaintain = `regexp_replace(acl::text, '=([a-zA-Z*]*)m\*?([a-zA-Z*]*/[^/]*)$', '=\1\2')`
+
+// objectsSQL yields name, relation it belongs to, and definition of every object, as
+// far as servers down to major version floor have it (0: all there is). Comments and
+// security labels, which any kind may have, are added here.
+func objectsSQL(major, floor int) string {
 	var parts []string
+	version := cmp.Or(floor, major)
 	for _, q := range objectQueries {
-		if q.since <= major && (q.until == 0 || major <= q.until) {
+		if q.since <= version && (q.until == 0 || version <= q.until) {
+			for _, u := range unlike {
+				if floor != 0 && floor < u.since {
+					q.sql = strings.ReplaceAll(q.sql, u.old, u.new)
+				}
+			}
 			parts = append(parts, q.sql)
 		}
+	}
+	identity := `i.identity`
+	if floor != 0 { // json has a schema or it has not
+		identity = `regexp_replace(i.identity, '([(, ])pg_catalog\.', '\1', 'g')`
 	}
 	return `WITH ns AS MATERIALIZED (SELECT oid FROM pg_namespace WHERE nspname NOT IN ('pg_catalog', 'information_schema', 'pgdist') AND nspname !~ '^pg_(toast|temp)'),
 		system AS MATERIALIZED (SELECT oid FROM pg_namespace WHERE nspname IN ('pg_catalog', 'information_schema')),
 		x (class, id, sub, tab, def) AS MATERIALIZED (` + strings.Join(parts, "\nUNION ALL ") + `)
-		SELECT i.type || ' ' || i.identity AS name, (SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = x.tab) AS tab,
+		SELECT i.type || ' ' || ` + identity + ` AS name, (SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = x.tab) AS tab,
 			jsonb_strip_nulls(x.def || jsonb_build_object('comment', (SELECT d.description FROM pg_description d WHERE d.classoid = x.class AND d.objoid = x.id AND d.objsubid = x.sub),
 				'security labels', (SELECT jsonb_agg(l.provider || ': ' || l.label ORDER BY l.provider) FROM pg_seclabel l WHERE l.classoid = x.class AND l.objoid = x.id AND l.objsubid = x.sub))) AS def
 		FROM x, pg_identify_object(x.class, x.id, x.sub) i`

@@ -84,6 +84,9 @@ func (s *Set) decide(ctx context.Context, v *health.View, a Attempt) (string, er
 	ask, cancel = context.WithTimeoutCause(ctx, m.health.SyncTimeout, health.ErrTimeout)
 	defer cancel()
 	h, err := c.where(ask)
+	if err == nil {
+		err = recognise(v, m.id, m.host, h)
+	}
 	if err != nil {
 		return "", m.fail("ask for its state", err)
 	}

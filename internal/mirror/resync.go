@@ -38,6 +38,14 @@ type ResyncOptions struct {
 	Report func(format string, args ...any)
 	// Progress hears of what has been copied, from any goroutine; nil is silent.
 	Progress func(ResyncProgress)
+
+	// unasked: nobody asked for it, so it overwrites nothing but what is known to be the
+	// member's own, or empty. needed tells, of the target as it is once nobody else copies
+	// it, nil if it is nobody, whether a copy is still called for.
+	// completed hears of the copy's end, before it is waited for the member to be taken back.
+	unasked   bool
+	needed    func(*here) bool
+	completed func()
 }
 
 // ResyncProgress is how far a copy has come.
@@ -70,8 +78,11 @@ type resync struct {
 	source  *member
 	src     facts
 	system  string // the target's server
+	major   int    // of the target's server
 	dropped bool   // the old database is gone, or may be
 	setup   *conn  // at the target, from its making to the last transaction
+	claim   *claim // nobody else copies to the target
+	half    bool   // the target was left in the middle of a copy
 	snap    *frozen
 }
 
@@ -95,12 +106,22 @@ func Resync(ctx context.Context, cfg Config, o ResyncOptions) (*ResyncResult, er
 	defer func() {
 		r.setup.close()
 		r.snap.close()
+		r.claim.release()
+		if r.s != nil {
+			r.s.closeRegisters()
+		}
 	}()
 	if err := r.identify(ctx); err != nil {
 		return nil, err
 	}
+	if err := r.claimTarget(ctx); err != nil {
+		return nil, err
+	}
 	if err := r.choose(ctx); err != nil {
 		return nil, err
+	}
+	if r.major > r.src.Version/10000 {
+		r.o.Report("PostgreSQL %d on %s takes the place of a %d", r.major, r.target.host, r.src.Version/10000)
 	}
 	tools, err := findTools(ctx, r.source, r.src.Version/10000)
 	if err != nil {
@@ -126,6 +147,10 @@ func Resync(ctx context.Context, cfg Config, o ResyncOptions) (*ResyncResult, er
 	}
 	r.snap.close() // it holds back vacuum on the source
 	r.setup.close()
+	r.claim.release()
+	if r.o.completed != nil {
+		r.o.completed()
+	}
 	res.InSync = r.await(held.ctx)
 	return res, nil
 }
@@ -182,6 +207,7 @@ func (r *resync) identify(ctx context.Context) error {
 	if r.target.id == r.view.Leader {
 		return r.refuse(r.target.host, "copy goes from the leader's side to the others; have another member lead first", "it is the set's leader")
 	}
+	r.half = errors.Is(t.err, ErrHalfCopied)
 	if r.here = r.found[i].here; r.here != nil && r.view.Has(r.target.id) && !r.o.Force {
 		return r.refuse(r.target.host, "nothing is to be done; to copy it all the same, give --force", "it is in sync")
 	}
@@ -212,14 +238,22 @@ func (r *resync) majority() error {
 	return &Error{Op: "resync", Host: r.target.host, Err: fmt.Errorf("%w without it", ErrNoMajority), Hint: hint}
 }
 
-// choose takes the member to copy from that is missed least: a follower if there is
-// one. It must be in sync and must not have crashed.
+// choose takes the member to copy from that is missed least: the follower with the fewest
+// clients at work, or the leader if there is none. It must be in sync, must not have crashed,
+// and its server must not be newer than the target's.
 func (r *resync) choose(ctx context.Context) error {
 	var errs []error
+	if err := r.askVersion(ctx); err != nil {
+		return err
+	}
+	best := -1
 	for _, id := range append(r.view.Followers(), r.view.Leader) {
 		i := slices.IndexFunc(r.found, func(a answerOf) bool { return a.here != nil && a.here.Member == int(id) })
 		if id == r.target.id || i < 0 {
 			continue
+		}
+		if id == r.view.Leader && r.source != nil {
+			break
 		}
 		a := r.found[i]
 		if a.here.Crashed || a.here.Leads != (id == r.view.Leader) || (a.here.Leads && !a.here.Booted) {
@@ -234,15 +268,43 @@ func (r *resync) choose(ctx context.Context) error {
 			errs = append(errs, err)
 			continue
 		}
+		load, err := k.c.one(ctx, `SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND backend_type = 'client backend' AND pid <> pg_backend_pid()`)
 		k.c.close()
-		if !k.facts.Super {
-			return r.refuse(a.cfg.Host(), "copying roles, and rows of all owners, needs the user that ran init, or another superuser", "role %s is not a superuser", k.facts.User)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", a.cfg.Host(), err))
+			continue
 		}
-		r.source, r.src = r.s.members.get(id), k.facts
+		if v := k.facts.Version / 10000; v > r.major {
+			errs = append(errs, r.refuse(r.target.host, fmt.Sprintf("give the member a server of PostgreSQL %d or later: a copy goes to the same major version or a newer one", v),
+				"its PostgreSQL %d is older than %d on %s", r.major, v, a.cfg.Host()))
+			continue
+		}
+		if !k.facts.Super {
+			return r.refuse(a.cfg.Host(), "copying roles, and rows of all owners, needs the user that ran init, or another superuser", "%w: role %s is not one", errNeedsSuperuser, k.facts.User)
+		}
+		if n := number(text(load)); best < 0 || n < best {
+			best, r.source, r.src = n, r.s.members.get(id), k.facts
+		}
+	}
+	if r.source != nil {
 		return nil
 	}
 	return errors.Join(append(errs, r.refuse("", "", "no member in sync can be copied from"))...)
 }
+
+// askVersion finds out the major version of the target's server.
+func (r *resync) askVersion(ctx context.Context) error {
+	c, err := r.maintenance(ctx)
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	r.major = c.major()
+	return nil
+}
+
+// errNeedsSuperuser: the role that copies may not.
+var errNeedsSuperuser = errors.New("copying needs a superuser")
 
 // copy is everything from the first change at the target to the last.
 func (r *resync) copy(ctx context.Context, t *tools) (*ResyncResult, error) {
@@ -261,6 +323,12 @@ func (r *resync) copy(ctx context.Context, t *tools) (*ResyncResult, error) {
 		return nil, r.target.fail("make the database anew", err)
 	}
 	pointEmptied.Pass()
+	if err := r.restore(ctx, defs.schemas, "restore schemas"); err != nil {
+		return nil, err
+	}
+	if err := r.extend(ctx); err != nil {
+		return nil, err
+	}
 	if err := r.restore(ctx, defs.pre, "restore definitions"); err != nil {
 		return nil, err
 	}
@@ -272,7 +340,13 @@ func (r *resync) copy(ctx context.Context, t *tools) (*ResyncResult, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := r.computedAlike(ctx); err != nil {
+		return nil, err
+	}
 	r.o.Report("indexes, constraints, triggers")
+	if err := r.index(ctx, defs.indexes); err != nil {
+		return nil, err
+	}
 	if err := r.restore(ctx, defs.post, "restore indexes and constraints"); err != nil {
 		return nil, err
 	}

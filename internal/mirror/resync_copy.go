@@ -38,11 +38,11 @@ type copying struct {
 }
 
 // portableSQL lists the tables whose columns' types have the same numbers in every
-// database. Only for these is the binary form the same: an array, say, names its
-// elements' type by number.
+// database (below 10000, FirstGenbkiObjectId, in every version). Only for these is the
+// binary form the same: an array, say, names its elements' type by number.
 const portableSQL = `SELECT format('%I.%I', n.nspname, c.relname),
 		(SELECT coalesce(string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum), '') FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''),
-		NOT EXISTS (SELECT 1 FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' AND (a.atttypid >= 16384 OR a.atttypid IN ('xml'::regtype, 'record'::regtype)))
+		NOT EXISTS (SELECT 1 FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' AND (a.atttypid >= 10000 OR a.atttypid IN ('xml'::regtype, 'record'::regtype)))
 	FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'r' AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_(toast|temp)'`
 
 // contents copies all rows, the journal's among them, and where sequences are.
@@ -199,6 +199,7 @@ func (w *copying) part(ctx context.Context, src, dst *conn, p copyPart) error {
 	w.seen.Bytes += bytes
 	w.seen.Table = p.t.Name
 	w.r.o.Progress(w.seen)
+	w.r.claim.progress(ctx, w.seen)
 	return nil
 }
 

@@ -22,6 +22,9 @@ type tools struct{ dump, restore string }
 
 var versionText = regexp.MustCompile(`\(PostgreSQL\) (\d+)`)
 
+// errNoTools: the programs are not there.
+var errNoTools = errors.New("pg_dump and pg_restore are not on this machine")
+
 // findTools looks for pg_dump of the source's version or a newer one: beside the
 // server's programs, should they be on this machine, where distributions put them,
 // and in PATH.
@@ -61,24 +64,39 @@ func findTools(ctx context.Context, source *member, major int) (*tools, error) {
 		}
 	}
 	if best == nil {
-		return nil, &Error{Op: "find pg_dump", Err: fmt.Errorf("pg_dump and pg_restore of PostgreSQL %d or later are not on this machine", major),
+		return nil, &Error{Op: "find pg_dump", Err: fmt.Errorf("%w: those of PostgreSQL %d or later", errNoTools, major),
 			Hint: fmt.Sprintf("install them here: apt-get install postgresql-client-%d, or the like; or put them into PATH", major)}
 	}
 	return best, nil
 }
 
-// dumped are a database's definitions, without schema pgdist and what belongs to it.
-type dumped struct{ pre, post string }
+// dumped are a database's definitions, without schema pgdist and what belongs to it: in
+// the order in which they are made. indexes are those that need a table's rows and
+// nothing else, and so may be made at the same time.
+type dumped struct{ schemas, pre, indexes, post string }
 
 // ours are entries of an archive's table of contents that pgdist makes itself, and
 // data, of which a schema has none but what it says of materialized views.
 var ours = regexp.MustCompile(`(?m)^\d+; \d+ \d+ (?:TRIGGER .* pgdist_[iudt] |EVENT TRIGGER - "?!pgdist_|COMMENT - EVENT TRIGGER "?!pgdist_|MATERIALIZED VIEW DATA ).*\n`)
 
+// schemas and extensions are entries that come first, each kind by itself.
+var (
+	schemas    = regexp.MustCompile(`(?m)^\d+; \d+ \d+ SCHEMA .*\n`)
+	extensions = regexp.MustCompile(`(?m)^\d+; \d+ \d+ EXTENSION .*\n`)
+)
+
+// building are entries that build an index: also of constraints, but not foreign keys.
+// (INDEX ATTACH, the other kind that begins so, has what it joins made first.)
+var building = regexp.MustCompile(`(?m)^\d+; \d+ \d+ (?:CONSTRAINT|INDEX) .*\n`)
+
+var attaching = regexp.MustCompile(`(?m)^\d+; \d+ \d+ INDEX ATTACH .*\n`)
+
 // restricted are lines for psql alone that pg_dump puts around its script.
 var restricted = regexp.MustCompile(`(?m)^\\(?:un)?restrict .*$`)
 
 // definitions writes down the source's definitions as a snapshot sees them.
-func (t *tools) definitions(ctx context.Context, cfg *pgconn.Config, snapshot string) (*dumped, error) {
+// major is of the server that they are for.
+func (t *tools) definitions(ctx context.Context, cfg *pgconn.Config, snapshot string, major int) (*dumped, error) {
 	dir, err := os.MkdirTemp("", "pgdist-resync-")
 	if err != nil {
 		return nil, err
@@ -93,18 +111,79 @@ func (t *tools) definitions(ctx context.Context, cfg *pgconn.Config, snapshot st
 	if err != nil {
 		return nil, err
 	}
-	if err := os.WriteFile(list, ours.ReplaceAll(toc, nil), 0o600); err != nil {
-		return nil, err
-	}
+	toc = ours.ReplaceAll(toc, nil)
+	rest := extensions.ReplaceAll(schemas.ReplaceAll(toc, nil), nil)
+	indexes := bytes.Join(building.FindAll(attaching.ReplaceAll(rest, nil), -1), nil)
 	d := &dumped{}
-	for section, script := range map[string]*string{"pre-data": &d.pre, "post-data": &d.post} {
-		text, err := run(ctx, cfg, t.restore, "--section="+section, "--use-list="+list, "--file=-", archive)
+	for _, part := range []struct {
+		section string
+		entries []byte
+		script  *string
+	}{
+		{"pre-data", bytes.Join(schemas.FindAll(toc, -1), nil), &d.schemas},
+		{"pre-data", rest, &d.pre},
+		{"post-data", indexes, &d.indexes},
+		{"post-data", without(rest, indexes), &d.post},
+	} {
+		if err := os.WriteFile(list, part.entries, 0o600); err != nil {
+			return nil, err
+		}
+		text, err := run(ctx, cfg, t.restore, "--section="+part.section, "--use-list="+list, "--file=-", archive)
 		if err != nil {
 			return nil, err
 		}
-		*script = string(restricted.ReplaceAll(text, nil))
+		*part.script = forServer(string(restricted.ReplaceAll(text, nil)), major)
 	}
 	return d, nil
+}
+
+// without leaves lines out of others.
+func without(lines, out []byte) []byte {
+	drop := map[string]bool{}
+	for l := range bytes.Lines(out) {
+		drop[string(l)] = true
+	}
+	var kept []byte
+	for l := range bytes.Lines(lines) {
+		if !drop[string(l)] {
+			kept = append(kept, l...)
+		}
+	}
+	return kept
+}
+
+// entries divides a script into its head, which holds settings, and what it makes one
+// after the other. One that sets more in between is not divided.
+func entries(script string) (head string, each []string) {
+	const mark = "\n--\n-- Name: "
+	parts := strings.Split(script, mark)
+	for _, p := range parts[1:] {
+		each = append(each, "-- Name: "+p)
+	}
+	for _, e := range each {
+		if strings.Count(e, "\nSET ") != strings.Count(e, "\nSET default_tablespace = '';") {
+			return "", []string{script}
+		}
+	}
+	return parts[0], each
+}
+
+// newSettings are set at the head of a script by a pg_dump that may be newer than the
+// server, and by the version since which a server knows them.
+var newSettings = map[string]int{"SET transaction_timeout = 0;\n": 17}
+
+// forServer leaves out of a script's head what a server of a major version does not know.
+func forServer(script string, major int) string {
+	head, body := script, ""
+	if i := strings.Index(script, "\n-- Name: "); i >= 0 {
+		head, body = script[:i], script[i:]
+	}
+	for line, since := range newSettings {
+		if major < since {
+			head = strings.Replace(head, line, "", 1)
+		}
+	}
+	return head + body
 }
 
 // run executes one of PostgreSQL's programs, which finds the server by its
@@ -194,7 +273,7 @@ func (r *resync) freeze(ctx context.Context, t *tools) (*dumped, error) {
 			}
 			return nil, r.source.fail("take a snapshot", err)
 		}
-		defs, err := t.definitions(ctx, r.source.cfg, r.snap.name)
+		defs, err := t.definitions(ctx, r.source.cfg, r.snap.name, r.major)
 		var changed bool
 		if err == nil {
 			changed, err = r.ddlSince(ctx)

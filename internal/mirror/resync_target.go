@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -61,11 +62,9 @@ func (r *resync) examineTarget(ctx context.Context) error {
 	case slices.ContainsFunc(r.view.Members, func(m health.Member) bool { return m.ID != r.target.id && m.System == f.System }):
 		return r.refuse(host, "give the member a server of its own, made by initdb", "it is the server of another member (system %s)", f.System)
 	case !f.Super:
-		return r.refuse(host, "copying needs the user that ran init, or another superuser", "role %s is not a superuser", f.User)
+		return r.refuse(host, "copying needs the user that ran init, or another superuser", "%w: role %s is not one", errNeedsSuperuser, f.User)
 	case f.Recovery:
 		return r.refuse(host, "use its primary, or promote it", "the server is a standby in recovery")
-	case f.Version/10000 != r.src.Version/10000:
-		return r.refuse(host, "use one major version throughout", "PostgreSQL %d differs from %d on %s", f.Version/10000, r.src.Version/10000, r.source.host)
 	case f.Fsync != "on" || f.FPW != "on":
 		return r.refuse(host, "turn both on: without them a crash loses what was acknowledged", "fsync is %s, full_page_writes is %s", f.Fsync, f.FPW)
 	}
@@ -99,6 +98,9 @@ func (r *resync) confirm(ctx context.Context) error {
 	if raw == "0" {
 		return nil
 	}
+	if r.unaskedMay() {
+		return nil
+	}
 	what := fmt.Sprintf("database %s on %s holds %s tables, which will be lost", r.target.cfg.Database, r.target.host, raw)
 	if r.o.Confirm == nil {
 		return r.refuse(r.target.host, "to overwrite it, give --yes", "%s", what)
@@ -125,6 +127,9 @@ func (r *resync) makeAnew(ctx context.Context) error {
 		return err
 	}
 	defer c.close()
+	if r.src.Version/10000 < 15 && r.major >= 15 {
+		create += " LOCALE_PROVIDER libc" // the only one there was; template0 may have another
+	}
 	r.dropped = true
 	for _, sql := range []string{"DROP DATABASE IF EXISTS " + quoteIdent(r.target.cfg.Database) + " WITH (FORCE)", create} {
 		if err := c.exec(ctx, sql); err != nil {
@@ -161,14 +166,64 @@ func (r *resync) makeAnew(ctx context.Context) error {
 
 // restore runs a script of definitions.
 func (r *resync) restore(ctx context.Context, script, op string) error {
+	c, err := r.restorer(ctx)
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	return r.run(ctx, c, script, op)
+}
+
+// index builds indexes, several at a time: each locks its own table alone.
+func (r *resync) index(ctx context.Context, script string) error {
+	head, each := entries(script)
+	todo := make(chan string, len(each))
+	for _, e := range each {
+		todo <- e
+	}
+	close(todo)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var wg sync.WaitGroup
+	for range min(r.o.Jobs, len(each)) {
+		wg.Go(func() {
+			c, err := r.restorer(ctx)
+			if err == nil {
+				err = r.run(ctx, c, head, "restore indexes")
+			}
+			for e := range todo {
+				if err != nil || ctx.Err() != nil {
+					break
+				}
+				err = r.run(ctx, c, e, "restore indexes")
+			}
+			c.close()
+			if err != nil {
+				cancel(err)
+			}
+		})
+	}
+	wg.Wait()
+	return context.Cause(ctx)
+}
+
+// restorer connects for definitions.
+func (r *resync) restorer(ctx context.Context) (*conn, error) {
 	cfg := r.target.cfg.Copy()
 	cfg.RuntimeParams = nil
 	c, err := dialPlain(ctx, cfg)
-	if err != nil {
-		return r.target.fail("connect", err)
+	if err == nil {
+		err = c.exec(ctx, "SET session_replication_role = replica; SET synchronous_commit = off; SET client_min_messages = warning")
 	}
-	defer c.close()
-	if err := c.exec(ctx, "SET session_replication_role = replica; SET synchronous_commit = off; SET client_min_messages = warning;\n"+script); err != nil {
+	if err != nil {
+		c.close()
+		return nil, r.target.fail("connect", err)
+	}
+	return c, nil
+}
+
+func (r *resync) run(ctx context.Context, c *conn, script, op string) error {
+	if err := c.exec(ctx, script); err != nil {
 		var pg *pgconn.PgError
 		if errors.As(err, &pg) && pg.Position > 0 {
 			rest := []rune(script)

@@ -86,13 +86,16 @@ func (r *rig) writers() (stop func() int) {
 }
 
 // replace puts an empty server in the place of a member's.
-func (r *rig) replace(id health.MemberID) {
+func (r *rig) replace(id health.MemberID) { r.replaceBy(id, "") }
+
+// replaceBy is replace by a server of the programs in bin.
+func (r *rig) replaceBy(id health.MemberID, bin string) {
 	r.t.Helper()
 	port := r.server(id).Port()
 	if err := r.server(id).Close(); err != nil {
 		r.t.Fatal(err)
 	}
-	s, err := pgtest.Launch(pgtest.Options{Port: port})
+	s, err := pgtest.Launch(pgtest.Options{Port: port, Bin: bin})
 	if err != nil {
 		r.t.Fatal(err)
 	}

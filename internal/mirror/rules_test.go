@@ -3,6 +3,8 @@ package mirror
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -73,6 +75,60 @@ func TestRulePosition(t *testing.T) {
 		t.Errorf("the same batch again: %v", err)
 	}
 	a.same()
+}
+
+// A server that is not the one the view names may have all that its schema needs, and data
+// of another day: nothing is read there, nothing shipped from there or to it, and it decides nothing.
+func TestRuleIdentity(t *testing.T) {
+	a := trial{config: quiet, schema: `CREATE TABLE k (k int PRIMARY KEY)`}.on(t, ground(t, 2, nil))
+	a.do(a.client(), `INSERT INTO k VALUES (1)`)
+	v := a.set.View()
+	a.set.Close() // and from here on this test is the loop
+	other := *v
+	other.Members = slices.Clone(v.Members)
+	for i := range other.Members {
+		other.Members[i].System = "another"
+	}
+	a.set.cur = &other
+	a.set.view.Store(&other)
+	for id, m := range a.set.members.all() {
+		m.witness.close()
+		m.known = false
+		m.apply.close()
+		m.seat.Store(&other)
+		if err := m.relocate(a.ctx()); !errors.Is(err, errStranger) {
+			t.Errorf("member %d is found: %v", id, err)
+		}
+		m.seat.Store(v)
+		m.lease.close()
+		m.seat.Store(&other)
+		if c := a.set.askConfirm(a.ctx(), m, v.Epoch, false); !errors.Is(c.err, errStranger) {
+			t.Errorf("member %d confirms: %v", id, c.err)
+		}
+		m.seat.Store(v)
+		if err := a.set.Vouch(a.ctx(), id); !errors.Is(err, errStranger) {
+			t.Errorf("member %d is vouched for: %v", id, err)
+		}
+		if err := a.set.locate(a.ctx(), m); !errors.Is(err, errStranger) {
+			t.Errorf("member %d is shipped to: %v", id, err)
+		}
+		m.apply.close()
+	}
+	if found := a.set.whereabouts(a.ctx()); a.set.chosen(found, &other) || a.set.leaderFit(found, &other) {
+		t.Error("a view is chosen by them")
+	}
+	if err := a.set.connectLeader(a.ctx()); !errors.Is(err, errStranger) {
+		t.Errorf("the leader is read from: %v", err)
+	}
+	if _, err := a.set.decide(a.ctx(), &other, Attempt{Leader: 2}); !errors.Is(err, errStranger) {
+		t.Errorf("the leader tells what was committed: %v", err)
+	}
+	for _, ans := range a.set.promises(a.ctx(), v.Epoch+1, health.Intent{}) {
+		if _, err := ans.promise(v.Epoch+1, &other); err == nil {
+			t.Errorf("member %d votes", ans.m.id)
+		}
+		ans.c.close()
+	}
 }
 
 // A view that dropped a distributor's epoch ends what it may apply.

@@ -43,6 +43,7 @@ type Set struct {
 	entered     atomic.Int64          // of cur
 	changes     atomic.Int64          // see Changes
 	drained     atomic.Int64          // nobody reads by a view older than that of this epoch
+	leaderHeard atomic.Int64          // when the leader last answered (unix nanoseconds); 0: not the last time
 	granted     chan struct{}         // closed and replaced with each grant
 	drains      chan struct{}         // closed and replaced when drained rises
 	confirms    chan struct{}         // asks for a confirmation at once
@@ -51,6 +52,7 @@ type Set struct {
 	joins    chan *joiner
 	aligns   chan *alignment
 	switches chan *switchJob
+	tasks    chan *task
 	lists    chan *relistJob
 	given    *answer // a promise that the next proposal has already, owned by the loop
 
@@ -75,6 +77,8 @@ type Set struct {
 	group      int           // how many commits are hoped to share the next flush
 	took       time.Duration // by the last flush
 
+	checks  checks
+	copies  atomic.Bool                   // a member is being copied afresh
 	journal atomic.Pointer[JournalStatus] // nil: not known yet
 	evicted evictions                     // whose locks were in the way
 	refill  atomic.Int64                  // when materialized views are to be looked after (unix nanoseconds); 0: they are filled
@@ -118,6 +122,17 @@ func (s *Set) Health() *health.Snapshot { return s.board.Snapshot() }
 // Usable tells whether the member's breaker lets reads through. It is asked for
 // every read.
 func (s *Set) Usable(id health.MemberID) bool { return s.board.Snapshot().State(id) != health.Open }
+
+// Alike tells whether a member's server is of the leader's major version, as far as
+// that is known.
+func (s *Set) Alike(id health.MemberID) bool {
+	m, lead := s.members.get(id), s.members.get(s.View().Leader)
+	if m == nil || lead == nil {
+		return false
+	}
+	a, b := m.major.Load(), lead.major.Load()
+	return a == b || a == 0 || b == 0
+}
 
 // Report feeds the result of client work on a member to its breaker.
 func (s *Set) Report(id health.MemberID, d time.Duration, err error) { s.board.Report(id, d, err) }
@@ -188,6 +203,7 @@ func (s *Set) publish() {
 	s.view.Store(s.cur)
 	if old == nil || old.Epoch != s.cur.Epoch {
 		s.log.Info("view", "epoch", s.cur.Epoch, "term", s.cur.Term, "leader", s.hostOf(s.cur.Leader), "in_sync", s.hosts(s.cur.InSync))
+		s.warnOlder(s.cur)
 	}
 	for id, m := range s.members.all() {
 		if isWitness(s.cur, id) {

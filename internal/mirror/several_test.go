@@ -205,3 +205,46 @@ func TestTurnOfTheDead(t *testing.T) {
 	}
 	a.same()
 }
+
+// Who cannot reach the leader leaves it in office while another program can, and deposes
+// it like anybody when it is really gone.
+func TestLeaderStaysWhileOthersReachIt(t *testing.T) {
+	a := trial{schema: `CREATE TABLE n (n int PRIMARY KEY)`}.on(t, ground(t, 3, nil))
+	// Long leases: a machine that is busy must not make it look as if nobody reached the leader.
+	b, theirs := a.beside(func(c *Config) { c.AckTimeout, c.ViewLease = 2*time.Second, 4*time.Second })
+	c, _ := a.beside(func(c *Config) { c.ViewLease = 4 * time.Second })
+	a.set.Close()
+	b.know(1, c)
+	v := b.set.View()
+	theirs[v.Leader].Cut()
+	k := c.client()
+	for i := range 40 {
+		c.exec(k, `INSERT INTO n VALUES (`+strconv.Itoa(i)+`)`)
+		c.ack()
+		time.Sleep(50 * time.Millisecond)
+	}
+	if now := c.set.View(); now.Leader != v.Leader || now.Term != v.Term {
+		t.Errorf("a program that cannot reach the leader has deposed it: %v after %v", now, v)
+	}
+	if err := b.set.Ack(b.ctx(), v.Term, Change{}); !errors.Is(err, errCutOff) {
+		t.Errorf("what it tells its clients: %v", err)
+	}
+	if !b.set.Confirmed() {
+		t.Error("its clients may not read, though a majority answers it")
+	}
+	theirs[v.Leader].Heal()
+	b.await("it writes again", func() bool { return b.set.Ack(b.ctx(), v.Term, Change{}) == nil })
+	if now := b.set.View(); now.Leader != v.Leader || now.Term != v.Term {
+		t.Errorf("the leader was deposed: %v after %v", now, v)
+	}
+	theirs[v.Leader].Cut()
+	if err := a.server(v.Leader).Kill(); err != nil {
+		t.Fatal(err)
+	}
+	b.await("both have another leader", func() bool { return b.set.View().Leader != v.Leader && c.set.View().Leader != v.Leader })
+	b.exec(c.client(), `INSERT INTO n VALUES (1000)`)
+	c.ack()
+	theirs[v.Leader].Heal()
+	a.start(v.Leader)
+	c.same()
+}

@@ -19,7 +19,8 @@ type MemberStatus struct {
 	Role   string          `json:"role"` // leader, follower, witness
 	Votes  int             `json:"votes"`
 	InSync bool            `json:"in_sync"`
-	// State is what the member is doing: see [State]; "" when asked from outside.
+	// State is what the member is doing: see [State]. Asked from outside, only that it is
+	// being copied can be told.
 	State string `json:"state,omitempty"`
 	Epoch int64  `json:"epoch"`
 	Place string `json:"position"`
@@ -44,6 +45,8 @@ type Status struct {
 	Programs []Program `json:"programs"`
 	// Journal is nil if it is not known.
 	Journal *JournalStatus `json:"journal"`
+	// Check is how the comparison in the background goes; nil if it is not known.
+	Check *CheckStatus `json:"check,omitempty"`
 }
 
 // Program is a distributor: a Go program with the driver, a gateway.
@@ -101,7 +104,8 @@ func Inspect(ctx context.Context, cfg Config) (*Status, error) {
 		}
 		return nil, errors.Join(errs...)
 	}
-	s := &Set{cfg: cfg}
+	s := &Set{cfg: cfg, log: cfg.Logger}
+	defer s.closeRegisters()
 	if err := s.assign(found, v); err != nil {
 		return nil, err
 	}
@@ -132,7 +136,11 @@ func describe(ctx context.Context, s *Set, v *health.View, found []answerOf, con
 			if a.err != nil {
 				ms.Error = a.err.Error()
 				if a.vacant(v) {
-					ms.Error += " (" + resyncHint(m.host) + ")"
+					if ms.State = m.copying(ctx); ms.State == "" {
+						ms.Error += " (" + resyncHint(m.host) + ")"
+					} else {
+						ms.Error += " (" + ms.State + ")"
+					}
 				}
 				continue
 			}
@@ -150,6 +158,9 @@ func describe(ctx context.Context, s *Set, v *health.View, found []answerOf, con
 					ms.Error = err.Error() + " (" + resyncHint(m.host) + ")"
 				}
 			}
+			if a.here.Amiss != "" && ms.Error == "" {
+				ms.Error = "it differs from the leader, and is to be put right: " + a.here.Amiss
+			}
 			if a.here.Unfilled != "" && ms.Error == "" {
 				ms.Error = "materialized views without data: " + a.here.Unfilled
 			}
@@ -157,6 +168,7 @@ func describe(ctx context.Context, s *Set, v *health.View, found []answerOf, con
 		out.Members = append(out.Members, ms)
 	}
 	out.Journal = s.journalFrom(ctx, lead, v)
+	out.Check = checkFrom(ctx, lead)
 	return out
 }
 
@@ -208,6 +220,20 @@ func (s *Set) journalFrom(ctx context.Context, lead *conn, v *health.View) *Jour
 	return j
 }
 
+// checkFrom asks the leader how the comparison goes; nil if it does not tell.
+func checkFrom(ctx context.Context, lead *conn) *CheckStatus {
+	if lead == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, openTimeout, health.ErrTimeout)
+	defer cancel()
+	c, err := lead.checked(ctx)
+	if err != nil {
+		return nil // as above
+	}
+	return c
+}
+
 // lag asks the leader how much a member at h lacks.
 func (ms *MemberStatus) lag(ctx context.Context, lead *conn, h *here, v *health.View) {
 	if ms.ID == v.Leader {
@@ -246,7 +272,7 @@ func (s *Set) Status() *Status {
 			ms.Role = "witness"
 		}
 		if n := m.note.Load(); n != nil {
-			ms.State = n.Text
+			ms.State = n.String()
 			if n.Err != nil {
 				ms.Error = n.Err.Error()
 			}

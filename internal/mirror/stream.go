@@ -22,6 +22,7 @@ type extras struct {
 	first bool           // whole tables are emptied before DDL, too
 	mend  bool           // whole has all that a crash has emptied
 	gens  map[int]int    // the generation of each table that these were journaled under
+	upto  int64          // how far this brings what the member's list of what is amiss has; 0: nothing of it
 }
 
 // streamer reads one batch in pieces and hands them to emit, in the order they
@@ -197,6 +198,11 @@ func (s *streamer) pieces(ctx context.Context, floor uint64, how depth) (*batch,
 			if err := s.emit(o); err != nil {
 				return nil, err
 			}
+		}
+	}
+	if s.extra != nil && s.extra.upto > 0 {
+		if err := s.emit(op{kind: 'q', a: strconv.AppendInt(nil, s.extra.upto, 10)}); err != nil {
+			return nil, err
 		}
 	}
 	if again {

@@ -33,8 +33,11 @@ type VerifyOptions struct {
 	// Progress hears how far it has come.
 	Progress func(Progress)
 
-	pages int64 // of a part; 0: partPages
-	major int   // of the servers; 0: as they say
+	bare    bool  // definitions and sequences only
+	gone    bool  // a table that is not there is none of the caller's mistakes
+	collect bool  // what it takes to put right what differs
+	pages   int64 // of a part; 0: partPages
+	major   int   // of the servers; 0: as they say
 }
 
 // verification is one run of Verify.
@@ -53,6 +56,8 @@ type verification struct {
 	unsure  error                            // why definitions must be looked at again
 	suspect map[health.MemberID][]objectDiff // differed at the first look
 	forms   map[string]string                // digests of the leader's tables' definitions
+	floor   int                              // the lowest major version, 0 if all are of the same
+	unclear map[health.MemberID][]objectDiff // what two major versions write differently
 
 	mu                           sync.Mutex // of what follows
 	done                         Progress
@@ -67,9 +72,14 @@ const moves = 5
 // the set, while writes go on. What DDL or TRUNCATE got in the way of is
 // compared at a later state.
 func (s *Set) Verify(ctx context.Context, o VerifyOptions) (*Report, error) {
+	o.collect = false
+	return s.compare(ctx, o)
+}
+
+func (s *Set) compare(ctx context.Context, o VerifyOptions) (*Report, error) {
 	set(&o.Jobs, 4)
 	began := time.Now()
-	v := &verification{set: s, o: o, r: &Report{Differences: []Difference{}, Unread: []Unread{}}, why: map[string]error{}, paces: map[health.MemberID]*pace{}}
+	v := &verification{set: s, o: o, r: &Report{Differences: []Difference{}, Unread: []Unread{}, Unclear: []Difference{}}, why: map[string]error{}, paces: map[health.MemberID]*pace{}}
 	for id := range s.members.all() {
 		v.paces[id] = &pace{rate: o.Rate}
 	}
@@ -135,6 +145,10 @@ func (v *verification) pass(ctx context.Context) error {
 // compareTables compares contents and names rows.
 func (v *verification) compareTables(ctx context.Context, sides []*side) error {
 	if v.todo != nil && len(v.todo) == 0 {
+		return nil
+	}
+	if v.o.bare {
+		v.todo = map[string]bool{}
 		return nil
 	}
 	err := each(sides, func(s *side) error {

@@ -19,13 +19,16 @@ func (v *verification) compareDefinitions(ctx context.Context, sides []*side) er
 			return err
 		}
 	}
+	if err := v.lookAtVersions(ctx, sides); err != nil {
+		return err
+	}
 	found := make([]map[string]object, len(sides))
 	at := map[*side]int{}
 	for i, s := range sides {
 		at[s] = i
 	}
 	err := each(sides, func(s *side) error {
-		return v.reading(ctx, s, func(c *conn) (err error) { found[at[s]], err = readObjects(ctx, c); return err })
+		return v.reading(ctx, s, func(c *conn) (err error) { found[at[s]], err = readObjects(ctx, c, v.floor); return err })
 	})
 	if err != nil {
 		return err
@@ -43,6 +46,14 @@ func (v *verification) compareDefinitions(ctx context.Context, sides []*side) er
 
 // settleDefinitions compares what differs with what differed at the first look.
 func (v *verification) settleDefinitions(sides []*side, diffs map[health.MemberID][]objectDiff) error {
+	v.r.Unclear = []Difference{}
+	for _, s := range sides[1:] {
+		for _, d := range v.unclear[s.m.id] {
+			x := difference(s.m, d.name, d.String())
+			x.Attributes = d.attrs
+			v.r.Unclear = append(v.r.Unclear, x)
+		}
+	}
 	if v.looks == 1 {
 		v.suspect = diffs
 		for _, d := range diffs {
@@ -71,16 +82,34 @@ func (v *verification) diffDefinitions(ctx context.Context, lead, other *side, a
 	}
 	diffs := diffObjects(a, b)
 	err := v.reading(ctx, lead, func(l *conn) error {
-		return v.reading(ctx, other, func(o *conn) error {
-			if err := describeObjects(ctx, l, o, diffs); err != nil || v.wanted != nil {
+		return v.reading(ctx, other, func(o *conn) (err error) {
+			var unclear []objectDiff
+			floor := floorOf([]int{l.major(), o.major()})
+			if diffs, unclear, err = settleObjects(ctx, l, o, v.floor, floor != 0, diffs); err != nil {
 				return err
 			}
-			shared, err := diffShared(ctx, l, o)
+			v.unclear[other.m.id] = unclear
+			if v.wanted != nil {
+				return nil
+			}
+			shared, err := diffShared(ctx, l, o, floor)
 			diffs = append(shared, diffs...)
 			return err
 		})
 	})
 	return diffs, err
+}
+
+// lookAtVersions notes the lowest of the servers' major versions, if they differ.
+func (v *verification) lookAtVersions(ctx context.Context, sides []*side) error {
+	majors := make([]int, len(sides))
+	for i, s := range sides {
+		if err := s.with(ctx, func(c *conn) error { majors[i] = c.major(); return nil }); err != nil {
+			return err
+		}
+	}
+	v.floor, v.unclear = floorOf(majors), map[health.MemberID][]objectDiff{}
+	return nil
 }
 
 // reading is with, for what may change under the reader.
@@ -116,7 +145,7 @@ func (v *verification) want(ctx context.Context, s *side) error {
 			for _, r := range rows {
 				v.wanted[string(r[0])] = true
 			}
-			if err == nil && len(rows) == 0 {
+			if err == nil && len(rows) == 0 && !v.o.gone {
 				err = fmt.Errorf("there is no table %s", t)
 			}
 			return err

@@ -128,7 +128,14 @@ func TestVerifyDefinitions(t *testing.T) {
 	for _, c := range []string{"s.kid.id", "s.kid.k", "s.part1.id", "s.part1.r"} { // as NO INHERIT and DETACH leave them
 		want = append(want, `table column `+c+` is defined differently: inherited: 0 instead of 1; local: true instead of false`)
 	}
+	major := r.major()
+	if major >= 17 { // NOT NULL of a domain has a constraint of its own
+		want = append(want, `domain constraint dom_not_null on s.dom is not on the leader`)
+	}
 	for _, d := range differently {
+		if major < 14 {
+			d.sql, d.what = strings.Replace(d.sql, ", ALTER v SET COMPRESSION pglz", "", 1), strings.Replace(d.what, "compression: p instead of none; ", "", 1)
+		}
 		r.server(2).Exec(t, tamper+d.sql)
 		if d.what != "" {
 			want = append(want, d.what)
@@ -170,7 +177,7 @@ func TestVerifyKnowsAllCatalogs(t *testing.T) {
 	if err := c.QueryRow(t.Context(), `SELECT current_setting('server_version_num')::int / 10000`).Scan(&version); err != nil {
 		t.Fatal(err)
 	}
-	sql := objectsSQL(version)
+	sql := objectsSQL(version, 0)
 	rows, err := c.Query(t.Context(), `SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'pg_catalog'::regnamespace`)
 	if err != nil {
 		t.Fatal(err)

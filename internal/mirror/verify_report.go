@@ -21,7 +21,13 @@ type Report struct {
 	// Earlier tells of tables found equal by a run before, not read again.
 	Earlier *Earlier `json:"earlier,omitempty"`
 	// Unread are tables that were rewritten each time they were to be read.
-	Unread      []Unread     `json:"tables_not_compared"`
+	Unread []Unread `json:"tables_not_compared"`
+	// Unclear are definitions that servers of different major versions describe
+	// differently, so that whether they are the same is left to people to judge.
+	Unclear []Difference `json:"definitions_not_compared"`
+	// Against are tables of which all followers, two or more, hold the same, and the
+	// leader something else.
+	Against     []string     `json:"followers_agree_against_leader,omitempty"`
 	Differences []Difference `json:"differences"`
 }
 
@@ -70,6 +76,14 @@ type Difference struct {
 	Rows      []RowDifference `json:"rows,omitempty"`
 	Differing int             `json:"rows_differing,omitempty"`
 	AtLeast   bool            `json:"rows_differing_at_least,omitempty"`
+	// Repaired: it was put right, and compared again since.
+	Repaired bool `json:"repaired,omitempty"`
+
+	number bool     // it is where a sequence stands
+	table  string   // whose contents differ; "" if that is not what differs
+	sum    TableSum // of the member's contents
+	peers  int      // how many followers have the table
+	wound  *wound   // what it takes to put that right; nil: it cannot be
 }
 
 // RowDifference is a row, or rows of one image, that differ.

@@ -28,6 +28,7 @@ const rowSum = `hashtextextended(r COLLATE "C", 0)::text || '/' || hashtextexten
 // and only digests of them. Memory is bounded whatever the table holds.
 type rowSearch struct {
 	t       *subject
+	most    int      // differing rows to list
 	key     []string // columns; none: rows are told apart by their images
 	buckets int
 	sides   [2]*side // leader, member
@@ -53,8 +54,12 @@ type rowRef struct{ sum, place string }
 
 // differingRows names the first rows in which the member's table differs from the
 // leader's, and counts them.
-func (v *verification) differingRows(ctx context.Context, t *subject, other *side) (rows []RowDifference, n int, atLeast bool, err error) {
-	w := &rowSearch{t: t, sides: [2]*side{t.sides[0], other}, buckets: 4096}
+func (v *verification) differingRows(ctx context.Context, t *subject, other *side, hurt **wound) (rows []RowDifference, n int, atLeast bool, err error) {
+	w := &rowSearch{t: t, sides: [2]*side{t.sides[0], other}, buckets: 4096, most: countRows}
+	named := firstRows
+	if v.o.collect {
+		w.most, named = repairRows, repairNamed
+	}
 	lead := t.sides[0].tables[t.name]
 	if !slices.ContainsFunc(lead.Key, func(c string) bool { return !slices.Contains(t.columns, c) }) {
 		w.key = lead.Key
@@ -71,6 +76,11 @@ func (v *verification) differingRows(ctx context.Context, t *subject, other *sid
 				return err
 			}
 			n, atLeast = len(differing), more
+			if v.o.collect {
+				if *hurt, err = w.wound(ctx, differing, more); err != nil {
+					return err
+				}
+			}
 			if more && len(w.key) > 0 {
 				first, err := w.walk(ctx)
 				if err != nil {
@@ -80,7 +90,7 @@ func (v *verification) differingRows(ctx context.Context, t *subject, other *sid
 					differing = first
 				}
 			}
-			rows, err = w.describe(ctx, differing[:min(len(differing), firstRows)])
+			rows, err = w.describe(ctx, differing[:min(len(differing), named)])
 			return err
 		})
 	})
@@ -95,15 +105,15 @@ func (w *rowSearch) keyText() string {
 	return `(SELECT to_hex(hashtextextended(x COLLATE "C", 0)) || to_hex(hashtextextended(x COLLATE "C", 77)) FROM (SELECT ` + rowText(w.t.columns) + ` AS x OFFSET 0) y)`
 }
 
-// find lists what differs, at most countRows of it, in the order of the keys;
+// find lists what differs, at most w.most of it, in the order of the keys;
 // more tells that there may be further ones.
 func (w *rowSearch) find(ctx context.Context, v *verification) (diffs []rowDiff, more bool, err error) {
 	buckets, err := w.differingBuckets(ctx, v)
 	if err != nil {
 		return nil, false, err
 	}
-	if len(buckets) > countRows { // each holds one at least
-		buckets, more = buckets[:countRows], true
+	if len(buckets) > w.most { // each holds one at least
+		buckets, more = buckets[:w.most], true
 	}
 	a, err := w.open(ctx, 0, buckets)
 	if err != nil {
@@ -114,7 +124,7 @@ func (w *rowSearch) find(ctx context.Context, v *verification) (diffs []rowDiff,
 		return nil, false, err
 	}
 	for a.row != nil || b.row != nil {
-		if len(diffs) == countRows {
+		if len(diffs) == w.most {
 			more = true
 			break
 		}
@@ -382,7 +392,8 @@ func (v *verification) nameRows(ctx context.Context, t *subject) error {
 		}
 		d := difference(s.m, "table "+t.name, "")
 		var err error
-		if d.Rows, d.Differing, d.AtLeast, err = v.differingRows(ctx, t, s); err != nil {
+		d.table, d.sum, d.peers = t.name, t.sums[i+1], len(t.sides)-1
+		if d.Rows, d.Differing, d.AtLeast, err = v.differingRows(ctx, t, s, &d.wound); err != nil {
 			return err
 		}
 		d.What = fmt.Sprintf("table %s %s: %s", t.name, t.sums[i+1].how(t.sums[0]), countOf(d.Differing, d.AtLeast))

@@ -66,7 +66,9 @@ func (v *verification) settleSequences(open map[health.MemberID]map[string]bool,
 	for _, id := range v.set.View().Followers() {
 		for _, name := range slices.Sorted(maps.Keys(open[id])) {
 			if before[name] == after[name] {
-				v.numbers = append(v.numbers, difference(v.set.members.get(id), "sequence "+name, sequenceDiff(name, before[name], found[id][name])))
+				d := difference(v.set.members.get(id), "sequence "+name, sequenceDiff(name, before[name], found[id][name]))
+				d.number = true
+				v.numbers = append(v.numbers, d)
 				delete(open[id], name)
 			}
 		}

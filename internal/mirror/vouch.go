@@ -6,7 +6,7 @@ import (
 	"github.com/pgdist/pgdist/health"
 )
 
-// Vouch tells whether the member has lost nothing by a crash since it was last as
+// Vouch tells whether the member is the one that the view names, and has lost nothing by a crash since it was last as
 // the others: crash recovery empties UNLOGGED tables, and a server may be back
 // within a fraction of a second. It is asked of each new connection that clients
 // are to use. A crash ends all connections, so if one that was opened while
@@ -39,17 +39,28 @@ func (s *Set) Vouch(ctx context.Context, id health.MemberID) error {
 		return err
 	}
 	sound, err := c.one(ctx, "SELECT pgdist.sound()")
-	if err == nil && sound == "t" {
+	if err != nil {
+		c.close()
+		return m.fail("ask whether it crashed", err)
+	}
+	// Nor was another server put in its place.
+	h, err := c.where(ctx)
+	if err != nil {
+		c.close()
+		return m.fail("ask who it is", err)
+	}
+	lost := recognise(s.View(), id, m.host, h)
+	if lost == nil && sound == "t" {
 		m.witness = c
 		return nil
 	}
 	c.close()
-	if err != nil {
-		return m.fail("ask whether it crashed", err)
+	if lost == nil {
+		lost = ErrCrashed
 	}
 	s.mu.Lock()
-	s.crashed[id] = ErrCrashed
+	s.crashed[id] = lost
 	s.mu.Unlock()
 	s.poke()
-	return m.fail("connect", ErrCrashed)
+	return m.fail("connect", lost)
 }

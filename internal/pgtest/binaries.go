@@ -41,6 +41,27 @@ func BinDir() (string, error) {
 	return "", ErrNoBinaries
 }
 
+// BinDirOf returns the directory of the programs of a major version: in the cache that
+// scripts/postgres-versions.sh fills, else where Debian puts them.
+func BinDirOf(major int) (string, error) {
+	cache := os.Getenv("PGDIST_VERSIONS")
+	if cache == "" && os.Geteuid() == 0 {
+		cache = "/var/cache/pgdist/postgres"
+	} else if cache == "" {
+		base, err := os.UserCacheDir()
+		if err != nil {
+			return "", err
+		}
+		cache = filepath.Join(base, "pgdist", "postgres")
+	}
+	for _, dir := range []string{filepath.Join(cache, strconv.Itoa(major), "bin"), fmt.Sprintf("/usr/lib/postgresql/%d/bin", major)} {
+		if hasServer(dir) {
+			return dir, nil
+		}
+	}
+	return "", fmt.Errorf("PostgreSQL %d is not here, run scripts/postgres-versions.sh %d: %w", major, major, ErrNoBinaries)
+}
+
 func highest(dirs []string) string {
 	best, bestVersion := "", -1.0
 	for _, dir := range dirs {
@@ -53,7 +74,7 @@ func highest(dirs []string) string {
 }
 
 func hasServer(dir string) bool {
-	for _, name := range []string{"initdb", "postgres", "pg_resetwal"} {
+	for _, name := range []string{"initdb", "postgres"} {
 		info, err := os.Stat(filepath.Join(dir, name))
 		if err != nil || info.IsDir() || info.Mode()&0o111 == 0 {
 			return false

@@ -3,8 +3,10 @@ package pgtest
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"hash/crc32"
 	"os"
+	"path/filepath"
 	"sync/atomic"
 )
 
@@ -13,6 +15,7 @@ var (
 	sequenceNumber atomic.Uint32
 
 	errControl = errors.New("pg_control holds no valid checksum")
+	errLog     = errors.New("it does not begin with a long page header")
 )
 
 // renameSystem gives the data directory of a control file another system
@@ -44,4 +47,46 @@ func checksumAt(buf []byte) (int, error) {
 		}
 	}
 	return 0, errControl
+}
+
+// The first page of each file of the log has a long header (XLogLongPageHeaderData):
+// flags at 2, the system identifier at 24, in all versions.
+const (
+	logFlags, logSystem = 2, 24
+	longHeader          = 0x0002
+)
+
+// renameLog gives the files of a log the identifier: it is in the header of each, under
+// no checksum.
+func renameLog(dir string, id uint64) error {
+	files, err := filepath.Glob(filepath.Join(dir, "[0-9A-F]*[0-9A-F]"))
+	if err != nil {
+		return err
+	}
+	if len(files) == 0 {
+		return fmt.Errorf("%s holds no log", dir)
+	}
+	for _, path := range files {
+		if err := renameLogFile(path, id); err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+	}
+	return nil
+}
+
+func renameLogFile(path string, id uint64) error {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	var head [logSystem + 8]byte
+	if _, err := f.ReadAt(head[:], 0); err != nil {
+		return errors.Join(err, f.Close())
+	}
+	if binary.NativeEndian.Uint16(head[logFlags:])&longHeader == 0 {
+		return errors.Join(errLog, f.Close())
+	}
+	binary.NativeEndian.PutUint64(head[logSystem:], id)
+	_, err = f.WriteAt(head[:], 0)
+	return errors.Join(err, f.Close())
 }

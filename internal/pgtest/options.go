@@ -11,6 +11,9 @@ import (
 // Options says how to run a server. The zero value is a durable server with
 // one database, "postgres".
 type Options struct {
+	// Bin is the directory of the server's programs; "" is BinDir's. Servers of one
+	// test may be of different versions.
+	Bin string
 	// Databases are created once the server is up. The first is the one that
 	// DSN names by default.
 	Databases []string

@@ -55,9 +55,12 @@ func Launch(opts Options) (*Server, error) {
 
 // create prepares a data directory and a port; nothing runs yet.
 func create(opts Options) (*Server, error) {
-	bin, err := BinDir()
-	if err != nil {
-		return nil, opError("launch", err)
+	bin := opts.Bin
+	if bin == "" {
+		var err error
+		if bin, err = BinDir(); err != nil {
+			return nil, opError("launch", err)
+		}
 	}
 	acc, err := serverAccount()
 	if err != nil {
@@ -82,7 +85,7 @@ func create(opts Options) (*Server, error) {
 }
 
 func (s *Server) prepare(base, tmpl string) (err error) {
-	if err := copyTemplate(tmpl, s.DataDir(), s.bin, s.acc); err != nil {
+	if err := copyTemplate(tmpl, s.DataDir(), s.acc); err != nil {
 		return err
 	}
 	if s.port, s.portLock, err = reservePort(base, s.opts.Port); err != nil {

@@ -49,7 +49,7 @@ func template(base, bin string, acc account, args []string) (dir string, err err
 
 // copyTemplate makes data a copy of the template with a system identifier of
 // its own, as separately created servers have.
-func copyTemplate(tmpl, data, bin string, acc account) error {
+func copyTemplate(tmpl, data string, acc account) error {
 	parent := filepath.Dir(data)
 	err := acc.run(parent, "/bin/cp", "-a", "--reflink=auto", tmpl, data)
 	if err != nil { // a cp that knows no --reflink
@@ -60,11 +60,8 @@ func copyTemplate(tmpl, data, bin string, acc account) error {
 			return err
 		}
 	}
-	if err := renameSystem(filepath.Join(data, "global", "pg_control"), newSystemID()); err != nil {
-		return err
-	}
-	// The log carries the identifier too: a fresh one takes the new one over.
-	return acc.run(parent, filepath.Join(bin, "pg_resetwal"), "-D", data)
+	id := newSystemID()
+	return errors.Join(renameSystem(filepath.Join(data, "global", "pg_control"), id), renameLog(filepath.Join(data, "pg_wal"), id))
 }
 
 // newSystemID follows initdb: seconds, microseconds and something of the process.

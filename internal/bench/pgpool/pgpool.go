@@ -37,6 +37,8 @@ var ErrMissing = errors.New("pgpool was not found: run scripts/bench-deps.sh, or
 type Options struct {
 	Database string // that DSN names
 	Children int    // the most clients at once; pgpool's default is 32
+	// HealthCheck has pgpool look after its servers as often as it can, every second.
+	HealthCheck bool
 }
 
 // Pool is a running pgpool-II over servers of its own.
@@ -101,7 +103,17 @@ func (p *Pool) conf(pcpPort int, servers []*pgtest.Server) string {
 	set("num_init_children", strconv.Itoa(p.opts.Children))
 	set("enable_pool_hba", "off")
 	set("pool_passwd", "")
-	set("health_check_period", "0")
+	if p.opts.HealthCheck {
+		set("health_check_period", "1")
+		set("health_check_timeout", "1")
+		set("health_check_max_retries", "0")
+		set("health_check_user", "postgres")
+		set("health_check_database", "postgres")
+		set("connect_timeout", "1000")
+		set("failover_on_backend_error", "on")
+	} else {
+		set("health_check_period", "0")
+	}
 	set("sr_check_period", "0")
 	set("use_watchdog", "off")
 	set("memory_cache_enabled", "off")

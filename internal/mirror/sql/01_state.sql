@@ -162,3 +162,28 @@ CREATE TABLE pgdist.matviews (
     oid    oid PRIMARY KEY,
     error  text
 );
+
+-- What of this member was found to differ from the leader, by a comparison: the rows of
+-- these keys of table tab, as of generation gen, or with keys NULL all of it. They are
+-- shipped anew when it next catches up, before it counts as in sync again. tab 0 is what
+-- only a full copy helps against.
+CREATE TABLE pgdist.amiss (
+    id    bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
+    tab   int  NOT NULL,
+    gen   int  NOT NULL,
+    keys  text[],
+    what  text NOT NULL,
+    at    timestamptz NOT NULL DEFAULT now()
+);
+
+-- How far the comparison in the background has come, at the leader. One row.
+CREATE TABLE pgdist.checks (
+    one          boolean PRIMARY KEY DEFAULT true CHECK (one),
+    began        timestamptz, -- the present round, or the last one
+    ended        timestamptz, -- the last round that went through
+    tab          int,         -- the table it is in; NULL: between two rounds
+    after        text,        -- the key of the last row compared there
+    rows         bigint NOT NULL DEFAULT 0, -- of the leader, compared in this round
+    differences  bigint NOT NULL DEFAULT 0  -- found since the member was made
+) WITH (fillfactor = 50);
+INSERT INTO pgdist.checks DEFAULT VALUES;

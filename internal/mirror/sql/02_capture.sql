@@ -36,12 +36,14 @@ END $$;
 
 -- row_text is the expression for a row's text with the columns in the root's
 -- order. Output functions only, never a cast: a cast may be the table owner's.
+-- Virtual generated columns (PostgreSQL 18) are NULL in a trigger's transition tables,
+-- so they are everywhere: what they show follows from the others.
 CREATE FUNCTION pgdist.row_text(rel oid, alias text) RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT 'pg_catalog.textin(pg_catalog.record_out(ROW(' ||
-           coalesce(string_agg(alias || '.' || quote_ident(attname) ||
+           coalesce(string_agg(CASE WHEN attgenerated = 'v' THEN 'NULL' ELSE alias || '.' || quote_ident(attname) ||
                -- xml_out drops the declaration; the text below it has it.
-               CASE WHEN pgdist.base_type(atttypid) = 'xml'::regtype THEN '::pg_catalog.xml::pg_catalog.text' ELSE '' END, ', ' ORDER BY attnum), '') || ')))'
+               CASE WHEN pgdist.base_type(atttypid) = 'xml'::regtype THEN '::pg_catalog.xml::pg_catalog.text' ELSE '' END END, ', ' ORDER BY attnum), '') || ')))'
       FROM pg_attribute WHERE attrelid = rel AND attnum > 0 AND NOT attisdropped
 $$;
 
@@ -70,7 +72,8 @@ BEGIN
 END $$;
 
 -- key_index picks the index whose columns identify a row: the primary key, or
--- the smallest unique one over plain NOT NULL columns. NULL: no key.
+-- the smallest unique one over plain NOT NULL columns. NULL: no key. A constraint
+-- that is NOT VALID (PostgreSQL 18) may leave NULLs in a column that counts as NOT NULL.
 CREATE FUNCTION pgdist.key_index(rel oid) RETURNS oid
 LANGUAGE plpgsql STABLE AS $$
 BEGIN
@@ -79,7 +82,8 @@ BEGIN
        AND NOT i.indisexclusion
        AND NOT EXISTS (SELECT 1 FROM unnest((i.indkey::int2[])[0:i.indnkeyatts - 1]) k
                          JOIN pg_attribute a ON a.attrelid = rel AND a.attnum = k
-                        WHERE NOT a.attnotnull OR a.attgenerated <> '')
+                        WHERE NOT a.attnotnull OR a.attgenerated <> ''
+                           OR EXISTS (SELECT 1 FROM pg_constraint c WHERE c.conrelid = rel AND c.contype = 'n' AND NOT c.convalidated AND c.conkey = ARRAY[a.attnum]))
      ORDER BY i.indisprimary DESC, i.indnkeyatts, i.indexrelid LIMIT 1);
 END $$;
 

@@ -72,7 +72,7 @@ DECLARE
     tag text := '$pgdist' || md5(gen_random_uuid()::text) || '$';
     tab text; owner name; onl text; sets text := ''; arms text; cols text; vals text; upd text; hasid boolean;
     knew text; kold text; src text; per int := 1000; img text; ins text; fn text;
-    wide text; isnew text; isold text; newrow text; oldrow text;
+    wide text; misread text := ''; isnew text; isold text; newrow text; oldrow text;
     -- Text must not depend on a session's settings.
     pins text := ' SET DateStyle = ''ISO, YMD'' SET IntervalStyle = postgres SET extra_float_digits = 1 SET bytea_output = hex'
               || ' SET TimeZone = UTC SET lc_monetary = ''C'' SET xmloption = content SET quote_all_identifiers = off';
@@ -140,6 +140,15 @@ BEGIN
       INTO cols, vals, hasid
       FROM pg_attribute WHERE attrelid = root AND attnum > 0 AND NOT attisdropped AND attgenerated = '';
     src := format('(SELECT v::%s AS r FROM pg_catalog.unnest($2) v OFFSET 0) x', tab);
+    -- Since PostgreSQL 15 a "char" above 127 is written \ooo, which older ones take for a backslash.
+    IF current_setting('server_version_num')::int < 150000 AND EXISTS (SELECT 1 FROM pg_attribute a JOIN pg_type y ON y.oid = pgdist.base_type(a.atttypid)
+            WHERE a.attrelid = root AND a.attnum > 0 AND NOT a.attisdropped AND (y.oid = '"char"'::regtype OR y.typelem = '"char"'::regtype AND y.typlen = -1)) THEN
+        misread := format($f$IF EXISTS (SELECT 1 FROM pg_catalog.unnest($2) v WHERE pg_catalog.textin(pg_catalog.record_out(v::%s)) OPERATOR(pg_catalog.<>) v) THEN
+                        RAISE EXCEPTION 'the leader writes a value in a form that PostgreSQL %% does not know', pg_catalog.current_setting('server_version')
+                            USING ERRCODE = '0A000', HINT = 'Upgrade this server to the leader''s major version.';
+                    END IF;
+                    $f$, tab);
+    END IF;
     ins := 'INSERT INTO ' || tab || ' AS pgdist_t' || coalesce(' (' || cols || ')', '') || CASE WHEN hasid THEN ' OVERRIDING SYSTEM VALUE' ELSE '' END
         || ' SELECT ' || coalesce(vals, '') || ' FROM ' || src;
 
@@ -169,7 +178,7 @@ BEGIN
                     DELETE FROM ' || onl || tab || ' t USING pg_catalog.unnest($1) q(k) WHERE ' || pgdist.key_match(idx, 't', 'q.k') || ';
                 END IF;
                 IF $2 IS NOT NULL THEN
-                    ' || ins || ';
+                    ' || misread || ins || ';
                 END IF;
             END ' || tag;
     ELSE
@@ -189,7 +198,7 @@ BEGIN
                     JOIN (SELECT u.k COLLATE "C" AS k, count(*) AS n FROM unnest($1) u(k) GROUP BY 1) w ON w.k = z.img AND z.r <= w.n;
                 IF coalesce(cardinality(pgdist_found), 0) <> cardinality($1) THEN
                     RAISE EXCEPTION ''table % lacks % of % rows the leader deleted'', ' || quote_literal(tab) || ', cardinality($1) - coalesce(cardinality(pgdist_found), 0), cardinality($1)
-                        USING ERRCODE = ''PD004'';
+                        USING ERRCODE = ''PD004'', TABLE = ' || quote_literal(tab) || ';
                 END IF;
                 RETURN pgdist_found;
             END ' || tag;
@@ -201,7 +210,7 @@ BEGIN
                      WHERE d.tableoid = pg_catalog.split_part(q.k, '' '', 1)::pg_catalog.oid AND d.ctid = pg_catalog.split_part(q.k, '' '', 2)::pg_catalog.tid;
                 END IF;
                 IF $2 IS NOT NULL THEN
-                    ' || ins || ';
+                    ' || misread || ins || ';
                 END IF;
             END ' || tag;
         IF to_regprocedure(format('pgdist.r_%s(text[])', id)) IS NOT NULL THEN EXECUTE format('DROP FUNCTION pgdist.r_%s(text[])', id); END IF; -- IF EXISTS would tell the client of it

@@ -145,7 +145,7 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
         'promised', r.promised, 'accepted', r.accepted, 'view', r.view,
         'term', p.term, 'snap', p.snap, 'tick', p.tick, 'distributors', pgdist.registered(), 'at', extract(epoch FROM now() - p.at), 'floor_term', l.term, 'floor_snap', l.snap,
         'terms', (SELECT coalesce(jsonb_agg(jsonb_build_object('term', x.term, 'leader', x.leader, 'prev', x.prev, 'snap', x.snap) ORDER BY x.term), '[]') FROM pgdist.terms x),
-        'recovery', pg_is_in_recovery(), 'crashed', NOT EXISTS (SELECT 1 FROM pgdist.boot) AND pgdist.perishable(),
+        'recovery', pg_is_in_recovery(), 'amiss', (SELECT string_agg(DISTINCT a.what, '; ') FROM pgdist.amiss a), 'crashed', NOT EXISTS (SELECT 1 FROM pgdist.boot) AND pgdist.perishable(),
         'unfilled', CASE WHEN f.last_value & 1 = 1 THEN (SELECT string_agg(u.name || ': ' || u.error, '; ') FROM pgdist.unfilled() u WHERE u.error IS NOT NULL) END)
       FROM pgdist.meta m, pgdist.fence f, pgdist.term t, pgdist.register r, (SELECT * FROM pgdist.position q ORDER BY q.one DESC LIMIT 1) p, pgdist.floor l
 $$;

@@ -10,6 +10,15 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
      WHERE a.application_name = 'pgdist ' || d.id AND a.query LIKE '%pgdist.confirm(%' AND (a.state = 'active' OR a.state_change > clock_timestamp() - greatest(d.lease, interval '1.5 s')))
 $$;
 
+-- leader_seen names a distributor other than me that goes by the view of epoch e, too, and has
+-- said here a moment ago that it reaches that view's leader.
+CREATE FUNCTION pgdist.leader_seen(me text, e bigint, lately interval) RETURNS text
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT d.name FROM pgdist.distributors d JOIN pg_stat_activity a ON a.application_name = 'pgdist ' || d.id
+     WHERE d.id <> me AND d.epoch = e AND a.query LIKE '%pgdist.confirm(%/* the leader answers */'
+       AND (a.state = 'active' OR a.state_change > clock_timestamp() - lately) LIMIT 1
+$$;
+
 -- enrol registers a distributor.
 CREATE FUNCTION pgdist.enrol(me text, called text, e bigint, term_of_lease interval) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$

@@ -60,6 +60,7 @@ DECLARE
     temp boolean; inside boolean; made oid; id int; whole int[]; ids int[]; files oid[];
 BEGIN
     IF pgdist.busy() THEN RETURN; END IF;
+    IF tag = 'REINDEX' THEN RETURN; END IF; -- of which triggers hear since PostgreSQL 17: it defines nothing
     IF tag = 'REFRESH MATERIALIZED VIEW' THEN
         PERFORM pgdist.refreshed(strpos(around, E'\n') = 0);
         RETURN;
@@ -119,6 +120,7 @@ BEGIN
             'DateStyle', 'IntervalStyle', 'TimeZone', 'lc_monetary', 'lc_numeric', 'lc_time', 'bytea_output', 'extra_float_digits', 'xmloption',
             'default_tablespace', 'default_table_access_method', 'default_toast_compression', 'check_function_bodies', 'array_nulls',
             'standard_conforming_strings', 'default_text_search_config')),
+        'extensions', CASE WHEN tag ~ ' EXTENSION$' THEN (SELECT jsonb_object_agg(x.extname, x.extversion) FROM pg_extension x) END,
         'enums', (SELECT jsonb_agg(jsonb_build_array(format('%I.%I', n.nspname, y.typname), (SELECT jsonb_agg(l.enumlabel ORDER BY l.enumsortorder) FROM pg_enum l WHERE l.enumtypid = y.oid)))
                     FROM pg_event_trigger_ddl_commands() c JOIN pg_type y ON c.classid = 'pg_type'::regclass AND y.oid = c.objid JOIN pg_namespace n ON n.oid = y.typnamespace
                    WHERE statement.tag = 'ALTER TYPE' AND y.typtype = 'e' AND body ~* '\mADD\s+VALUE\M' AND body !~* '\mRENAME\M'),
@@ -188,7 +190,7 @@ CREATE FUNCTION pgdist.on_start() RETURNS event_trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lc_messages = 'C' AS $$
 DECLARE around text; body text; owner name; relation boolean := TG_TAG ~ '(TABLE|TABLE AS|SELECT INTO|INDEX|VIEW|SEQUENCE|TRIGGER|RULE|POLICY)$'; caller name := coalesce(nullif(current_setting('role'), 'none'), session_user);
 BEGIN
-    IF pgdist.busy() THEN RETURN; END IF;
+    IF pgdist.busy() OR TG_TAG = 'REINDEX' THEN RETURN; END IF;
     body := current_setting('pgdist.ddl', true);
     -- The text of what a function runs is not at hand yet: any ALTER counts there.
     IF NOT relation AND (TG_TAG LIKE 'DROP %' OR TG_TAG LIKE 'ALTER %' AND (coalesce(body, '') = '' OR body ~* '\m(RENAME|SCHEMA)\M')) THEN
@@ -252,6 +254,11 @@ BEGIN
         PERFORM set_config(s.key, s.value, true);
     END LOOP;
     EXECUTE 'DROP FUNCTION pgdist.replay_as(text)';
+    -- Without a VERSION in the statement it is the one that this server brings.
+    FOR s IN SELECT x.extname, x.extversion, e.value FROM pg_extension x JOIN jsonb_each_text(nullif(d->'extensions', 'null')) e ON e.key = x.extname AND e.value <> x.extversion LOOP
+        RAISE EXCEPTION 'extension % is of version % here, of % at the leader', s.extname, s.extversion, s.value
+            USING ERRCODE = '0A000', HINT = 'In a set of several major versions say CREATE EXTENSION … VERSION, ALTER EXTENSION … UPDATE TO one that all servers have.';
+    END LOOP;
     PERFORM pgdist.sync(d->'tables');
     UPDATE pgdist.position p SET ddl = p.ddl + 1 WHERE p.ctid = (SELECT q.ctid FROM pgdist.position q ORDER BY q.one DESC LIMIT 1);
 END $$;

@@ -88,6 +88,38 @@ BEGIN
     END LOOP;
 END $$;
 
+-- nameless leaves grantors out of memberships that this server has.
+CREATE FUNCTION pgdist.nameless(list jsonb) RETURNS jsonb
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT coalesce(jsonb_agg(jsonb_set(e, '{2}', 'null')), '[]') FROM jsonb_array_elements(list) e
+$$;
+
+-- memberships says of memberships in what way they can be told from one another here.
+-- Before PostgreSQL 16 a role inherits or it does not, and a membership has one
+-- grantor, who may be anybody; since then a membership says whether it inherits and
+-- allows SET ROLE, and may be granted several times, by who may grant it. roles are
+-- those of the member that the list is of.
+CREATE FUNCTION pgdist.memberships(list jsonb, roles jsonb) RETURNS jsonb
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE modern boolean := current_setting('server_version_num')::int >= 160000; x jsonb; found jsonb; hard text;
+BEGIN
+    IF NOT EXISTS (SELECT 1 FROM jsonb_array_elements(list) e WHERE (e -> 4 = 'null') = modern) THEN RETURN list; END IF;
+    IF modern THEN -- what pg_dumpall does with older servers' memberships
+        SELECT jsonb_agg(jsonb_build_array(e -> 0, e -> 1, pg_get_userbyid(10), e -> 3, roles -> (e ->> 1) ->> 'options' !~ '\mNOINHERIT\M', true) ORDER BY e::text) INTO found FROM jsonb_array_elements(list) e;
+        RETURN found;
+    END IF;
+    -- One that neither inherits nor may be taken on lets its member grant it, no more: who creates roles may do that in older versions anyhow.
+    SELECT string_agg(format('%s in %s', e ->> 1, e ->> 0), ', ') INTO hard FROM jsonb_array_elements(list) e
+     WHERE (e -> 4 = 'true' OR e -> 5 = 'true') AND (e -> 5 = 'false' OR (e -> 4 = 'true') = (roles -> (e ->> 1) ->> 'options' ~ '\mNOINHERIT\M'));
+    IF hard IS NOT NULL THEN
+        RAISE EXCEPTION 'PostgreSQL % has no WITH INHERIT and WITH SET for a single membership: %', current_setting('server_version'), hard
+            USING ERRCODE = '0A000', HINT = 'Upgrade this server to the leader''s major version, or grant without these options.';
+    END IF;
+    SELECT jsonb_agg(m.x ORDER BY m.x::text) INTO found FROM (
+        SELECT jsonb_build_array(e -> 0, e -> 1, NULL, bool_or((e ->> 3)::boolean), NULL, NULL) AS x FROM jsonb_array_elements(list) e WHERE e -> 4 = 'true' OR e -> 5 = 'true' GROUP BY e -> 0, e -> 1) m;
+    RETURN coalesce(found, '[]');
+END $$;
+
 -- role_names notes which roles are the leader's, so that one it drops is dropped
 -- here, while roles of this server alone stay.
 CREATE FUNCTION pgdist.role_names(names jsonb, at bigint) RETURNS void
@@ -98,7 +130,7 @@ $$;
 
 CREATE FUNCTION pgdist.shared_begin(w jsonb) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET TimeZone = UTC SET DateStyle = 'ISO, YMD' AS $$
-DECLARE h jsonb; r record; x jsonb; db text := 'DATABASE ' || quote_ident(current_database()); modern boolean := current_setting('server_version_num')::int >= 160000;
+DECLARE h jsonb; r record; x jsonb; db text := 'DATABASE ' || quote_ident(current_database()); modern boolean := current_setting('server_version_num')::int >= 160000; nameless boolean;
 BEGIN
     -- Renamed at the leader: the same number under another name. By way of
     -- names that nobody has, for two may have changed places.
@@ -121,11 +153,18 @@ BEGIN
         END IF;
     END LOOP;
     PERFORM pgdist.role_names(w -> 'roles', (w ->> 'term')::bigint);
+    IF jsonb_path_exists(w -> 'triggers', '$.* ? (@.event == "login")') THEN
+        RAISE EXCEPTION 'event triggers on login are not supported: on a follower they would run for every connection, and what writes would let nobody in'
+            USING ERRCODE = '0A000', HINT = 'DROP EVENT TRIGGER at the leader.';
+    END IF;
     -- Event triggers go now, that their functions may, and come in shared_end.
     FOR r IN SELECT a.key AS name FROM jsonb_each(h -> 'triggers') a WHERE a.value IS DISTINCT FROM w -> 'triggers' -> a.key LOOP
         EXECUTE format('DROP EVENT TRIGGER %I', r.name);
     END LOOP;
     -- Memberships. A grantor needs ADMIN OPTION first: in rounds, until none is left.
+    nameless := NOT modern AND w -> 'members' @@ '$[*][4] != null';
+    w := w || jsonb_build_object('members', pgdist.memberships(w -> 'members', w -> 'roles'));
+    IF nameless THEN h := h || jsonb_build_object('members', pgdist.nameless(h -> 'members')); END IF;
     IF h -> 'members' IS DISTINCT FROM w -> 'members' THEN
         FOR x IN SELECT e FROM jsonb_array_elements(h -> 'members') e WHERE NOT w -> 'members' @> jsonb_build_array(e) AND w -> 'roles' ? (e ->> 1) LOOP
             IF EXISTS (SELECT 1 FROM pg_auth_members a WHERE a.roleid = to_regrole(quote_ident(x ->> 0)) AND a.member = to_regrole(quote_ident(x ->> 1))) THEN
@@ -133,7 +172,7 @@ BEGIN
             END IF;
         END LOOP;
         FOR round IN 1 .. 20 LOOP
-            h := h || jsonb_build_object('members', pgdist.shared_state() -> 'members');
+            h := h || jsonb_build_object('members', CASE WHEN nameless THEN pgdist.nameless(pgdist.shared_state() -> 'members') ELSE pgdist.shared_state() -> 'members' END);
             EXIT WHEN NOT EXISTS (SELECT 1 FROM jsonb_array_elements(w -> 'members') e WHERE NOT h -> 'members' @> jsonb_build_array(e));
             FOR x IN SELECT e FROM jsonb_array_elements(w -> 'members') e WHERE NOT h -> 'members' @> jsonb_build_array(e) LOOP
                 BEGIN
@@ -168,6 +207,10 @@ BEGIN
     IF h -> 'database' ->> 'comment' IS DISTINCT FROM w -> 'database' ->> 'comment' THEN EXECUTE format('COMMENT ON %s IS %L', db, w -> 'database' ->> 'comment'); END IF;
     SELECT pgdist.privileges(d.datacl, 'd', d.datdba) INTO x FROM pg_database d WHERE d.datname = current_database();
     IF x <> w -> 'database' -> 'privileges' THEN PERFORM pgdist.grants(db, x, w -> 'database' -> 'privileges'); END IF;
+    IF w -> 'parameters' <> '{}' AND to_regclass('pg_catalog.pg_parameter_acl') IS NULL THEN
+        RAISE EXCEPTION 'PostgreSQL % has no privileges on parameters', current_setting('server_version')
+            USING ERRCODE = '0A000', HINT = 'Upgrade this server to the leader''s major version, or REVOKE them there.';
+    END IF;
     FOR r IN SELECT coalesce(a.key, b.key) AS name, coalesce(a.value, '[]') AS have, coalesce(b.value, '[]') AS want
                FROM jsonb_each(h -> 'parameters') a FULL JOIN jsonb_each(w -> 'parameters') b ON a.key = b.key WHERE a.value IS DISTINCT FROM b.value LOOP
         PERFORM pgdist.grants('PARAMETER ' || quote_ident(r.name), r.have, r.want);

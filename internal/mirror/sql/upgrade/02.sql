@@ -16,3 +16,8 @@ CREATE TABLE pgdist.distributors (id text PRIMARY KEY, name text NOT NULL, epoch
 -- Journal entries are numbered by WAL positions now, which lie above what the sequence
 -- journal_id gave. It stays for version 3 to drop: a writer that waits for the fence
 -- while this runs goes on in the old function.
+-- Comparing in the background, and repairing.
+CREATE TABLE pgdist.amiss (id bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY, tab int NOT NULL, gen int NOT NULL, keys text[], what text NOT NULL, at timestamptz NOT NULL DEFAULT now());
+CREATE TABLE pgdist.checks (one boolean PRIMARY KEY DEFAULT true CHECK (one), began timestamptz, ended timestamptz, tab int, after text, rows bigint NOT NULL DEFAULT 0,
+    differences bigint NOT NULL DEFAULT 0) WITH (fillfactor = 50);
+INSERT INTO pgdist.checks DEFAULT VALUES;

@@ -1,0 +1,142 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+)
+
+// A member that cannot come back row by row is copied afresh, unasked, where nothing can be
+// lost by it: what is there is the member's own and of no use to it any more, a copy that was
+// broken off, or nothing at all. Anything else stays for people to decide.
+
+// Pauses between copies that fail; tests shorten them.
+var copyPauses = copyTimes{30 * time.Second, 30 * time.Minute, 5 * time.Second, 10 * time.Minute}
+
+type copyTimes struct {
+	first, most time.Duration // after the first failure, and at most
+	busy        time.Duration // while another program copies it
+	back        time.Duration // for which the journal is kept until the copy has caught up
+}
+
+// after is how long to wait after the n-th attempt.
+func (c copyTimes) after(n int64) time.Duration { return min(c.first<<min(n-1, 10), c.most) }
+
+const textCopied = "being copied"
+
+// copyCalledFor tells whether a member waits for a copy that may be made unasked.
+func (s *Set) copyCalledFor(m *member) bool {
+	n, down := m.note.Load(), s.downErr(m.id)
+	switch {
+	case n == nil || down != nil && sqlState(down) != "3D000":
+		return false
+	case n.Text == textLost:
+		return true
+	case n.Text == textRefused && (errors.Is(n.Err, ErrNotInstalled) || errors.Is(n.Err, ErrHalfCopied)):
+		return true
+	}
+	return sqlState(down) == "3D000" || sqlState(n.Err) == "3D000" // its database is not there
+}
+
+// copyLost begins to copy a member that needs it, one at a time.
+func (s *Set) copyLost(ctx context.Context) {
+	if !s.cfg.AutoResync {
+		return
+	}
+	for _, id := range s.sortedIDs() {
+		m := s.members.get(id)
+		if s.cur.Has(id) || isWitness(s.cur, id) || !s.copyCalledFor(m) || time.Now().UnixNano() < m.copyAt.Load() || m.joining.Load() {
+			continue
+		}
+		if !s.copies.CompareAndSwap(false, true) {
+			return
+		}
+		m.joining.Store(true) // nobody catches it up meanwhile
+		s.done.Go(func() {
+			defer s.copies.Store(false)
+			if !s.copyUnasked(ctx, m) {
+				m.joining.Store(false)
+			}
+		})
+		return
+	}
+}
+
+// copyUnasked makes one attempt, and tells whether it has let the member be caught up.
+func (s *Set) copyUnasked(ctx context.Context, m *member) (done bool) {
+	before := m.note.Load()
+	began := time.Now()
+	o := ResyncOptions{Member: m.host, Wait: copyPauses.back, unasked: true}
+	o.needed = func(h *here) bool {
+		was := m.seen.Load()
+		return h == nil || before.Text == textLost && was != nil && h.place() == was.place && h.Tick == was.tick && !s.View().Has(m.id)
+	}
+	o.Report = func(format string, args ...any) {
+		s.log.Debug("copying a member", "member", m.host, "step", format, "of", args)
+	}
+	told := time.Now()
+	o.Progress = func(p ResyncProgress) {
+		m.note.Store(&State{Text: textCopied, More: p.String(), At: began})
+		if time.Since(told) > 10*time.Second {
+			told = time.Now()
+			s.log.Info("copying a member", "member", m.host, "progress", p.String(), "table", p.Table)
+		}
+	}
+	o.completed = func() { // from here on it is a member like any that was away
+		m.say(textExcluded, nil)
+		m.tries.Store(0)
+		m.retry.Store(0)
+		m.joining.Store(false)
+		done = true
+	}
+	m.say(textCopied, nil)
+	cfg := s.cfg // which need not name who was added since
+	cfg.Members = slices.DeleteFunc(slices.Clone(cfg.Members), func(mc MemberConfig) bool { return mc.Host() == m.host })
+	cfg.Members = append(cfg.Members, MemberConfig{Conn: m.cfg, Health: m.health})
+	res, err := Resync(ctx, cfg, o)
+	switch {
+	case ctx.Err() != nil:
+		return done
+	case err == nil:
+		s.log.Info("a member was copied afresh", "member", m.host, "source", res.Source, "rows", res.Rows, "bytes", res.Bytes, "took", res.Took.Round(time.Millisecond))
+		s.notice(m.host, "was copied afresh from "+res.Source)
+		// Should it be lost again before it has stayed for a while.
+		m.copyAt.Store(time.Now().Add(copyPauses.after(m.copyTries.Add(1))).UnixNano())
+		return done
+	case errors.Is(err, errNotNeeded):
+		m.say(textExcluded, nil)
+		m.retry.Store(0)
+		return done
+	case errors.Is(err, ErrBeingCopied):
+		m.note.Store(before)
+		m.copyAt.Store(time.Now().Add(copyPauses.busy).UnixNano())
+		return done
+	}
+	n := m.copyTries.Add(1)
+	wait := copyPauses.after(n)
+	byHand := errors.Is(err, errNeedsSuperuser) || errors.Is(err, errNoTools)
+	if byHand {
+		wait = copyPauses.most
+	}
+	m.copyAt.Store(time.Now().Add(wait).UnixNano())
+	why := before.Err
+	if before.Text != textLost && before.Text != textRefused || errors.Is(err, errNeedsSuperuser) {
+		why = err
+	}
+	m.note.Store(&State{Text: before.Text, Err: errors.Join(why, err), At: time.Now()})
+	switch {
+	case byHand && n == 1:
+		s.log.Error("a member must be copied afresh, and this program cannot do it", "member", m.host, "err", err, "run", "pgdist resync DSN --member "+m.host+", as a superuser, where pg_dump is")
+		s.notice(m.host, "must be copied by hand: "+resyncHint(m.host)+": "+err.Error())
+	case !byHand:
+		s.log.Warn("a member could not be copied afresh", "member", m.host, "err", err, "next_try_in", wait)
+	}
+	return done
+}
+
+// spotted is where a member was when it was last asked.
+type spotted struct {
+	place Place
+	tick  int64
+}

@@ -1,0 +1,123 @@
+package mirror
+
+import (
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// soon shortens the pauses between copies.
+func soon(t *testing.T) {
+	old := copyPauses
+	copyPauses.first, copyPauses.busy = 200*time.Millisecond, 100*time.Millisecond
+	t.Cleanup(func() { copyPauses = old })
+}
+
+// reopen opens the set again, with other settings.
+func (r *rig) reopen(change func(*Config)) {
+	r.t.Helper()
+	r.set.Close()
+	change(&r.cfg)
+	r.open()
+}
+
+// A running program copies a member afresh whose server was replaced by an empty one, that
+// lost its place, or whose copy was broken off, while clients write; what is of unknown
+// origin it leaves alone.
+func TestCopiesUnasked(t *testing.T) {
+	soon(t)
+	var told heard
+	r := newRig(t, 3, copied)
+	r.reopen(func(c *Config) { c.AutoResync, c.Notice = true, told.add })
+	second, err := Open(r.ctx(), r.cfg) // that may copy, too
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer second.Close()
+	stop := r.writers()
+	r.replace(3)
+	r.inSync(2)
+	r.inSync(3)
+	if !told.has(r.server(3).Addr() + " was copied afresh from " + r.server(2).Addr()) {
+		t.Errorf("told: %q", told.list)
+	}
+
+	// Nothing helps but a copy.
+	if err := r.set.expel(r.ctx(), r.set.View(), 3, []wound{{}}, "test"); err != nil {
+		t.Fatal(err)
+	}
+	r.inSync(2)
+	r.inSync(3)
+
+	// What somebody has put in its place is not overwritten, but a copy that was broken off is.
+	r.replace(3)
+	r.server(3).Exec(t, `CREATE TABLE strange (x int)`)
+	r.inSync(2)
+	time.Sleep(time.Second)
+	r.server(3).Exec(t, `SELECT count(*) FROM strange`)
+	if n := r.set.members.get(3).note.Load(); n.Err == nil || r.set.View().Has(3) {
+		t.Errorf("a strange database: %+v", n)
+	}
+	r.server(3).Exec(t, `DROP TABLE strange`)
+	script, err := scripts("01", "01")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.server(3).Exec(t, script+`; CREATE FUNCTION pgdist.here() RETURNS jsonb LANGUAGE sql AS 'SELECT NULL::jsonb'; CREATE TABLE half (x int)`)
+	r.inSync(3)
+	second.Close()
+	t.Logf("%d writes", stop())
+	r.same()
+}
+
+// Two programs do not copy to one server at once.
+func TestCopiesOneAtATime(t *testing.T) {
+	r := newRig(t, 3, `CREATE TABLE w (id int PRIMARY KEY); INSERT INTO w SELECT generate_series(1, 1000)`)
+	r.replace(3)
+	r.inSync(2)
+	var once sync.Once
+	var second error
+	res, err := r.resync(r.ctx(), 3, func(o *ResyncOptions) {
+		yes(o)
+		o.Progress = func(ResyncProgress) {
+			once.Do(func() {
+				_, second = r.resync(r.ctx(), 3, yes)
+				st, err := Inspect(r.ctx(), r.cfg)
+				if err != nil || !strings.HasPrefix(st.Members[2].State, claimName) {
+					t.Errorf("status while it is copied: %+v, %v", st, err)
+				}
+			})
+		}
+	})
+	if !errors.Is(second, ErrBeingCopied) {
+		t.Errorf("the second copy: %v", second)
+	}
+	if err != nil || !res.InSync {
+		t.Fatalf("the first copy: %+v, %v", res, err)
+	}
+	r.same()
+}
+
+// Who may not copy says so once, and what to run.
+func TestCopiesNeedRights(t *testing.T) {
+	soon(t)
+	var told heard
+	a := trial{schema: `CREATE TABLE w (id int PRIMARY KEY); CREATE ROLE mirrors LOGIN`, config: func(c *Config) { c.AutoResync, c.Notice = true, told.add }}.bare(t, ground(t, 2, nil))
+	if _, err := Init(a.ctx(), a.cfg, InitOptions{Mirror: "mirrors"}); err != nil {
+		t.Fatal(err)
+	}
+	for i := range a.cfg.Members {
+		a.cfg.Members[i].Conn.User = "mirrors"
+	}
+	a.open()
+	if err := a.set.expel(a.ctx(), a.set.View(), 2, []wound{{}}, "test"); err != nil {
+		t.Fatal(err)
+	}
+	want := "must be copied by hand: run: pgdist resync DSN --member " + a.server(2).Addr()
+	a.await(want, func() bool { return told.has(want) })
+	if n := a.set.members.get(2).note.Load(); n.Text != textLost || !errors.Is(n.Err, errNeedsSuperuser) {
+		t.Errorf("%+v", n)
+	}
+}

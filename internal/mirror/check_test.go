@@ -1,0 +1,231 @@
+package mirror
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/pgdist/pgdist/health"
+	"github.com/pgdist/pgdist/internal/pgtest"
+)
+
+// checking has a set compare in the background as fast as it can.
+func checking(c *Config) {
+	c.CheckRate = 1e6
+	c.checkTimes = checkTimes{first: 10 * time.Millisecond, pause: 50 * time.Millisecond, again: 100 * time.Millisecond, still: 20 * time.Millisecond}
+}
+
+// heard collects what people are told.
+type heard struct {
+	mu   sync.Mutex // guards what follows
+	list []string
+}
+
+func (h *heard) add(s string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.list = append(h.list, s)
+}
+
+func (h *heard) has(text string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return strings.Contains(strings.Join(h.list, "\n"), text)
+}
+
+// round waits until a comparison that begins now has been through.
+func (a *arena) round() {
+	a.t.Helper()
+	for range 2 { // the first may have begun before
+		since := a.set.Checks().Through
+		a.eventually("a round of the comparison goes through", func() bool { return a.set.Checks().Through.After(since) })
+	}
+}
+
+const checkSchema = rowsSchema + `
+	CREATE TABLE pair (b int, a text COLLATE "C", v int, PRIMARY KEY (a, b)); INSERT INTO pair SELECT g % 7, 'k' || g, g FROM generate_series(1, 1200) g;
+	CREATE TABLE down (k int NOT NULL, v text); CREATE UNIQUE INDEX ON down (k DESC); INSERT INTO down SELECT g, 'v' FROM generate_series(1, 50) g;
+	CREATE TABLE tree (a int) PARTITION BY HASH (a); CREATE TABLE tree0 PARTITION OF tree FOR VALUES WITH (MODULUS 2, REMAINDER 0); CREATE TABLE tree1 PARTITION OF tree FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+	INSERT INTO tree SELECT generate_series(1, 100)`
+
+// The comparison in the background finds what differs, and nothing else.
+func TestCheck(t *testing.T) {
+	servers := ground(t, 3, nil)
+	t.Run("lag", func(t *testing.T) { checkLag(t, servers) })
+	t.Run("turns", func(t *testing.T) { checkTurns(t, servers) })
+	t.Run("tells", func(t *testing.T) { checkTells(t, servers) })
+	t.Run("finds", func(t *testing.T) { checkFinds(t, servers) })
+}
+
+// eventually is await for what takes rounds of the comparison, on a machine that is busy.
+func (a *arena) eventually(what string, f func() bool) {
+	a.t.Helper()
+	for deadline := time.Now().Add(90 * time.Second); !f(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			a.states()
+			a.t.Fatalf("in vain: %s", what)
+		}
+	}
+}
+
+// Whatever differs on a follower is found while clients write, the follower is excluded,
+// put right and taken back; nothing is found that is none, and nobody is excluded for it.
+func checkFinds(t *testing.T, servers []*pgtest.Server) {
+	var told heard
+	a := trial{schema: checkSchema, config: func(c *Config) { checking(c); c.Notice = told.add }}.on(t, servers)
+	stop := a.busy(`UPDATE acc SET v = coalesce(v, 0) + 1 WHERE id IN (9, 20, 100)`, `INSERT INTO bag VALUES (3, 'new'); DELETE FROM bag WHERE ctid = (SELECT min(ctid) FROM bag WHERE a = 3)`,
+		`UPDATE many SET v = v + 1 WHERE id = 1 + (random() * 4998)::int; SELECT nextval('ser_id_seq')`, `INSERT INTO pair VALUES (1, gen_random_uuid()::text, 0); DELETE FROM pair WHERE v = 0 AND a < 'b'`)
+	before := a.set.View()
+	a.round()
+	a.unchanged(before)
+	if n := a.set.Checks(); len(n.Differences) > 0 || n.Rows < 3*9000 {
+		t.Fatalf("found where nothing is: %+v, %q", n, told.list)
+	}
+	// Of many, more pieces than are shipped one by one.
+	a.spoil(2, `UPDATE acc SET v = NULL WHERE id = 150; UPDATE many SET v = -7; DELETE FROM bag WHERE ctid = (SELECT min(ctid) FROM bag WHERE a = 4); DELETE FROM tree WHERE a = 77`)
+	a.spoil(3, `UPDATE pair SET b = 99 WHERE a = 'k1200'; UPDATE down SET v = 'w' WHERE k = 7; UPDATE part2 SET v = ''`)
+	a.eventually("all of it is found", func() bool { n := a.set.Checks().Differences; return n[2] >= 7 && n[3] >= 3 })
+	if a.set.View().Epoch == before.Epoch {
+		t.Error("nobody was excluded")
+	}
+	a.whole()
+	t.Logf("%d writes; told: %s", stop(), strings.Join(told.list, "\n"))
+	a.same()
+	a.spoil(3, `SELECT setval('gen_id_seq', 88)`)
+	since := time.Now()
+	a.eventually("the sequence is told", func() bool {
+		if time.Since(since) > 5*time.Second { // a flush after a hiccup ships all of them unasked
+			since = time.Now()
+			a.spoil(3, `SELECT setval('gen_id_seq', 88)`)
+		}
+		return told.has("sequence public.gen_id_seq is at 88")
+	})
+	a.same()
+	for _, w := range []string{a.server(2).Addr() + " differs from the leader, and was read until now: table public.acc: 1 row differs: 150", "table public.bag has other contents", "table public.pair: 2 rows differ", "table public.down has", "table public.tree has", "table public.part: 1 row"} {
+		if !told.has(w) {
+			t.Errorf("not told: %s", w)
+		}
+	}
+	if n := a.set.Checks().Differences; n[before.Leader] != 0 {
+		t.Errorf("the leader was counted: %v", n)
+	}
+	if st, err := Inspect(a.ctx(), a.cfg); err != nil || st.Check == nil || st.Check.Ended == nil || st.Check.Differ < 8 {
+		t.Errorf("status: %+v, %v", st.Check, err)
+	}
+}
+
+// Where all followers agree against the leader that is said, and nobody is excluded;
+// definitions that differ are said, and nobody is excluded either.
+func checkTells(t *testing.T, servers []*pgtest.Server) {
+	var told heard
+	a := trial{schema: basics + `INSERT INTO part VALUES (1, 1, 'a'), (2, 15, 'b')`, config: func(c *Config) { checking(c); c.Notice = told.add }}.on(t, servers)
+	before := a.set.View()
+	hold := a.set.inLoop // both are spoiled before anybody looks
+	err := hold(a.ctx(), func(context.Context) error {
+		a.spoil(2, `DELETE FROM part WHERE id = 2`)
+		a.spoil(3, `DELETE FROM part WHERE id = 2`)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.spoil(3, `CREATE INDEX more ON ser (x, id)`)
+	a.eventually("the followers' word is told", func() bool {
+		return told.has("all followers hold the same, and the leader something else: table public.part: 1 row differs")
+	})
+	a.eventually("the index is told", func() bool { return told.has("differs from the leader in its definitions: index public.more") })
+	a.round()
+	a.unchanged(before)
+}
+
+// One program compares at a time, goes on where the one before was cut off, and the next
+// round begins from the beginning.
+func checkTurns(t *testing.T, servers []*pgtest.Server) {
+	a := trial{schema: basics + `CREATE TABLE big (id int PRIMARY KEY, v text); INSERT INTO big SELECT g, 'x' FROM generate_series(1, 4000) g`, config: func(c *Config) {
+		checking(c)
+		c.CheckRate = 4000
+	}}.on(t, servers[:2])
+	b, _ := a.beside(nil)
+	place := func() (tab, rows string) {
+		return a.query(1, `SELECT coalesce(tab::text, 'none') || ' ' || coalesce(after, '') FROM pgdist.checks`), a.query(1, `SELECT rows::text FROM pgdist.checks`)
+	}
+	a.eventually("some rows were compared", func() bool { return a.set.Checks().Rows+b.set.Checks().Rows > 2000 })
+	first, second := a, b
+	if b.set.Checks().Rows > 0 {
+		first, second = b, a
+	}
+	if second.set.Checks().Rows != 0 {
+		t.Errorf("two compare at once: %d and %d rows", first.set.Checks().Rows, second.set.Checks().Rows)
+	}
+	tab := a.query(1, `SELECT id::text FROM pgdist.tables WHERE rel = 'big'`)
+	// As it will stand after the first five seconds.
+	a.exec(a.clientOf(1), fmt.Sprintf(`UPDATE pgdist.checks SET tab = %s, after = '3500', rows = 3500`, tab))
+	first.set.Close()
+	a.exec(a.clientOf(1), fmt.Sprintf(`UPDATE pgdist.checks SET tab = %s, after = '3500', rows = 3500`, tab))
+	had := second.set.Checks().Rows
+	second.eventually("the other program goes on", func() bool { return !second.set.Checks().Through.IsZero() })
+	if n := second.set.Checks().Rows - had; n != 2*500 {
+		where, rows := place()
+		t.Errorf("the other program read %d rows for the rest, and is at %s, %s rows", n, where, rows)
+	}
+	second.eventually("the next round begins", func() bool { return second.set.Checks().Rows > 3000 })
+	if v := a.query(1, `SELECT count(*)::text FROM pgdist.checks WHERE rows < 4000`); v != "1" {
+		where, rows := place()
+		t.Errorf("the next round is at %s, %s rows", where, rows)
+	}
+}
+
+// A position that is read in another snapshot than the rows would make differences of
+// writes; and what the leader's journal says of a follower's lag is no difference.
+func checkLag(t *testing.T, servers []*pgtest.Server) {
+	a := trial{schema: `CREATE TABLE kv (k int PRIMARY KEY, v int); INSERT INTO kv SELECT g, 0 FROM generate_series(1, 300) g; CREATE TABLE log (v int)`, config: func(c *Config) {
+		checking(c)
+		quiet(c) // so that what is not acknowledged stays away from the follower
+		c.CheckRate = 0
+	}}.on(t, servers[:2])
+	a.ack() // the first flush is everybody's
+	c := a.client()
+	p := &patroller{s: a.set, times: a.set.cfg.checkTimes, told: map[string]bool{}, pace: map[health.MemberID]*pace{}, who: map[health.MemberID]*member{}, view: a.set.View(), conns: map[health.MemberID]*conn{}}
+	defer p.close()
+	var err error
+	if p.hold, err = a.set.members.get(1).connect(a.ctx()); err != nil {
+		t.Fatal(err)
+	}
+	list, err := p.list(a.ctx())
+	if err != nil || len(list) != 2 {
+		t.Fatal(list, err)
+	}
+	seen := func() string {
+		t.Helper()
+		one, next, err := p.look(a.ctx(), list[0], nil)
+		if err != nil || next != nil {
+			return fmt.Sprint(err)
+		}
+		two, err := p.lookWhole(a.ctx(), list[1])
+		if err != nil {
+			return err.Error()
+		}
+		return strings.Join(saidKeys(one[2]), " ") + "/" + fmt.Sprint(len(two[2]))
+	}
+	for _, x := range []struct{ leader, follower, want string }{
+		{`UPDATE kv SET v = 1 WHERE k < 10; DELETE FROM kv WHERE k = 20; INSERT INTO kv VALUES (301, 1); UPDATE kv SET k = 999 WHERE k = 30; INSERT INTO log VALUES (1), (2)`, ``, "/0"},
+		{``, `UPDATE kv SET v = 7 WHERE k IN (5, 200)`, "200/0"},
+		{`INSERT INTO log VALUES (3)`, `INSERT INTO log VALUES (3)`, "200/1"},
+		{`UPDATE pgdist.floor SET term = (SELECT last_value FROM pgdist.term), snap = pg_current_snapshot()`, ``, errUnsure.Error()}, // the journal was emptied beyond
+		{`UPDATE pgdist.floor SET term = 0`, ``, "200/1"},
+		{`TRUNCATE kv`, ``, errUnsure.Error()},
+	} {
+		if x.leader != "" {
+			a.exec(c, x.leader)
+		}
+		if x.follower != "" {
+			a.spoil(2, x.follower)
+		}
+		if got := seen(); got != x.want {
+			t.Errorf("after %s; %s: %q instead of %q", x.leader, x.follower, got, x.want)
+		}
+	}
+}
