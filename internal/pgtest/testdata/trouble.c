@@ -22,8 +22,30 @@ struct trouble {
 
 static struct trouble none, *now = &none;
 
+// Looked up before main: signal handlers, too, call what is below, and dlsym takes locks.
+static __typeof__(&clock_gettime) real_clock_gettime;
+static __typeof__(&write) real_write;
+static __typeof__(&pwrite64) real_pwrite64;
+static __typeof__(&writev) real_writev;
+static __typeof__(&pwritev64) real_pwritev64;
+static __typeof__(&posix_fallocate64) real_posix_fallocate64;
+static __typeof__(&fsync) real_fsync;
+static __typeof__(&fdatasync) real_fdatasync;
+
+#define FIND(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
+#define LOOKUP(name) real_##name = FIND(name)
+#define NEED(name) (real_##name ? real_##name : FIND(name)) // for what other libraries begin with
+
 __attribute__((constructor)) static void begin(void)
 {
+	LOOKUP(clock_gettime);
+	LOOKUP(write);
+	LOOKUP(pwrite64);
+	LOOKUP(writev);
+	LOOKUP(pwritev64);
+	LOOKUP(posix_fallocate64);
+	LOOKUP(fsync);
+	LOOKUP(fdatasync);
 	const char *path = getenv("PGTEST_TROUBLE");
 	int fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
 	if (fd < 0)
@@ -34,14 +56,9 @@ __attribute__((constructor)) static void begin(void)
 	close(fd);
 }
 
-#define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
-
 int clock_gettime(clockid_t id, struct timespec *ts)
 {
-	static __typeof__(&clock_gettime) real;
-	if (!real)
-		real = REAL(clock_gettime);
-	int r = real(id, ts);
+	int r = NEED(clock_gettime)(id, ts);
 	int64_t shift = now->shift;
 	if (r == 0 && shift != 0 && (id == CLOCK_REALTIME || id == CLOCK_REALTIME_COARSE)) {
 		int64_t ns = ts->tv_nsec + shift % 1000000000;
@@ -110,80 +127,59 @@ static off_t total(const struct iovec *iov, int n)
 
 ssize_t write(int fd, const void *buf, size_t n)
 {
-	static __typeof__(&write) real;
-	if (!real)
-		real = REAL(write);
 	if (now->full && grows(fd, here(fd) + n))
 		return -1;
-	return real(fd, buf, n);
+	return NEED(write)(fd, buf, n);
 }
 
 ssize_t pwrite64(int fd, const void *buf, size_t n, off64_t at)
 {
-	static __typeof__(&pwrite64) real;
-	if (!real)
-		real = REAL(pwrite64);
 	if (grows(fd, at + n))
 		return -1;
-	return real(fd, buf, n, at);
+	return NEED(pwrite64)(fd, buf, n, at);
 }
 
 ssize_t pwrite(int fd, const void *buf, size_t n, off_t at) { return pwrite64(fd, buf, n, at); }
 
 ssize_t writev(int fd, const struct iovec *iov, int n)
 {
-	static __typeof__(&writev) real;
-	if (!real)
-		real = REAL(writev);
 	if (now->full && grows(fd, here(fd) + total(iov, n)))
 		return -1;
-	return real(fd, iov, n);
+	return NEED(writev)(fd, iov, n);
 }
 
 ssize_t pwritev64(int fd, const struct iovec *iov, int n, off64_t at)
 {
-	static __typeof__(&pwritev64) real;
-	if (!real)
-		real = REAL(pwritev64);
 	if (grows(fd, at + total(iov, n)))
 		return -1;
-	return real(fd, iov, n, at);
+	return NEED(pwritev64)(fd, iov, n, at);
 }
 
 ssize_t pwritev(int fd, const struct iovec *iov, int n, off_t at) { return pwritev64(fd, iov, n, at); }
 
 int posix_fallocate64(int fd, off64_t at, off64_t n)
 {
-	static __typeof__(&posix_fallocate64) real;
-	if (!real)
-		real = REAL(posix_fallocate64);
 	if (grows(fd, at + n))
 		return ENOSPC;
-	return real(fd, at, n);
+	return NEED(posix_fallocate64)(fd, at, n);
 }
 
 int posix_fallocate(int fd, off_t at, off_t n) { return posix_fallocate64(fd, at, n); }
 
 int fsync(int fd)
 {
-	static __typeof__(&fsync) real;
-	if (!real)
-		real = REAL(fsync);
 	if (now->broken) {
 		errno = EIO;
 		return -1;
 	}
-	return real(fd);
+	return NEED(fsync)(fd);
 }
 
 int fdatasync(int fd)
 {
-	static __typeof__(&fdatasync) real;
-	if (!real)
-		real = REAL(fdatasync);
 	if (now->broken) {
 		errno = EIO;
 		return -1;
 	}
-	return real(fd);
+	return NEED(fdatasync)(fd);
 }

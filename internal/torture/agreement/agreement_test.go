@@ -19,7 +19,7 @@ import (
 
 var (
 	seedFlag = flag.Uint64("agreement.seed", 0, "seed of the runs; 0 picks one")
-	forFlag  = flag.Duration("agreement.for", 15*time.Second, "how long the run with faults goes on")
+	forFlag  = flag.Duration("agreement.for", 8*time.Second, "how long the run with faults goes on")
 	members  = flag.Int("agreement.members", 3, "how many servers")
 	clients  = flag.Int("agreement.clients", 16, "how many clients")
 	programs = flag.Int("agreement.programs", 2, "how many programs, one to three")
@@ -49,6 +49,7 @@ func seeded(t *testing.T) uint64 {
 // A program dies at each point at which it leaves something half done, and nothing that
 // was acknowledged is lost, nothing that failed is there.
 func TestEveryFailpoint(t *testing.T) {
+	t.Parallel() // both wait, most of the time
 	seed := seeded(t)
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Minute)
 	defer cancel()
@@ -94,6 +95,7 @@ func TestEveryFailpoint(t *testing.T) {
 // happens, and is not noticed by what the clients are told. The mutants in
 // internal/mirror/testdata are found by this.
 func TestAccidents(t *testing.T) {
+	t.Parallel()
 	seed := seeded(t)
 	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute) // less than what mutants are given
 	defer cancel()
