@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help deps build vet test browser mutants torture demo bench hardcases clients clean
+.PHONY: help deps build vet test browser versions mutants torture demo bench hardcases clients clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,6 +18,9 @@ test: deps vet ## run every test, with the race detector, on throw-away servers
 
 browser: deps ## look at the gateway's status page with a real browser (chromium, if it is installed)
 	go test -tags browser -count=1 -timeout 120s -run Browser ./gateway
+
+versions: deps ## run what depends on PostgreSQL's version on 13 to 18, fetched by npm; VERSIONS="13 18" takes some, VERSIONS=all-tests every test
+	@scripts/test-versions.sh $(VERSIONS)
 
 mutants: deps ## break the rules of the mirror one by one and see that a test notices; MUTANTS="name …" takes some
 	@scripts/mutants.sh $(MUTANTS)

@@ -137,6 +137,12 @@ type Config struct {
 	// copied; 0 is 8 GiB and 72 hours.
 	JournalMaxSize int64
 	JournalMaxAge  time.Duration
+	// CheckRate is how many rows a second of each database are compared in the background,
+	// by one program of all that use the set; 0 is 1000, negative is none.
+	CheckRate float64
+	// NoAutoResync leaves it to people to copy a database afresh that lost its place or is
+	// new and empty.
+	NoAutoResync bool
 	// ResultBuffer is how many bytes of a write's rows (INSERT … RETURNING) are
 	// kept back until the write is acknowledged; of a larger result only the
 	// end waits. 0 is 1 MiB.
@@ -190,6 +196,8 @@ func (c Config) engine() engine.Config {
 		MinorityReads:      engine.MinorityReads(c.MinorityReads),
 		JournalMaxSize:     c.JournalMaxSize,
 		JournalMaxAge:      c.JournalMaxAge,
+		CheckRate:          c.CheckRate,
+		NoAutoResync:       c.NoAutoResync,
 		ResultBuffer:       c.ResultBuffer,
 		CacheBytes:         c.CacheBytes,
 		Replay:             engine.Replay(c.Replay),
@@ -218,6 +226,8 @@ func fromEngine(e engine.Config) Config {
 		MinorityReads:      MinorityReads(e.MinorityReads),
 		JournalMaxSize:     e.JournalMaxSize,
 		JournalMaxAge:      e.JournalMaxAge,
+		CheckRate:          e.CheckRate,
+		NoAutoResync:       e.NoAutoResync,
 		ResultBuffer:       e.ResultBuffer,
 		CacheBytes:         e.CacheBytes,
 		Replay:             Replay(e.Replay),

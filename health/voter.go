@@ -8,6 +8,8 @@ type Voter struct {
 	Member MemberID
 	// Set is the set it belongs to.
 	Set string
+	// System is the cluster's system identifier as the server tells it; "" where that is no question.
+	System string
 	// Epoch is that of its fence, Accepted that of the view it accepted last.
 	Epoch, Accepted int64
 	// Leads tells that it holds the leader's role, Office the term it took it in.
@@ -17,11 +19,18 @@ type Voter struct {
 	Booted bool
 }
 
+// names tells whether the view means the server that answered: another under a member's address
+// does not know what its seat has promised and accepted.
+func (v *View) names(a Voter) bool {
+	system := v.system(a.Member)
+	return system == "" || a.System == "" || a.System == system
+}
+
 // Chosen tells whether a majority has accepted the view.
 func (v *View) Chosen(voters []Voter) bool {
 	var accepted []MemberID
 	for _, a := range voters {
-		if a.Set == v.Set && a.Accepted == v.Epoch {
+		if a.Set == v.Set && v.names(a) && a.Accepted == v.Epoch {
 			accepted = append(accepted, a.Member)
 		}
 	}
@@ -32,7 +41,7 @@ func (v *View) Chosen(voters []Voter) bool {
 func (v *View) InOffice(voters []Voter) bool {
 	for _, a := range voters {
 		if a.Member == v.Leader {
-			return a.Leads && a.Booted && a.Office == v.Term
+			return v.names(a) && a.Leads && a.Booted && a.Office == v.Term
 		}
 	}
 	return false
@@ -42,7 +51,7 @@ func (v *View) InOffice(voters []Voter) bool {
 func (v *View) InForce(voters []Voter) bool {
 	var accepted []MemberID
 	for _, a := range voters {
-		if a.Accepted == v.Epoch && a.Epoch == v.Epoch {
+		if v.names(a) && a.Accepted == v.Epoch && a.Epoch == v.Epoch {
 			accepted = append(accepted, a.Member)
 		} else if v.Has(a.Member) {
 			return false

@@ -14,8 +14,8 @@ const module = "github.com/pgdist/pgdist"
 var allowed = map[string][]string{
 	"classify":          {"classify/"},
 	"health":            {},
-	"internal/mirror":   {"health", "classify", "internal/failpoint", "internal/register"},
 	"internal/register": {},
+	"internal/mirror":   {"health", "classify", "internal/failpoint", "internal/register"},
 	"internal/engine":   {"health", "classify", "internal/failpoint", "internal/mirror"},
 	"driver":            {"health", "classify", "internal/engine"},
 	"gateway":           {"health", "classify", "internal/engine"},

@@ -32,6 +32,7 @@ type report struct {
 	Members  []memberReport        `json:"members"`
 	Programs []mirror.Program      `json:"programs"`
 	Journal  *mirror.JournalStatus `json:"journal"`
+	Check    *mirror.CheckStatus   `json:"check,omitempty"`
 }
 
 type memberReport struct {
@@ -90,7 +91,7 @@ func status(ctx context.Context, mc mirror.Config, w io.Writer, show func(io.Wri
 		return err
 	}
 	probes := probeAll(ctx, mc.Naming(seen))
-	r := &report{At: time.Now(), View: seen.View, Programs: seen.Programs, Journal: seen.Journal}
+	r := &report{At: time.Now(), View: seen.View, Programs: seen.Programs, Journal: seen.Journal, Check: seen.Check}
 	for _, m := range seen.Members {
 		p, probed := probes[m.Host]
 		if !probed { // a register, which was asked for what is shown of it

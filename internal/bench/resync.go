@@ -95,7 +95,7 @@ func (b *bench) dumpAndRestore(ctx context.Context, from *pgtest.Server) (took t
 	dump := filepath.Join(dir, "dump")
 	began := time.Now()
 	for _, args := range [][]string{
-		{"pg_dump", "-Fd", "-j2", "-Z0", "-N", "pgdist", "-f", dump, from.DSN()},
+		{"pg_dump", "-Fd", "-j2", "-N", "pgdist", "-f", dump, from.DSN()},
 		{"pg_restore", "-j2", "-d", to.DSN(), dump},
 	} {
 		out, err := exec.CommandContext(ctx, filepath.Join(bin, args[0]), args[1:]...).CombinedOutput()

@@ -93,6 +93,12 @@ type Config struct {
 	// copied; 0 is 8 GiB and 72 hours.
 	JournalMaxSize int64
 	JournalMaxAge  time.Duration
+	// CheckRate is how many rows a second of each database are compared in the background,
+	// by one program of all that use the set; 0 is 1000, negative is none.
+	CheckRate float64
+	// NoAutoResync leaves it to people to copy a database afresh that lost its place or is
+	// new and empty.
+	NoAutoResync bool
 	// ResultBuffer is how many bytes of a write's rows are kept back until the
 	// write is acknowledged; a larger result is streamed, its end waits. 0 is 1 MiB.
 	ResultBuffer int
@@ -111,6 +117,9 @@ type Config struct {
 	Register RegisterConfig
 	// Logger hears of members that come and go; nil discards.
 	Logger *slog.Logger
+	// Notice hears, in one line each, of a database that differs from the others, or was
+	// copied afresh. It must not block. nil: nobody does.
+	Notice func(string)
 	// Dial connects to a server for the sessions. Required, set by the front door.
 	Dial DialFunc
 	// Wrap, if not nil, is handed each connection for reads that is not secured by TLS,
@@ -135,6 +144,7 @@ const (
 	maxViewLease           = time.Minute
 	defaultFailoverTimeout = 30 * time.Second
 	defaultDDLConflict     = time.Second
+	defaultCheckRate       = 1000
 	defaultResultBuffer    = 1 << 20
 	defaultCacheBytes      = 16 << 20
 	minJournal             = 256 << 20

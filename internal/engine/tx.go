@@ -241,6 +241,9 @@ func (l *Lease) acquireInTx(ctx context.Context) error {
 		s.leaveReader(ctx)
 	}
 	for s.tx.state == txOpen && s.stale() {
+		if s.try.lost++; s.try.lost > maxLost {
+			return s.loseTx()
+		}
 		if err := s.recover(ctx, lossConnection); err != nil {
 			return err
 		}

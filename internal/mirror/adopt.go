@@ -100,7 +100,7 @@ func voters(found []answerOf) []health.Voter {
 	out := make([]health.Voter, 0, len(found))
 	for _, a := range found {
 		if h := a.here; h != nil {
-			out = append(out, health.Voter{Member: health.MemberID(h.Member), Set: h.Set, Epoch: h.Epoch, Accepted: h.Accepted,
+			out = append(out, health.Voter{Member: health.MemberID(h.Member), Set: h.Set, System: h.Cluster, Epoch: h.Epoch, Accepted: h.Accepted,
 				Leads: h.Leads, Office: h.Office, Booted: h.Booted})
 		}
 	}

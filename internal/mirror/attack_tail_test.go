@@ -102,6 +102,17 @@ func TestAttackTail(t *testing.T) {
 		a.same()
 		a.everywhere("51", `SELECT string_agg(a::text, ',') FROM kl WHERE a > 50`)
 	})
+	a.sub("promised to a proposer that is gone", func(a *arena) {
+		away := a.follower()
+		m := a.set.members.get(away)
+		m.joining.Store(true)
+		a.kill(away)
+		a.do(a.client(), `INSERT INTO kl VALUES (61, 'kept')`)
+		a.start(away)
+		a.exec(a.clientOf(away), `SELECT pgdist.promise(`+itoa(uint32(a.set.View().Epoch+10))+`, true, 1000)`)
+		m.joining.Store(false)
+		a.same() // nobody else has any reason to have another view chosen
+	})
 	a.sub("in pieces", func(a *arena) {
 		c := a.client()
 		a.do(c, `INSERT INTO k SELECT g, 'big' FROM generate_series(1000, 8000) g`, `INSERT INTO kl SELECT g, 'big' FROM generate_series(1000, 4000) g`)

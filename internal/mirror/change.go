@@ -242,8 +242,8 @@ func (s *Set) install(ctx context.Context, next *health.View, answers []answer) 
 	if !next.Borne(accepted) {
 		return errOutbid // chosen, but to be gone by only without those that did not accept it
 	}
-	leader := connOf(answers, next.Leader, accepted)
 	pointChosen.Pass()
+	leader := connOf(answers, next.Leader, accepted)
 	if next.Term == next.Epoch {
 		if leader == nil {
 			return errors.Join(append([]error{errLeaderLost}, errs...)...)
@@ -280,6 +280,7 @@ func (s *Set) enterView(ctx context.Context, next *health.View) error {
 		s.leaderC, s.gateC = nil, nil
 	}
 	for id, m := range s.members.all() {
+		m.seat.Store(next)
 		switch {
 		case next.Has(id) && (old == nil || !old.Has(id)):
 			m.joined.Store(time.Now().UnixNano())

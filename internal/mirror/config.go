@@ -55,11 +55,6 @@ type Config struct {
 	MinorityReads bool
 	// Name is what others are told of this distributor. Default: program, host, process.
 	Name string
-	// Register is how a register in etcd is reached.
-	Register RegisterConfig
-	// Brief tells that the set is opened by a command that ends soon: it may do so beside the
-	// one program that uses a register in a file.
-	Brief bool
 	// CheckRate is how many rows a second of each member a comparison in the background
 	// reads, one program of the set at a time; 0: there is none.
 	CheckRate float64
@@ -71,6 +66,11 @@ type Config struct {
 	Notice     func(string)
 	checkTimes checkTimes // tests: shorter ones
 	anyVersion bool       // tests: act as the program of the version before
+	// Register is how a register in etcd is reached.
+	Register RegisterConfig
+	// Brief tells that the set is opened by a command that ends soon: it may do so beside the
+	// one program that uses a register in a file.
+	Brief bool
 	// Logger gets events of the set; nil discards them.
 	Logger *slog.Logger
 }

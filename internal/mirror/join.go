@@ -79,6 +79,7 @@ func (m *member) copied(ctx context.Context) bool {
 func (s *Set) postpone(m *member, err error) {
 	if at := m.joined.Swap(0); at != 0 && time.Since(time.Unix(0, at)) > steady {
 		m.tries.Store(0)
+		m.copyTries.Store(0)
 	}
 	n := m.tries.Add(1)
 	var version *versionError
@@ -225,6 +226,9 @@ func (c *catchUp) prepare(ctx context.Context) (*here, error) {
 	c.m.leaveAt(h.place())
 	c.m.seen.Store(&spotted{h.place(), h.Tick})
 	if h.Epoch > c.view.Epoch || h.Promised > c.view.Epoch {
+		// Its proposer may be dead, and those that are in sync know nothing of it.
+		c.s.newer.Store(true)
+		c.s.poke()
 		return nil, fmt.Errorf("it has promised epoch %d, the set is at %d", max(h.Epoch, h.Promised), c.view.Epoch)
 	}
 	if h.Epoch < c.view.Epoch || h.Leads {

@@ -23,8 +23,9 @@ type member struct {
 	cfg    *pgconn.Config
 	health health.Config
 
-	register *register.Register // the member is no database, but this
-	claims   string             // the name under which this program has a register in a file to itself; "": it need not
+	seat     atomic.Pointer[health.View] // that the loop goes by: it names the server; nil: any will do
+	register *register.Register          // the member is no database, but this
+	claims   string                      // the name under which this program has a register in a file to itself; "": it need not
 
 	// Owned by the loop.
 	apply   *conn // where batches are applied; nil until needed
@@ -48,7 +49,6 @@ type member struct {
 	probe   *conn
 	gone    bool
 
-	ddl               atomic.Int64            // how much DDL it has been brought, and 1; 0: not known
 	joining           atomic.Bool             // a catch-up is under way
 	retry             atomic.Int64            // not to be tried again before (unix nanoseconds)
 	joined            atomic.Int64            // when it came in sync (unix nanoseconds); 0: it is not
@@ -58,6 +58,7 @@ type member struct {
 	seen              atomic.Pointer[spotted] // where it was when it was last to be caught up; nil: never
 	copyAt, copyTries atomic.Int64            // when it may be copied afresh (unix nanoseconds), and how often that failed
 	major             atomic.Int32            // of its server, as of the last connection; 0: not known
+	ddl               atomic.Int64            // how much DDL it has been brought, and 1; 0: not known
 }
 
 // State is what a member is doing, for people.
@@ -160,6 +161,19 @@ func (m *member) connect(ctx context.Context) (*conn, error) {
 	return c, m.fail("connect", err)
 }
 
+// recognise makes sure that a connection leads to the member itself.
+func (m *member) recognise(ctx context.Context, c *conn) error {
+	v := m.seat.Load()
+	if v == nil {
+		return nil
+	}
+	h, err := c.where(ctx)
+	if err != nil {
+		return m.fail("ask who it is", err)
+	}
+	return recognise(v, m.id, m.host, h)
+}
+
 // named adds to settings what tells this distributor's connections from others'.
 func (m *member) named(settings map[string]string) map[string]string {
 	if m.app == "" {
@@ -186,6 +200,10 @@ func (m *member) applier(ctx context.Context) (*conn, error) {
 		c.close()
 		return nil, m.fail("prepare the connection for applying", err)
 	}
+	if err := m.recognise(ctx, c); err != nil {
+		c.close()
+		return nil, err
+	}
 	m.apply = c
 	return c, nil
 }
@@ -206,7 +224,9 @@ func (m *member) leaveAt(p Place) { m.left.Store(&p) }
 
 // twin is the same member with connections of its own, for work beside the loop.
 func (m *member) twin() *member {
-	return &member{id: m.id, host: m.host, app: m.app, cfg: m.cfg, health: m.health}
+	t := &member{id: m.id, host: m.host, app: m.app, cfg: m.cfg, health: m.health}
+	t.seat.Store(m.seat.Load())
+	return t
 }
 
 // check asks whether the database works; health.Board calls it. broken hears of

@@ -236,6 +236,9 @@ func (s *Set) firstView(ctx context.Context, found []answerOf) error {
 		return err
 	}
 	s.cur = newest
+	for _, m := range s.members.all() {
+		m.seat.Store(newest)
+	}
 	s.entered.Store(newest.Epoch)
 	for id, m := range s.members.all() {
 		if newest.Has(id) {

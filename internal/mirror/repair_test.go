@@ -65,15 +65,14 @@ func (a *arena) busy(each ...string) (stop func() int64) {
 // keys of every kind, without a key, missing and extra rows, partitions, sequences, on
 // several members.
 func TestRepair(t *testing.T) {
+	var told heard
 	a := trial{schema: rowsSchema + `
 		INSERT INTO num VALUES (1.0, 'a'), (2.00, 'b');
 		CREATE TABLE mails (id int PRIMARY KEY, mail text UNIQUE); INSERT INTO mails VALUES (1, 'a'), (2, 'b'), (3, 'c');
-		CREATE TABLE mood (d date, k text COLLATE "C", n int GENERATED ALWAYS AS (length(k)) STORED, PRIMARY KEY (d, k)); INSERT INTO mood VALUES ('2020-01-01', 'x"y,\z')`}.on(t, ground(t, 3, nil))
+		CREATE TABLE mood (d date, k text COLLATE "C", n int GENERATED ALWAYS AS (length(k)) STORED, PRIMARY KEY (d, k)); INSERT INTO mood VALUES ('2020-01-01', 'x"y,\z')`, config: func(c *Config) { c.Notice = told.add }}.on(t, ground(t, 3, nil))
 	stop := a.busy(`UPDATE acc SET v = coalesce(v, 0) + 1 WHERE id IN (9, 20, 100)`, `INSERT INTO bag VALUES (3, 'new')`, `UPDATE many SET v = v + 1 WHERE id <= 3; SELECT nextval('ser_id_seq')`)
 	a.spoil(2, tamperRows+`UPDATE num SET k = 1.00 WHERE k = 1; DELETE FROM mails; INSERT INTO mails VALUES (1, 'c'), (2, 'a'), (7, 'b'); UPDATE mood SET d = '2021-01-01'; SELECT setval('gen_id_seq', 77)`)
 	a.spoil(3, `UPDATE acc SET n = 5 WHERE id = 7; DELETE FROM part1`)
-	var told []string
-	a.set.cfg.Notice = func(s string) { told = append(told, s) }
 	rep, err := a.set.Repair(a.ctx(), VerifyOptions{}, false)
 	if err != nil {
 		t.Fatal(err)
@@ -91,8 +90,8 @@ func TestRepair(t *testing.T) {
 	if diff := cmp.Diff(want, objects); diff != "" {
 		t.Error(diff)
 	}
-	if len(told) < 3 || !strings.Contains(told[0], "was read until now") {
-		t.Errorf("nobody was told: %q", told)
+	if len(told.list) < 3 || !told.has(a.server(2).Addr()+" differs from the leader, and was read until now: table public.acc") {
+		t.Errorf("told: %q", told.list)
 	}
 	a.same()
 	a.everywhere("0", `SELECT count(*)::text FROM acc WHERE id = 1000`)

@@ -106,10 +106,10 @@ func Resync(ctx context.Context, cfg Config, o ResyncOptions) (*ResyncResult, er
 	defer func() {
 		r.setup.close()
 		r.snap.close()
+		r.claim.release()
 		if r.s != nil {
 			r.s.closeRegisters()
 		}
-		r.claim.release()
 	}()
 	if err := r.identify(ctx); err != nil {
 		return nil, err
@@ -344,6 +344,9 @@ func (r *resync) copy(ctx context.Context, t *tools) (*ResyncResult, error) {
 		return nil, err
 	}
 	r.o.Report("indexes, constraints, triggers")
+	if err := r.index(ctx, defs.indexes); err != nil {
+		return nil, err
+	}
 	if err := r.restore(ctx, defs.post, "restore indexes and constraints"); err != nil {
 		return nil, err
 	}

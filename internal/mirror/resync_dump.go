@@ -70,8 +70,10 @@ func findTools(ctx context.Context, source *member, major int) (*tools, error) {
 	return best, nil
 }
 
-// dumped are a database's definitions, without schema pgdist and what belongs to it.
-type dumped struct{ schemas, pre, post string }
+// dumped are a database's definitions, without schema pgdist and what belongs to it: in
+// the order in which they are made. indexes are those that need a table's rows and
+// nothing else, and so may be made at the same time.
+type dumped struct{ schemas, pre, indexes, post string }
 
 // ours are entries of an archive's table of contents that pgdist makes itself, and
 // data, of which a schema has none but what it says of materialized views.
@@ -82,6 +84,12 @@ var (
 	schemas    = regexp.MustCompile(`(?m)^\d+; \d+ \d+ SCHEMA .*\n`)
 	extensions = regexp.MustCompile(`(?m)^\d+; \d+ \d+ EXTENSION .*\n`)
 )
+
+// building are entries that build an index: also of constraints, but not foreign keys.
+// (INDEX ATTACH, the other kind that begins so, has what it joins made first.)
+var building = regexp.MustCompile(`(?m)^\d+; \d+ \d+ (?:CONSTRAINT|INDEX) .*\n`)
+
+var attaching = regexp.MustCompile(`(?m)^\d+; \d+ \d+ INDEX ATTACH .*\n`)
 
 // restricted are lines for psql alone that pg_dump puts around its script.
 var restricted = regexp.MustCompile(`(?m)^\\(?:un)?restrict .*$`)
@@ -105,6 +113,7 @@ func (t *tools) definitions(ctx context.Context, cfg *pgconn.Config, snapshot st
 	}
 	toc = ours.ReplaceAll(toc, nil)
 	rest := extensions.ReplaceAll(schemas.ReplaceAll(toc, nil), nil)
+	indexes := bytes.Join(building.FindAll(attaching.ReplaceAll(rest, nil), -1), nil)
 	d := &dumped{}
 	for _, part := range []struct {
 		section string
@@ -113,7 +122,8 @@ func (t *tools) definitions(ctx context.Context, cfg *pgconn.Config, snapshot st
 	}{
 		{"pre-data", bytes.Join(schemas.FindAll(toc, -1), nil), &d.schemas},
 		{"pre-data", rest, &d.pre},
-		{"post-data", rest, &d.post},
+		{"post-data", indexes, &d.indexes},
+		{"post-data", without(rest, indexes), &d.post},
 	} {
 		if err := os.WriteFile(list, part.entries, 0o600); err != nil {
 			return nil, err
@@ -125,6 +135,37 @@ func (t *tools) definitions(ctx context.Context, cfg *pgconn.Config, snapshot st
 		*part.script = forServer(string(restricted.ReplaceAll(text, nil)), major)
 	}
 	return d, nil
+}
+
+// without leaves lines out of others.
+func without(lines, out []byte) []byte {
+	drop := map[string]bool{}
+	for l := range bytes.Lines(out) {
+		drop[string(l)] = true
+	}
+	var kept []byte
+	for l := range bytes.Lines(lines) {
+		if !drop[string(l)] {
+			kept = append(kept, l...)
+		}
+	}
+	return kept
+}
+
+// entries divides a script into its head, which holds settings, and what it makes one
+// after the other. One that sets more in between is not divided.
+func entries(script string) (head string, each []string) {
+	const mark = "\n--\n-- Name: "
+	parts := strings.Split(script, mark)
+	for _, p := range parts[1:] {
+		each = append(each, "-- Name: "+p)
+	}
+	for _, e := range each {
+		if strings.Count(e, "\nSET ") != strings.Count(e, "\nSET default_tablespace = '';") {
+			return "", []string{script}
+		}
+	}
+	return parts[0], each
 }
 
 // newSettings are set at the head of a script by a pg_dump that may be newer than the

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -165,14 +166,64 @@ func (r *resync) makeAnew(ctx context.Context) error {
 
 // restore runs a script of definitions.
 func (r *resync) restore(ctx context.Context, script, op string) error {
+	c, err := r.restorer(ctx)
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	return r.run(ctx, c, script, op)
+}
+
+// index builds indexes, several at a time: each locks its own table alone.
+func (r *resync) index(ctx context.Context, script string) error {
+	head, each := entries(script)
+	todo := make(chan string, len(each))
+	for _, e := range each {
+		todo <- e
+	}
+	close(todo)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var wg sync.WaitGroup
+	for range min(r.o.Jobs, len(each)) {
+		wg.Go(func() {
+			c, err := r.restorer(ctx)
+			if err == nil {
+				err = r.run(ctx, c, head, "restore indexes")
+			}
+			for e := range todo {
+				if err != nil || ctx.Err() != nil {
+					break
+				}
+				err = r.run(ctx, c, e, "restore indexes")
+			}
+			c.close()
+			if err != nil {
+				cancel(err)
+			}
+		})
+	}
+	wg.Wait()
+	return context.Cause(ctx)
+}
+
+// restorer connects for definitions.
+func (r *resync) restorer(ctx context.Context) (*conn, error) {
 	cfg := r.target.cfg.Copy()
 	cfg.RuntimeParams = nil
 	c, err := dialPlain(ctx, cfg)
-	if err != nil {
-		return r.target.fail("connect", err)
+	if err == nil {
+		err = c.exec(ctx, "SET session_replication_role = replica; SET synchronous_commit = off; SET client_min_messages = warning")
 	}
-	defer c.close()
-	if err := c.exec(ctx, "SET session_replication_role = replica; SET synchronous_commit = off; SET client_min_messages = warning;\n"+script); err != nil {
+	if err != nil {
+		c.close()
+		return nil, r.target.fail("connect", err)
+	}
+	return c, nil
+}
+
+func (r *resync) run(ctx context.Context, c *conn, script, op string) error {
+	if err := c.exec(ctx, script); err != nil {
 		var pg *pgconn.PgError
 		if errors.As(err, &pg) && pg.Position > 0 {
 			rest := []rune(script)

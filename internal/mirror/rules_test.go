@@ -94,6 +94,18 @@ func TestRuleIdentity(t *testing.T) {
 	for id, m := range a.set.members.all() {
 		m.witness.close()
 		m.known = false
+		m.apply.close()
+		m.seat.Store(&other)
+		if err := m.relocate(a.ctx()); !errors.Is(err, errStranger) {
+			t.Errorf("member %d is found: %v", id, err)
+		}
+		m.seat.Store(v)
+		m.lease.close()
+		m.seat.Store(&other)
+		if c := a.set.askConfirm(a.ctx(), m, v.Epoch, false); !errors.Is(c.err, errStranger) {
+			t.Errorf("member %d confirms: %v", id, c.err)
+		}
+		m.seat.Store(v)
 		if err := a.set.Vouch(a.ctx(), id); !errors.Is(err, errStranger) {
 			t.Errorf("member %d is vouched for: %v", id, err)
 		}
@@ -101,6 +113,9 @@ func TestRuleIdentity(t *testing.T) {
 			t.Errorf("member %d is shipped to: %v", id, err)
 		}
 		m.apply.close()
+	}
+	if found := a.set.whereabouts(a.ctx()); a.set.chosen(found, &other) || a.set.leaderFit(found, &other) {
+		t.Error("a view is chosen by them")
 	}
 	if err := a.set.connectLeader(a.ctx()); !errors.Is(err, errStranger) {
 		t.Errorf("the leader is read from: %v", err)

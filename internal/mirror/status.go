@@ -272,10 +272,7 @@ func (s *Set) Status() *Status {
 			ms.Role = "witness"
 		}
 		if n := m.note.Load(); n != nil {
-			ms.State = n.Text
-			if n.More != "" {
-				ms.State += ": " + n.More
-			}
+			ms.State = n.String()
 			if n.Err != nil {
 				ms.Error = n.Err.Error()
 			}

@@ -143,6 +143,9 @@ func (s *Set) surrender(ctx context.Context, hold *conn, given *answer) error {
 	kept := s.leaderC
 	s.leaderC = hold // nobody else is answered there
 	failed, err := s.flush(ctx, s.cur.Epoch, s.followers(), thorough)
+	if s.outrun(failed) {
+		failed, err = s.flush(ctx, s.cur.Epoch, s.followers(), thorough)
+	}
 	s.leaderC = kept
 	if err != nil {
 		return err
@@ -155,6 +158,18 @@ func (s *Set) surrender(ctx context.Context, hold *conn, given *answer) error {
 		err = hold.exec(ctx, "COMMIT")
 	}
 	return given.m.fail("ask for a promise", causeOf(ctx, err))
+}
+
+// outrun tells whether others flushed to members before the turn was ours, and forgets
+// where these were: then the same may be tried again.
+func (s *Set) outrun(failed map[health.MemberID]error) (any bool) {
+	for id, err := range failed {
+		if m := s.members.get(id); m != nil && sqlState(err) == codePosition {
+			m.unsure()
+			any = true
+		}
+	}
+	return any
 }
 
 // appoint has a view chosen under the new leader, and flushes under it.

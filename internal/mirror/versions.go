@@ -18,7 +18,7 @@ import (
 //
 //   - Rows travel as the types' own text, which every later version reads. Should a
 //     server not read what a newer leader writes, its apply fails, and it leaves the
-//     set by name; where it would read something else (pgdist.misread), too.
+//     set by name; where it would read something else (misread, in generate), too.
 //   - A full copy goes to the same major version or a newer one: pg_dump promises no
 //     more. So a set is made with the oldest version in the lead, and only a change
 //     of leader lets a newer one lead older ones.

@@ -45,6 +45,7 @@ var schema = []string{
 	`CREATE TABLE fork (k bigint PRIMARY KEY)`,
 	`CREATE TABLE counters (k bigint PRIMARY KEY, n bigint NOT NULL)`,
 	`CREATE TABLE log (at timestamptz DEFAULT clock_timestamp(), what text, noise float8 DEFAULT random())`,
+	`CREATE UNLOGGED TABLE sketches (id bigint PRIMARY KEY, what text)`, // a crash empties it
 	`CREATE SEQUENCE drawn`,
 }
 
@@ -264,7 +265,11 @@ func transfer(ctx context.Context, db *sql.DB, r Request) (any, error) {
 				return err
 			}
 		}
-		return nil
+		if _, err := q.ExecContext(ctx, "INSERT INTO log (what) VALUES ('transfer')"); err != nil { // a table without a key
+			return err
+		}
+		_, err := q.ExecContext(ctx, "INSERT INTO sketches VALUES ($1, random()::text) ON CONFLICT (id) DO UPDATE SET what = excluded.what", v[0])
+		return err
 	})
 }
 
