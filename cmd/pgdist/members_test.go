@@ -3,6 +3,9 @@
 package main
 
 import (
+	"errors"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -32,6 +35,34 @@ func TestMembers(t *testing.T) {
 	pgdist(t, "status", set).want(t, statusOK)
 	pgdist(t, "verify", set).want(t, statusOK)
 	pgtest.SameBytes(t, four[1:3]...)
+
+	// The register goes into a file, and back.
+	path := filepath.Join(t.TempDir(), "register.json")
+	pgdist(t, "register", set).wantErrors(t, 1, "--file PATH, --etcd HOST:PORT,… or --members")
+	pgdist(t, "register", set, "--file", filepath.Join(path, "no")).wantErrors(t, 1, "is no directory")
+	pgdist(t, "register", set, "--file", path).want(t, statusOK, "all votes are with the register file://"+path)
+	r = pgdist(t, "status", set)
+	r.want(t, statusOK, "register: file://"+path+" has all votes")
+	if diff := cmp.Diff([]string{"0", "0", "1"}, column(r.out, "VOTES")); diff != "" {
+		t.Errorf("votes: (-want +got):\n%s\n%s", diff, r.out)
+	}
+	pgdist(t, "switchover", set).want(t, statusOK, "leads now")
+	pgdist(t, "switchover", set).want(t, statusOK, "leads now")
+	pgdist(t, "verify", set).want(t, statusOK)
+	pgdist(t, "remove", set, "file://"+path).wantErrors(t, 1, "pgdist register DSN --members")
+	if err := os.Rename(path, path+".away"); err != nil {
+		t.Fatal(err)
+	}
+	pgdist(t, "status", set).want(t, statusNotAsItIs, "there is no register")
+	pgdist(t, "switchover", set).wantErrors(t, 1, "there is no register", "pgdist force")
+	pgdist(t, "force", set).wantErrors(t, 1, "file://"+path+" would help")
+	if err := os.Rename(path+".away", path); err != nil {
+		t.Fatal(err)
+	}
+	pgdist(t, "register", set, "--members").want(t, statusOK, "the votes move to the databases", "has the casting vote")
+	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the file is left: %v", err)
+	}
 
 	pgdist(t, "force", set).wantErrors(t, 1, "nothing was forced: a majority answers")
 	if err := four[1].Kill(); err != nil { // it has the casting vote now

@@ -13,6 +13,9 @@ import (
 // A register in a file or in etcd is a member of the set that has a vote and no database: a
 // witness that is asked otherwise. It is known by its address, which is no "host:port".
 
+// errNoDatabase: a register was asked for what only a database has.
+var errNoDatabase = errors.New("it is a register, and no database")
+
 // elsewhere is the vote of such a member.
 type elsewhere struct{ m *member }
 

@@ -154,6 +154,9 @@ func (c *conn) where(ctx context.Context) (*here, error) {
 
 // connect opens a connection for a task of the moment.
 func (m *member) connect(ctx context.Context) (*conn, error) {
+	if m.register != nil {
+		return nil, m.fail("connect", errNoDatabase)
+	}
 	c, err := dial(ctx, m.cfg, m.named(nil))
 	if err == nil {
 		m.major.Store(int32(c.major()))

@@ -186,10 +186,11 @@ func has(list []health.Member, id health.MemberID) bool {
 	return slices.ContainsFunc(list, func(m health.Member) bool { return m.ID == id })
 }
 
-// isWitness tells of a member that has a vote and no data.
+// isWitness tells of a member that has a vote and no data, or is on its way in or out: not on
+// the list, and perhaps on the one before.
 func isWitness(v *health.View, id health.MemberID) bool {
-	m, _ := v.Member(id)
-	return m.Witness
+	m, listed := v.Member(id)
+	return m.Witness || !listed
 }
 
 // settleEvery is how often it is tried to end a change of voters that somebody has begun.
