@@ -218,7 +218,10 @@ func (j *judge) examine(n *pg.Node) {
 				j.refuse(e.refuse)
 			}
 		case *pg.VariableSetStmt:
-			if s := settingOf(x); !s.Default {
+			switch s := settingOf(x); {
+			case s.Name == settingReplay:
+				j.refuse(refusedReplay)
+			case !s.Default:
 				j.refuse(RefusedSetting(s.Name, s.Value))
 			}
 		case *pg.Constraint:

@@ -99,7 +99,7 @@ func askOpen(ctx context.Context, cfg Config) ([]answerOf, []*conn) {
 		more, also := cfg.ask(ctx, cfg.unnamed(v, out))
 		out, conns = append(out, more...), append(conns, also...)
 		for i, a := range out {
-			if a.here != nil && a.here.Set == v.Set && !has(v.Members, health.MemberID(a.here.Member)) && seat(v, a.cfg.Host()) != 0 {
+			if a.here != nil && a.cfg.Register == "" && a.here.Set == v.Set && !has(v.Members, health.MemberID(a.here.Member)) && seat(v, a.cfg.Host()) != 0 {
 				out[i].here, out[i].err = nil, ErrWasRemoved
 			}
 		}

@@ -199,19 +199,25 @@ func endRegister(ctx context.Context, r *register.Register, set string) error {
 
 // alone refuses a file while the set is used by more than one program, or from elsewhere.
 func (m *move) alone(ctx context.Context) error {
-	found := askAll(ctx, m.s.cfg)
-	var others, away []string
 	host, err := os.Hostname()
 	if err != nil {
 		return err
 	}
-	for _, p := range programs(found) {
-		if p.Name == m.s.cfg.Name {
+	var others, away []string
+	seen := map[string]bool{}
+	for _, a := range askAll(ctx, m.s.cfg) {
+		if a.here == nil {
 			continue
 		}
-		others = append(others, p.Name)
-		if !strings.Contains(p.Name, " at "+host+", process ") {
-			away = append(away, p.Name)
+		for _, p := range m.s.without(a.here.Mates) {
+			if seen[p.ID] {
+				continue
+			}
+			seen[p.ID] = true
+			others = append(others, p.Name)
+			if !strings.Contains(p.Name, " at "+host+", process ") {
+				away = append(away, p.Name)
+			}
 		}
 	}
 	const hint = "a file serves one program, on the machine where the file is: end the others, or keep the register in etcd"
