@@ -76,7 +76,10 @@ func (s *Set) copyUnasked(ctx context.Context, m *member) (done bool) {
 		was := m.seen.Load()
 		return h == nil || before.Text == textLost && was != nil && h.place() == was.place && h.Tick == was.tick && !s.View().Has(m.id)
 	}
-	o.Report = func(format string, args ...any) {
+	o.Report = func(format string, args ...any) { // not before it may be copied
+		if m.note.Load().Text != textCopied {
+			m.note.Store(&State{Text: textCopied, At: began})
+		}
 		s.log.Debug("copying a member", "member", m.host, "step", format, "of", args)
 	}
 	told := time.Now()
@@ -94,7 +97,6 @@ func (s *Set) copyUnasked(ctx context.Context, m *member) (done bool) {
 		m.joining.Store(false)
 		done = true
 	}
-	m.say(textCopied, nil)
 	cfg := s.cfg // which need not name who was added since
 	cfg.Members = slices.DeleteFunc(slices.Clone(cfg.Members), func(mc MemberConfig) bool { return mc.Host() == m.host })
 	cfg.Members = append(cfg.Members, MemberConfig{Conn: m.cfg, Health: m.health})

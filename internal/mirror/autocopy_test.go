@@ -59,7 +59,7 @@ func TestCopiesUnasked(t *testing.T) {
 	r.inSync(2)
 	time.Sleep(time.Second)
 	r.server(3).Exec(t, `SELECT count(*) FROM strange`)
-	if n := r.set.members.get(3).note.Load(); n.Err == nil || r.set.View().Has(3) {
+	if n := r.set.members.get(3).note.Load(); n.Text == textCopied || r.set.View().Has(3) {
 		t.Errorf("a strange database: %+v", n)
 	}
 	r.server(3).Exec(t, `DROP TABLE strange`)
