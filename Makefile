@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help deps build vet test browser mutants model torture demo bench hardcases clients clean
+.PHONY: help deps build vet test browser versions mutants model torture demo bench hardcases clients clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,15 +19,19 @@ test: deps vet ## run every test, with the race detector, on throw-away servers
 browser: deps ## look at the gateway's status page with a real browser (chromium, if it is installed)
 	go test -tags browser -count=1 -timeout 120s -run Browser ./gateway
 
+versions: deps ## run what depends on PostgreSQL's version on 13 to 18, fetched by npm; VERSIONS="13 18" takes some, VERSIONS=all-tests every test
+	@scripts/test-versions.sh $(VERSIONS)
+
 mutants: deps ## break the rules of the mirror one by one and see that a test notices; MUTANTS="name …" takes some
 	@scripts/mutants.sh $(MUTANTS)
 
 model: ## check every state of the models of the agreement with Spin, and that each broken rule is found: half an hour, 6 GB; MODEL="name …" takes some
 	@scripts/model.sh $(MODEL)
 
-torture: deps ## random statements and a fixed workload under faults, for an hour; TORTURE="-random.for=10m -random.seed=7" says otherwise
+torture: deps ## random statements, a fixed workload and recorded histories under faults, for an hour; TORTURE="-random.for=10m", MIRRORED=…, AGREEMENT="-agreement.for=8h -agreement.seed=7" say otherwise
 	go test -v -count=1 -timeout 0 ./internal/torture/random -random.seed=0 -random.for=15m -random.ops=300 $(TORTURE)
 	go test -v -count=1 -timeout 0 -run Faults ./internal/torture/mirrored -torture.for=15m $(MIRRORED)
+	go test -v -count=1 -timeout 0 ./internal/torture/agreement -agreement.for=15m -agreement.members=5 -agreement.programs=3 -agreement.clients=24 -agreement.all $(AGREEMENT)
 
 demo: deps ## three servers, a mixed load, servers killed: about a minute
 	go run ./cmd/pgdist demo

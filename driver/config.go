@@ -91,6 +91,20 @@ type Pool struct {
 	WaitTimeout time.Duration
 }
 
+// Register is how a register in etcd is reached. That there is one, and where, the set knows.
+type Register struct {
+	// Address is where etcd is, if it is not at the address that the set knows, or not
+	// from here: etcd://host:2379,host:2379/prefix.
+	Address string
+	// CA is a file with the certificates of those who may sign etcd's, or "system" for the
+	// machine's own; "" is no TLS, unless Cert is given.
+	CA string
+	// Cert and Key are files with this program's own certificate; "" is none.
+	Cert, Key string
+	// User and Password are for etcd's own authentication; "" is none.
+	User, Password string
+}
+
 // Config is all that a DSN can say, and a logger. The zero value of a field is
 // its default.
 type Config struct {
@@ -123,6 +137,12 @@ type Config struct {
 	// copied; 0 is 8 GiB and 72 hours.
 	JournalMaxSize int64
 	JournalMaxAge  time.Duration
+	// CheckRate is how many rows a second of each database are compared in the background,
+	// by one program of all that use the set; 0 is 1000, negative is none.
+	CheckRate float64
+	// NoAutoResync leaves it to people to copy a database afresh that lost its place or is
+	// new and empty.
+	NoAutoResync bool
 	// ResultBuffer is how many bytes of a write's rows (INSERT … RETURNING) are
 	// kept back until the write is acknowledged; of a larger result only the
 	// end waits. 0 is 1 MiB.
@@ -139,6 +159,8 @@ type Config struct {
 	// MirrorUser and MirrorPassword are who rows are mirrored as; "" is each
 	// Member's own user and password.
 	MirrorUser, MirrorPassword string
+	// Register is how a register of the set's in etcd is reached, if there is one.
+	Register Register
 	// Logger hears of databases that come and go; nil discards.
 	Logger *slog.Logger
 }
@@ -174,12 +196,15 @@ func (c Config) engine() engine.Config {
 		MinorityReads:      engine.MinorityReads(c.MinorityReads),
 		JournalMaxSize:     c.JournalMaxSize,
 		JournalMaxAge:      c.JournalMaxAge,
+		CheckRate:          c.CheckRate,
+		NoAutoResync:       c.NoAutoResync,
 		ResultBuffer:       c.ResultBuffer,
 		CacheBytes:         c.CacheBytes,
 		Replay:             engine.Replay(c.Replay),
 		ReplayLimit:        c.ReplayLimit,
 		MirrorUser:         c.MirrorUser,
 		MirrorPassword:     c.MirrorPassword,
+		Register:           engine.RegisterConfig(c.Register),
 		Logger:             c.Logger,
 		Dial:               dial,
 	}
@@ -201,12 +226,15 @@ func fromEngine(e engine.Config) Config {
 		MinorityReads:      MinorityReads(e.MinorityReads),
 		JournalMaxSize:     e.JournalMaxSize,
 		JournalMaxAge:      e.JournalMaxAge,
+		CheckRate:          e.CheckRate,
+		NoAutoResync:       e.NoAutoResync,
 		ResultBuffer:       e.ResultBuffer,
 		CacheBytes:         e.CacheBytes,
 		Replay:             Replay(e.Replay),
 		ReplayLimit:        e.ReplayLimit,
 		MirrorUser:         e.MirrorUser,
 		MirrorPassword:     e.MirrorPassword,
+		Register:           Register(e.Register),
 		Logger:             e.Logger,
 	}
 	for _, m := range e.Members {

@@ -57,7 +57,7 @@ func TestConfigLosesNothing(t *testing.T) {
 	if back := fromEngine(c.engine()); !reflect.DeepEqual(c, back) {
 		t.Errorf("%#v\n%#v", c.Members, back.Members)
 	}
-	names := map[string]bool{"Dial": true, "Wrap": true} // a front door sets these, or leaves them
+	names := map[string]bool{"Dial": true, "Wrap": true, "Notice": true} // a front door sets these, or leaves them
 	for i := range reflect.TypeFor[Config]().NumField() {
 		names[reflect.TypeFor[Config]().Field(i).Name] = true
 	}

@@ -7,6 +7,9 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/pgdist/pgdist/classify"
+	"github.com/pgdist/pgdist/internal/engine"
 )
 
 // CopyFrom loads rows into a table by COPY and returns how many once every
@@ -17,6 +20,10 @@ func CopyFrom(ctx context.Context, conn *sql.Conn, table pgx.Identifier, columns
 		if !ok {
 			return fmt.Errorf("pgdist: CopyFrom needs a connection of driver %q, not %T", Name, dc)
 		}
+		if c.s.InTransaction() {
+			n, err = c.copyInTx(ctx, table, columns, source)
+			return outward(err)
+		}
 		pc, err := c.leader(ctx)
 		if err != nil {
 			return err
@@ -24,5 +31,30 @@ func CopyFrom(ctx context.Context, conn *sql.Conn, table pgx.Identifier, columns
 		n, err = pc.CopyFrom(ctx, table, columns, source)
 		return errors.Join(err, outward(c.s.Settle(ctx)))
 	})
+	return n, err
+}
+
+// copyVerdict is on a COPY that pgx makes.
+var copyVerdict = &classify.Verdict{
+	Class: classify.Write, Because: "loads rows", Statements: []classify.Statement{{Class: classify.Write, Tag: "COPY", Sequences: true, End: -1}},
+}
+
+// copyInTx is CopyFrom as a statement of the transaction that is open. If its server is lost
+// meanwhile the source cannot be read again; once it is done, it can be run again like others.
+func (c *Conn) copyInTx(ctx context.Context, table pgx.Identifier, columns []string, source pgx.CopyFromSource) (int64, error) {
+	lease, err := c.s.Acquire(ctx, engine.Call{SQL: "COPY " + table.Sanitize() + " FROM STDIN", Verdict: copyVerdict})
+	if err != nil {
+		return 0, err
+	}
+	sc := lease.Conn().(*server)
+	tapped := c.listen(lease, sc)
+	var n int64
+	if err = lease.Delivered(ctx); err == nil {
+		n, err = sc.Conn.Conn().CopyFrom(ctx, table, columns, source)
+	}
+	if tapped {
+		sc.keep(lease, "", nil)
+	}
+	_, err = lease.Done(ctx, err)
 	return n, err
 }

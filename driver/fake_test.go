@@ -27,6 +27,7 @@ type fakeMirror struct {
 	flushes atomic.Int64
 	outcome engine.Outcome
 	asked   []engine.Attempt
+	other   map[health.MemberID]bool // of another major version than the leader
 }
 
 func newFake(n int) *fakeMirror {
@@ -77,7 +78,7 @@ func (f *fakeMirror) Changes() int64 { return 0 }
 
 func (f *fakeMirror) Vouch(context.Context, health.MemberID) error { return nil }
 func (f *fakeMirror) Usable(health.MemberID) bool                  { return true }
-func (f *fakeMirror) Alike(health.MemberID) bool                   { return true }
+func (f *fakeMirror) Alike(id health.MemberID) bool                { return !f.other[id] }
 func (f *fakeMirror) WaitView(ctx context.Context, epoch int64) (*health.View, error) {
 	for {
 		f.mu.Lock()

@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/pgdist/pgdist/internal/engine"
 	"github.com/pgdist/pgdist/internal/mirror"
 	"github.com/pgdist/pgdist/internal/pgtest"
 )
@@ -295,6 +296,56 @@ func TestReplayFailovers(t *testing.T) {
 	pgtest.SameBytes(t, s.servers...)
 }
 
+// TestReplayOnlyWhatIsOver: a transaction is run again once the mirror says that the attempt
+// before left nothing, and not otherwise.
+func TestReplayOnlyWhatIsOver(t *testing.T) {
+	for _, c := range []struct {
+		outcome  engine.Outcome
+		atCommit bool
+		state    string
+		rows     int // what is left
+		runs     int64
+	}{
+		{engine.RolledBack, false, "", 1, 2},
+		{engine.RolledBack, true, "", 1, 2},
+		{engine.Committed, false, "40001", 0, 1}, // COMMIT was not sent: whatever this is, it is not understood
+		{engine.Committed, true, "", 0, 1},       // the fake says so
+	} {
+		db, fake, dsns := three(t, func(c *Config) { c.Replay = ReplayOn })
+		fake.outcome = c.outcome
+		for _, dsn := range dsns { // the first time, COMMIT kills its own backend
+			onServer(t, dsn, `CREATE SEQUENCE runs; CREATE SEQUENCE deaths;
+				CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN IF nextval(''deaths'') = 1 THEN PERFORM pg_terminate_backend(pg_backend_pid()); PERFORM pg_sleep(5); END IF; RETURN NULL; END';
+				CREATE CONSTRAINT TRIGGER die AFTER INSERT ON w DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (NEW.id = 1) EXECUTE FUNCTION die();
+				CREATE FUNCTION count_runs() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM nextval(''runs''); RETURN NULL; END';
+				CREATE TRIGGER count_runs AFTER INSERT ON w FOR EACH ROW EXECUTE FUNCTION count_runs()`)
+		}
+		tx, err := db.Begin()
+		if err != nil {
+			t.Fatal(err)
+		}
+		run(t, tx, "INSERT INTO w VALUES ($1)", 2-pgNumber(c.atCommit))
+		if !c.atCommit {
+			onServer(t, dsns[0], endSQL)
+			if _, err := tx.Exec("SELECT 1"); sqlState(err) != c.state {
+				t.Errorf("%+v: %v", c, told(err))
+			}
+		}
+		if err := tx.Commit(); sqlState(err) != "" || (err == nil) != (c.state == "") {
+			t.Errorf("%+v: COMMIT: %v", c, told(err))
+		}
+		if rows := ask[int](t, db, "/* pgdist: leader */ SELECT count(*) FROM w"); rows != c.rows {
+			t.Errorf("%+v: %d rows are left", c, rows)
+		}
+		if runs := ask[int64](t, db, "/* pgdist: leader */ SELECT last_value FROM runs"); runs != c.runs {
+			t.Errorf("%+v: it ran %d times", c, runs)
+		}
+		if len(fake.asked) != 1 {
+			t.Errorf("%+v: the mirror was asked %d times", c, len(fake.asked))
+		}
+	}
+}
+
 // TestReplayDiffers: another result than before is 40001, and names the statement.
 func TestReplayDiffers(t *testing.T) {
 	s := newReplaySet(t, "")
@@ -457,6 +508,7 @@ func TestReplayUnfit(t *testing.T) {
 		if err := tx.Rollback(); err != nil {
 			t.Error(err)
 		}
+		run(t, conn, "DISCARD ALL") // sql.DB hands the session to the next
 		if err := conn.Close(); err != nil {
 			t.Error(err)
 		}
@@ -466,6 +518,56 @@ func TestReplayUnfit(t *testing.T) {
 	}
 	if got := ask[int](t, s.db, "SELECT count(*) FROM log"); got != 0 {
 		t.Errorf("%d rows are left", got)
+	}
+}
+
+// TestReplayCopy: rows that were loaded by COPY are loaded again, if they are within the limit.
+func TestReplayCopy(t *testing.T) {
+	s := newReplaySet(t, "&replay_limit=64kB")
+	ctx := context.Background()
+	conn, err := s.db.Conn(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	for _, rows := range []int{100, 10000} {
+		name, state := fmt.Sprint("copy", rows), ""
+		if rows > 1000 {
+			state = "40001"
+		}
+		tx, err := conn.BeginTx(ctx, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, err := CopyFrom(ctx, conn, pgx.Identifier{"log"}, []string{"tx", "k"}, pgx.CopyFromSlice(rows, func(i int) ([]any, error) { return []any{name, i}, nil }))
+		if err != nil || n != int64(rows) {
+			t.Errorf("%d rows: %v", n, told(err))
+		}
+		s.end(t)
+		if err := tx.Commit(); sqlState(err) != state {
+			t.Errorf("%d rows: COMMIT: %v", rows, told(err))
+		}
+		if got, want := ask[int](t, s.db, "SELECT count(*) FROM log WHERE tx = $1", name), rows*pgNumber(state == ""); got != want {
+			t.Errorf("%d rows are left of %d", got, rows)
+		}
+	}
+	tx, err := conn.BeginTx(ctx, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	run(t, tx, "INSERT INTO log VALUES ('lost', 0)")
+	_, err = CopyFrom(ctx, conn, pgx.Identifier{"log"}, []string{"tx", "k"}, pgx.CopyFromSlice(9, func(i int) ([]any, error) {
+		if i == 5 {
+			s.end(t)
+			onServer(t, s.servers[s.leader(t)].DSN(), "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE state = 'active' AND query ILIKE 'copy%'")
+		}
+		return []any{"lost", i}, nil
+	}))
+	if sqlState(err) != "40001" {
+		t.Errorf("the source was read in part: %v", told(err))
+	}
+	if err := tx.Rollback(); err != nil {
+		t.Error(err)
 	}
 }
 

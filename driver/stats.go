@@ -74,9 +74,11 @@ func poolStats(s engine.PoolStats) PoolStats {
 // ReplayStats count what became of transactions that were lost with their server while
 // they were kept to be run again.
 type ReplayStats struct {
-	// Tried were begun anew, Done ended with the program none the wiser, Differed gave
-	// another result. What is missing in these two was lost again, or found no leader.
-	Tried, Done, Differed uint64
+	// Tried were begun anew. Of these, Done went on with the program none the wiser,
+	// Differed gave another result, Failed found no leader, or were lost again and again.
+	// One that is lost twice counts twice; one whose statement under way differs, after
+	// those before it were the same, is in Done and in Differed.
+	Tried, Done, Differed, Failed uint64
 	// Unfit could not be run again: too large, or bound to their connection.
 	Unfit uint64
 }

@@ -49,7 +49,7 @@ func TestAdmin(t *testing.T) {
 	})
 	_, metrics := fetch(t, h, "/metrics", nil)
 	for _, want := range []string{
-		`pgdist_ready 1`, `pgdist_errors_total{class="22"} 1`, `pgdist_errors_total{class="23"} 1`, `pgdist_statement_duration_seconds_count{kind="commit"} 1`,
+		`pgdist_ready 1`, `pgdist_check_rows_total{database="postgres"} 0`, `pgdist_check_round_timestamp_seconds{database="postgres"} 0`, `pgdist_differences_total{database="postgres",`, `pgdist_errors_total{class="22"} 1`, `pgdist_errors_total{class="23"} 1`, `pgdist_statement_duration_seconds_count{kind="commit"} 1`,
 		`pgdist_statement_duration_seconds_bucket{kind="read",le="+Inf"}`, `pgdist_logins_total 1`, `pgdist_view_epoch{database="postgres"} `, `pgdist_failovers_total 0`,
 		`purpose="read",state="idle"`, `pgdist_received_bytes_total`, `pgdist_prepared_statements`,
 	} {

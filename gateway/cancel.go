@@ -64,6 +64,17 @@ func (c *client) leave() {
 	c.cancels.Wait()
 }
 
+// await says whether a cancel request ends the client's wait for something of the engine's.
+func (c *client) await(waits bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.waiting = waits; waits {
+		c.waitingSince = engine.Now()
+	} else {
+		c.renew()
+	}
+}
+
 // renew replaces the context that a cancel request has ended. mu is held.
 func (c *client) renew() {
 	if c.ctx == nil || c.ctx.Err() != nil {

@@ -546,17 +546,20 @@ var compared = map[string]string{
 		B |
 		S
 		Z 1
+		H
+		S
+		Z 1
+		= Q\x00\x00\x00\x0aabc\x00de
+		R`,
+	queryForSync: `
 		P |SELECT 1
 		B |
 		E |0
 		Q SELECT 2
 		S
 		Z 1
-		H
 		S
-		Z 1
-		= Q\x00\x00\x00\x0aabc\x00de
-		R`,
+		Z 1`,
 	"unknown message": `
 		= y\x00\x00\x00\x04
 		R`,
@@ -652,12 +655,18 @@ func TestCompare(t *testing.T) {
 			script = strings.ReplaceAll(script, `\t`, "\t")
 			want := talk(t, plain.Addr(), nil).run(script)
 			got := talk(t, s.addr, nil).run(script)
+			if i := slices.Index(want, "ready T"); name == queryForSync && i >= 0 {
+				want[i] = "ready I" // since PostgreSQL 18: of what the Sync that is still to come has ended in the gateway already
+			}
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("the gateway (+) answers differently than PostgreSQL (-):\n%s", diff)
 			}
 		})
 	}
 }
+
+// queryForSync is a Query where a Sync would be due.
+const queryForSync = "query instead of sync"
 
 // TestNothingIsLeftBehind has sessions leave in the middle of what a rollback does not undo:
 // the next one on their connection must not meet it.

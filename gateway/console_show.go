@@ -25,7 +25,7 @@ func shows() []*command {
 		{words: "CLIENTS", help: "clients; pinned tells why one keeps a connection for itself", columns: columnsOf("type user database state addr port# local_addr local_port# connect_time request_time wait# wait_us# close_needed# ptr link remote_pid# tls application_name prepared_statements# id# pinned"), run: (*console).clients},
 		{words: "SERVERS", help: "connections to servers", columns: columnsOf("type user database state addr port# local_addr local_port# connect_time close_needed# ptr link remote_pid# tls id# purpose"), run: (*console).servers},
 		{words: "STATS", help: "totals, and averages per second of the time since the start", columns: columnsOf("database total_server_assignment_count# total_xact_count# total_query_count# total_received# total_sent# total_xact_time# total_query_time# total_wait_time# avg_server_assignment_count# avg_xact_count# avg_query_count# avg_recv# avg_sent# avg_xact_time# avg_query_time# avg_wait_time#"), run: (*console).stats},
-		{words: "MEMBERS", help: "the databases of the set", columns: columnsOf("database member# host role in_sync usable weight# reads# writes# errors# outstanding# latency_us# read_in_use# read_idle# read_max# write_in_use# write_idle# write_max# waiting# last_error"), run: (*console).members},
+		{words: "MEMBERS", help: "the databases of the set", columns: columnsOf("database member# host role in_sync usable weight# reads# writes# errors# outstanding# latency_us# read_in_use# read_idle# read_max# write_in_use# write_idle# write_max# waiting# last_error state differences#"), run: (*console).members},
 		{words: "VIEW", help: "who leads, since when; acked is the leader's snapshot behind every acknowledged write", columns: columnsOf("database set epoch# term# leader leader_id# in_sync ready acked"), run: (*console).view},
 		{words: "EVENTS", help: "what happened to the set lately", columns: columnsOf("at event"), run: (*console).events},
 		{words: "CONFIG", help: "the configuration, without secrets", columns: columnsOf("key value default changeable"), run: (*console).config},
@@ -258,7 +258,7 @@ func (k *console) members(string) (rows [][]any, err error) {
 		rows = append(rows, []any{
 			src.key, int64(m.ID), m.Host, roleOf(m), yes(m.InSync), yes(m.Usable), int64(m.Weight), int64(m.Reads), int64(m.Writes), int64(m.Errors), int64(m.Outstanding),
 			int64(m.Latency / time.Microsecond), int64(m.ReadPool.InUse), int64(m.ReadPool.Idle), int64(m.ReadPool.Max),
-			int64(m.WritePool.InUse), int64(m.WritePool.Idle), int64(m.WritePool.Max), int64(m.ReadPool.Waiting + m.WritePool.Waiting), last,
+			int64(m.WritePool.InUse), int64(m.WritePool.Idle), int64(m.WritePool.Max), int64(m.ReadPool.Waiting + m.WritePool.Waiting), last, m.State, int64(m.Differences),
 		})
 	})
 	return rows, nil

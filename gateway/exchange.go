@@ -89,7 +89,13 @@ func (c *client) conclude(call *engine.Call, e error) (again, failed bool, err e
 	if r.digest != nil && r.pumped == nil && !r.noticed && !r.partial {
 		lease.Resumable()
 	}
+	if r.digest != nil { // a transaction may be run again before Done returns
+		c.await(true)
+	}
 	again, result := lease.Done(c.ctx, e)
+	if r.digest != nil {
+		c.await(false)
+	}
 	if again {
 		c.told += c.sent - begun
 	} else {

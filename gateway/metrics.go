@@ -42,11 +42,15 @@ var (
 	descTerm       = desc("view_term", "Epoch in which the leader took office.", "database")
 	descViews      = desc("views_total", "Changes of the view that this gateway has seen.")
 	descFailovers  = desc("failovers_total", "Changes of the leader that this gateway has seen.")
+	descReplays    = desc("replays_total", "Transactions that were lost with their server while they were kept to be run again, by what came of it.", "database", "outcome")
 	descInSync     = desc("member_in_sync", "1 if the member holds every acknowledged write.", "database", "member", "host")
 	descLeader     = desc("member_leader", "1 if the member leads.", "database", "member", "host")
 	descUsable     = desc("member_usable", "1 if the member's breaker lets statements through.", "database", "member", "host")
 	descRan        = desc("member_statements_total", "Statements that ran on the member.", "database", "member", "host", "kind")
 	descLost       = desc("member_errors_total", "Statements that a broken connection ended.", "database", "member", "host")
+	descDiffer     = desc("differences_total", "What this gateway has found to differ on the member from the leader: rows, sequences, definitions.", "database", "member", "host")
+	descChecked    = desc("check_rows_total", "Rows that this gateway has read from all members to compare them in the background.", "database")
+	descThrough    = desc("check_round_timestamp_seconds", "When everything was last compared in the background, by any program; 0: never.", "database")
 	descRunning    = desc("member_outstanding", "Statements that run on the member now.", "database", "member", "host")
 	descLatency    = desc("member_read_latency_seconds", "Moving average over the member's reads.", "database", "member", "host")
 	descPool       = desc("pool_connections", "Connections to the member by purpose and state.", "database", "member", "host", "purpose", "state")
@@ -101,6 +105,17 @@ func (c collector) collect(to chan<- prometheus.Metric) {
 		view := src.engine.View()
 		gauge(descEpoch, float64(view.Epoch), src.key)
 		gauge(descTerm, float64(view.Term), src.key)
+		checks, through := src.engine.Checks(), 0.0
+		if !checks.Through.IsZero() {
+			through = float64(checks.Through.UnixMilli()) / 1000
+		}
+		count(descChecked, checks.Rows, src.key)
+		gauge(descThrough, through, src.key)
+		r := src.engine.Replays()
+		count(descReplays, r.Done, src.key, "done")
+		count(descReplays, r.Differed, src.key, "differed")
+		count(descReplays, r.Failed, src.key, "failed")
+		count(descReplays, r.Unfit, src.key, "unfit")
 	}
 	count(descViews, m.views.Load())
 	count(descFailovers, m.failovers.Load())
@@ -112,6 +127,7 @@ func (c collector) collect(to chan<- prometheus.Metric) {
 		count(descRan, ms.Reads, db, id, ms.Host, "read")
 		count(descRan, ms.Writes, db, id, ms.Host, "write")
 		count(descLost, ms.Errors, db, id, ms.Host)
+		count(descDiffer, ms.Differences, db, id, ms.Host)
 		gauge(descRunning, float64(ms.Outstanding), db, id, ms.Host)
 		gauge(descLatency, ms.Latency.Seconds(), db, id, ms.Host)
 		for purpose, p := range map[string]engine.PoolStats{"read": ms.ReadPool, "write": ms.WritePool} {

@@ -189,7 +189,12 @@ func (u *upstream) repeat(ctx context.Context, swallow int, data []byte, d *engi
 	defer stop()
 	if c := u.owner; c != nil {
 		c.enter(u)
-		defer c.leave()
+		defer func() {
+			c.leave()
+			if c.cancelled { // by the client, which waits for another statement
+				err = context.Canceled
+			}
+		}()
 	}
 	var failed error
 	err = u.send()

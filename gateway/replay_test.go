@@ -176,6 +176,22 @@ func TestReplaySettings(t *testing.T) {
 		}
 		_ = conn.Close(context.Background())
 	}
+	conn := connect(t, s.url("")) // a cancel request ends the transaction that is being run again
+	for _, sql := range []string{"SET pgdist.replay = on", "BEGIN", "INSERT INTO log VALUES ('cancelled', 0)", "SELECT pg_sleep(2)"} {
+		mustExec(t, conn, sql)
+	}
+	s.endOpen(t)
+	go func() {
+		time.Sleep(500 * time.Millisecond)
+		if err := conn.PgConn().CancelRequest(context.Background()); err != nil {
+			t.Error(err)
+		}
+	}()
+	if _, err := conn.PgConn().Exec(context.Background(), "SELECT 1").ReadAll(); code(err) != "57014" || conn.PgConn().TxStatus() != 'E' {
+		t.Errorf("cancelled: %v, status %c", err, conn.PgConn().TxStatus())
+	}
+	mustExec(t, conn, "ROLLBACK")
+	mustExec(t, conn, "SELECT 1")
 	if _, err := connect(t, s.url("")).Exec(context.Background(), "SET pgdist.replay = sometimes"); code(err) != "0A000" {
 		t.Error(err)
 	}

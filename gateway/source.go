@@ -49,6 +49,7 @@ func (s *Server) openSource(ctx context.Context, dsn string, names ...string) (*
 		ec.Wrap = s.loops.adopt
 	}
 	ec.Logger = s.log
+	ec.Notice = func(text string) { s.history.add("%s", text) }
 	if len(names) > 0 {
 		ec.Logger = s.log.With("database", src.key)
 	}

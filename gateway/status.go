@@ -44,6 +44,8 @@ type memberStatus struct {
 	Read      poolStatus `json:"read_pool"`
 	Write     poolStatus `json:"write_pool"`
 	LastError string     `json:"last_error,omitempty"`
+	State     string     `json:"state,omitempty"`
+	Differ    uint64     `json:"differences"`
 }
 
 type poolStatus struct {
@@ -140,6 +142,7 @@ func (a *admin) report() status {
 		st.Members = append(st.Members, memberStatus{
 			Database: src.key, ID: int(m.ID), Host: m.Host, Role: roleOf(m), InSync: m.InSync, Usable: m.Usable, Weight: m.Weight, Running: m.Outstanding,
 			Latency: milliseconds(m.Latency), Reads: m.Reads, Writes: m.Writes, Errors: m.Errors, Read: poolOf(m.ReadPool), Write: poolOf(m.WritePool), LastError: m.LastError,
+			State: m.State, Differ: m.Differences,
 		})
 	})
 	return st

@@ -155,6 +155,9 @@ func (s *step) collect(promises []Promise) error {
 	if err := s.base.Validate(); err != nil {
 		return s.fail(ErrConflict, err.Error())
 	}
+	if err := s.remembers(); err != nil {
+		return err
+	}
 	if !s.base.Quorum(sortedKeys(s.promised)) {
 		silent := append(s.silent(s.base.Members), s.silent(s.base.Former)...)
 		slices.Sort(silent)

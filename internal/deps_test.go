@@ -12,12 +12,13 @@ const module = "github.com/pgdist/pgdist"
 // allowed lists what each package may import of ours: cmd -> driver, gateway ->
 // internal/engine -> internal/mirror -> health, classify.
 var allowed = map[string][]string{
-	"classify":        {"classify/"},
-	"health":          {},
-	"internal/mirror": {"health", "classify", "internal/failpoint"},
-	"internal/engine": {"health", "classify", "internal/failpoint", "internal/mirror"},
-	"driver":          {"health", "classify", "internal/engine"},
-	"gateway":         {"health", "classify", "internal/engine"},
+	"classify":          {"classify/"},
+	"health":            {},
+	"internal/register": {},
+	"internal/mirror":   {"health", "classify", "internal/failpoint", "internal/register"},
+	"internal/engine":   {"health", "classify", "internal/failpoint", "internal/mirror"},
+	"driver":            {"health", "classify", "internal/engine"},
+	"gateway":           {"health", "classify", "internal/engine"},
 }
 
 func TestDependenciesPointOneWay(t *testing.T) {

@@ -77,7 +77,9 @@ func printSet(w io.Writer, v *health.View) error {
 	if err := tw.Flush(); err != nil {
 		return err
 	}
-	if n := len(v.Members); n%2 == 0 {
+	if r, there := v.Register(); there {
+		fmt.Fprintf(w, "all votes are with the register %s: the set goes on with any database that is in sync\n", r.Host)
+	} else if n := len(v.Members); n%2 == 0 {
 		fmt.Fprintf(w, "%d members cannot outvote each other by halves: %s has the casting vote, and without it no new leader is chosen\n", n, v.Members[0].Host)
 	}
 	return nil

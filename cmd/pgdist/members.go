@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	osuser "os/user"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -21,7 +22,7 @@ use the set, which notice it by themselves. Name it in their configuration when 
 convenient.
 
 With --witness the database gets a vote and none of the data: a third place for two
-databases, of which neither outvotes the other. Any small PostgreSQL does.
+databases, of which neither outvotes the other. Any small PostgreSQL does, and so does an etcd.
 
 What was interrupted goes on by the same command. It connects as the DSN's user, who must
 be a superuser on all members, and needs pg_dump and pg_restore, as pgdist resync does.`
@@ -34,7 +35,8 @@ func newAdd(o *options) *cobra.Command {
 		Short: "make one more database a member, or a witness, while programs go on",
 		Long:  addHelp,
 		Example: `  pgdist add pgdist://postgres@db1,db2,db3/shop db4:5432
-  pgdist add pgdist://postgres@db1,db2/shop --witness small:5432`,
+  pgdist add pgdist://postgres@db1,db2/shop --witness small:5432
+  pgdist add pgdist://postgres@db1,db2/shop --witness etcd://e1:2379,e2:2379,e3:2379`,
 		Args: cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			mc, member, err := o.member(args)
@@ -112,8 +114,11 @@ func (o *options) member(args []string) (mirror.Config, mirror.MemberConfig, err
 	if len(mc.Members) == 0 {
 		return mc, mirror.MemberConfig{}, errors.New("the configuration names no member of the set")
 	}
-	first := mc.Members[0]
-	return mc, mirror.MemberConfig{Conn: mirror.At(first.Conn, args[len(args)-1]), Health: first.Health}, nil
+	first, host := mc.Members[0], args[len(args)-1]
+	if strings.Contains(host, "://") {
+		return mc, mirror.MemberConfig{Register: host, Health: first.Health}, nil
+	}
+	return mc, mirror.MemberConfig{Conn: mirror.At(first.Conn, host), Health: first.Health}, nil
 }
 
 const forceHelp = `Give a set a leader against the rules, when the members that the rules ask for are lost for

@@ -41,6 +41,9 @@ func probeAll(ctx context.Context, c mirror.Config) map[string]probe {
 	found := map[string]probe{}
 	var wg sync.WaitGroup
 	for _, m := range c.Members {
+		if m.Register != "" {
+			continue
+		}
 		wg.Go(func() {
 			p := probeOne(ctx, m.Conn)
 			mu.Lock()

@@ -42,6 +42,6 @@ func newRoot() *cobra.Command {
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.PersistentFlags().StringVar(&o.config, "config", "", "YAML `file` with the set and its settings (see pgdist.example.yaml)")
-	root.AddCommand(newInit(o), newStatus(o), newGateway(o), newVerify(o), newResync(o), newSwitchover(o), newAdd(o), newRemove(o), newForce(o), newClassify(), newUninstall(o), newDemo(), newVersion())
+	root.AddCommand(newInit(o), newStatus(o), newGateway(o), newVerify(o), newResync(o), newSwitchover(o), newAdd(o), newRemove(o), newRegister(o), newForce(o), newClassify(), newUninstall(o), newDemo(), newVersion())
 	return root
 }

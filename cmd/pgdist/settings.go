@@ -73,7 +73,7 @@ const (
 
 // mirrorConfig is the part of a set's description that concerns mirroring.
 func mirrorConfig(c engine.Config, as role) mirror.Config {
-	mc := mirror.Config{Health: c.Health, Logger: c.Logger, BlockedTimeout: c.DDLConflictTimeout, JournalMax: c.JournalMaxSize, JournalMaxAge: c.JournalMaxAge}
+	mc := mirror.Config{Health: c.Health, Logger: c.Logger, BlockedTimeout: c.DDLConflictTimeout, JournalMax: c.JournalMaxSize, JournalMaxAge: c.JournalMaxAge, Register: c.Register.Mirror()}
 	for _, m := range c.Members {
 		conn := m.Conn.Config.Copy()
 		// Settings meant for the clients' sessions are none of the mirror's.

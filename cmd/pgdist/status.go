@@ -32,6 +32,7 @@ type report struct {
 	Members  []memberReport        `json:"members"`
 	Programs []mirror.Program      `json:"programs"`
 	Journal  *mirror.JournalStatus `json:"journal"`
+	Check    *mirror.CheckStatus   `json:"check,omitempty"`
 }
 
 type memberReport struct {
@@ -90,9 +91,13 @@ func status(ctx context.Context, mc mirror.Config, w io.Writer, show func(io.Wri
 		return err
 	}
 	probes := probeAll(ctx, mc.Naming(seen))
-	r := &report{At: time.Now(), View: seen.View, Programs: seen.Programs, Journal: seen.Journal}
+	r := &report{At: time.Now(), View: seen.View, Programs: seen.Programs, Journal: seen.Journal, Check: seen.Check}
 	for _, m := range seen.Members {
-		r.Members = append(r.Members, memberReport{m, probes[m.Host]})
+		p, probed := probes[m.Host]
+		if !probed { // a register, which was asked for what is shown of it
+			p = probe{OK: m.Error == "", Error: m.Error}
+		}
+		r.Members = append(r.Members, memberReport{m, p})
 	}
 	if err := show(w, r); err != nil {
 		return err

@@ -28,6 +28,9 @@ func showTable(w io.Writer, r *report) error {
 	if err := tw.Flush(); err != nil {
 		return err
 	}
+	if k, there := r.View.Register(); there {
+		fmt.Fprintf(w, "register: %s has all votes\n", k.Host)
+	}
 	if len(r.View.Former) > 0 {
 		fmt.Fprintln(w, "votes are being given and taken: until that is done, majorities of those before are needed, too")
 	}
@@ -36,6 +39,9 @@ func showTable(w io.Writer, r *report) error {
 	}
 	if r.Journal != nil {
 		fmt.Fprintln(w, journalLine(r.Journal))
+	}
+	if r.Check != nil {
+		fmt.Fprintln(w, checkLine(r.Check))
 	}
 	for _, p := range r.Programs {
 		fmt.Fprintf(w, "used by %s, epoch %d, since %s\n", p.Name, p.Epoch, p.Since.Local().Format("2006-01-02 15:04:05"))
@@ -60,6 +66,21 @@ func journalLine(j *mirror.JournalStatus) string {
 		line += ", by " + strings.Join(j.HeldBy, ", ")
 	}
 	return line + ": at 100 % who is away loses its place"
+}
+
+// checkLine says when everything was last compared in the background.
+func checkLine(c *mirror.CheckStatus) string {
+	line := "compared in the background: never to the end"
+	if c.Ended != nil {
+		line = "compared in the background: last " + c.Ended.Local().Format("2006-01-02 15:04:05")
+	}
+	if c.Table != "" {
+		line += fmt.Sprintf("; now table %s, %d rows of this round", c.Table, c.Rows)
+	}
+	if c.Differ > 0 {
+		line += fmt.Sprintf("; %d differences found so far", c.Differ)
+	}
+	return line
 }
 
 // lag says how much a member lacks.

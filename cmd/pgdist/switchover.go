@@ -42,7 +42,9 @@ func newSwitchover(o *options) *cobra.Command {
 			if force {
 				wait = 0
 			}
-			set, err := mirror.Open(cmd.Context(), mirrorConfig(config, asMirror))
+			mc := mirrorConfig(config, asMirror)
+			mc.Brief = true
+			set, err := mirror.Open(cmd.Context(), mc)
 			if err != nil {
 				return err
 			}
@@ -62,7 +64,7 @@ func newSwitchover(o *options) *cobra.Command {
 			// The one that led has to be brought to where the new one stands: if no
 			// program uses the set, this one does it.
 			var back error
-			if before.Has(before.Leader) && len(before.InSync) == len(before.Members) {
+			if before.Has(before.Leader) && len(before.InSync) == len(before.Data()) {
 				back = awaitAll(cmd.Context(), set, switchoverRejoin)
 			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s leads now, in epoch %d, instead of %s, after %v\n", hosts[after.Leader], after.Epoch, hosts[before.Leader], took)

@@ -33,7 +33,14 @@ With --state, each table found equal is noted in a file. After an interruption
 equal, though they were compared at an earlier moment than the rest. Without
 --resume the file is begun anew.
 
-Exit status: 0 all members are equal; 1 members differ; 2 the comparison could
+With --repair, rows and sequences that differ are put right from the leader, while
+the set is used: a member that differs is left out, so that nobody reads it, gets
+the rows anew as it catches up, and is taken back; then its tables are compared
+again. Nothing of the leader's is changed, and no definitions: those are named, and
+pgdist resync helps. If all followers, two or more, agree against the leader, nothing is
+repaired without --force. Clients have read what was wrong until then.
+
+Exit status: 0 all members are equal (by now, with --repair); 1 members differ; 2 the comparison could
 not be made, or a member was not in sync and so not compared (--in-sync accepts
 that), or a table was rewritten whenever it was to be read.`
 
@@ -50,6 +57,8 @@ type verifyOptions struct {
 	rate   float64
 	state  string
 	resume bool
+	repair bool
+	force  bool
 }
 
 // finding is what verify reports.
@@ -58,6 +67,8 @@ type finding struct {
 	*mirror.Report
 	// NotCompared are the hosts of members that were not in sync.
 	NotCompared []string `json:"not_compared"`
+
+	repair bool // it was to be put right
 }
 
 func newVerify(o *options) *cobra.Command {
@@ -80,10 +91,13 @@ func newVerify(o *options) *cobra.Command {
 				steps = cmd.ErrOrStderr()
 			}
 			f, err := verify(cmd.Context(), mirrorConfig(config, asMirror), v, steps)
-			if err != nil {
+			if f == nil {
 				return err
 			}
-			return v.show(cmd.OutOrStdout(), f)
+			if shown := v.show(cmd.OutOrStdout(), f); err == nil {
+				err = shown
+			}
+			return err
 		},
 	}
 	f := cmd.Flags()
@@ -96,6 +110,8 @@ func newVerify(o *options) *cobra.Command {
 	f.Float64Var(&v.rate, "rate", 0, "read at most so many `rows` a second from each member; 0 is no limit")
 	f.StringVar(&v.state, "state", "", "note tables found equal in this `file`")
 	f.BoolVar(&v.resume, "resume", false, "skip tables that the file of --state has as equal")
+	f.BoolVar(&v.repair, "repair", false, "put rows and sequences that differ right from the leader")
+	f.BoolVar(&v.force, "force", false, "with --repair: also where all followers agree against the leader")
 	return cmd
 }
 
@@ -110,12 +126,19 @@ func (o verifyOptions) validate() error {
 	if o.resume && o.state == "" {
 		errs = append(errs, errors.New("--resume: give the file of the run before with --state"))
 	}
+	if o.repair && o.state != "" {
+		errs = append(errs, errors.New("--repair compares everything: leave --state out"))
+	}
+	if o.force && !o.repair {
+		errs = append(errs, errors.New("--force is for --repair"))
+	}
 	return errors.Join(errs...)
 }
 
 // verify joins the set and compares its members. steps hears of progress; nil is
 // none.
 func verify(ctx context.Context, mc mirror.Config, o verifyOptions, steps io.Writer) (_ *finding, err error) {
+	mc.Brief = true
 	set, err := mirror.Open(ctx, mc)
 	if err != nil {
 		return nil, err
@@ -138,24 +161,29 @@ func verify(ctx context.Context, mc mirror.Config, o verifyOptions, steps io.Wri
 		defer p.close()
 		mo.Progress = p.set
 	}
-	r, err := set.Verify(ctx, mo)
-	if err != nil {
+	var r *mirror.Report
+	if o.repair {
+		r, err = set.Repair(ctx, mo, o.force)
+	} else {
+		r, err = set.Verify(ctx, mo)
+	}
+	if r == nil {
 		return nil, err
 	}
-	f := &finding{Equal: len(r.Differences) == 0, Report: r, NotCompared: []string{}}
+	f := &finding{Equal: !slices.ContainsFunc(r.Differences, func(d mirror.Difference) bool { return !d.Repaired }), Report: r, NotCompared: []string{}, repair: o.repair}
 	for _, m := range r.View.Members {
 		if !r.View.Has(m.ID) {
 			f.NotCompared = append(f.NotCompared, m.Host)
 		}
 	}
-	return f, nil
+	return f, err
 }
 
 // awaitAll waits until all members are in sync, or the time is up.
 func awaitAll(ctx context.Context, set *mirror.Set, wait time.Duration) error {
 	limited, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
-	for v := set.View(); len(v.InSync) < len(v.Members); {
+	for v := set.View(); len(v.InSync) < len(v.Data()); {
 		next, err := set.WaitView(limited, v.Epoch)
 		switch {
 		case err == nil:
@@ -193,14 +221,25 @@ func (o verifyOptions) show(w io.Writer, f *finding) error {
 
 func printFinding(w io.Writer, f *finding) error {
 	var b strings.Builder
+	repaired := 0
 	for _, d := range f.Differences {
-		fmt.Fprintf(&b, "%s (member %d): %s\n", d.Host, d.Member, d.What)
+		done := ""
+		if d.Repaired {
+			done = ": REPAIRED"
+			repaired++
+		} else if f.repair && len(f.Against) == 0 {
+			done = "; not repaired: see pgdist resync DSN --member " + d.Host + " --force"
+		}
+		fmt.Fprintf(&b, "%s (member %d): %s%s\n", d.Host, d.Member, d.What, done)
 		for _, r := range d.Rows {
 			fmt.Fprintf(&b, "    %s\n", r)
 		}
 		if more := d.Differing - len(d.Rows); more > 0 && len(d.Rows) > 0 {
 			fmt.Fprintf(&b, "    and %d more\n", more)
 		}
+	}
+	for _, d := range f.Unclear {
+		fmt.Fprintf(&b, "%s (member %d), of another major version, may write this otherwise, see for yourself: %s\n", d.Host, d.Member, d.What)
 	}
 	if f.Equal {
 		hosts := make([]string, len(f.View.InSync))
@@ -209,7 +248,13 @@ func printFinding(w io.Writer, f *finding) error {
 		}
 		fmt.Fprintf(&b, "equal: %s: %d tables, %d rows each\n", strings.Join(hosts, ", "), f.Tables-len(f.Unread), f.Rows)
 	} else {
-		fmt.Fprintf(&b, "%d differences from the leader, %s, in %d tables\n", len(f.Differences), hostOf(f.View, f.View.Leader), f.Tables)
+		fmt.Fprintf(&b, "%d differences from the leader, %s, in %d tables\n", len(f.Differences)-repaired, hostOf(f.View, f.View.Leader), f.Tables)
+	}
+	if repaired > 0 {
+		fmt.Fprintf(&b, "%d differences were put right from the leader; until then clients may have read what was wrong\n", repaired)
+	}
+	for _, t := range f.Against {
+		fmt.Fprintf(&b, "table %s: all followers hold the same, and the leader something else\n", t)
 	}
 	if e := f.Earlier; e != nil {
 		fmt.Fprintf(&b, "%d of these tables, %d rows each, were not read now: they were found equal between %s and %s\n", e.Tables, e.Rows, stamp(e.First), stamp(e.Last))

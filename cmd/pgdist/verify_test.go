@@ -50,6 +50,28 @@ func TestVerify(t *testing.T) {
 		tamper(t, three[1], "UPDATE t SET v = 'row 7' WHERE id = 7; INSERT INTO t VALUES (9, 'row 9'); DELETE FROM t WHERE id = 1000")
 		pgdist(t, "verify", set).want(t, statusOK)
 	})
+	t.Run("repaired", func(t *testing.T) {
+		pgdist(t, "verify", "--force", "--repair=false", set).wantErrors(t, 1, "--force is for --repair")
+		tamper(t, three[1], "UPDATE t SET v = 'forged' WHERE id = 7; DELETE FROM t WHERE id = 9; INSERT INTO t VALUES (1000, 'smuggled')")
+		tamper(t, three[2], "UPDATE s SET at = 'epoch' WHERE id = 1; ALTER TABLE t ALTER v SET DEFAULT 'x'")
+		pgdist(t, "verify", "--repair", "-q", set).want(t, statusNotAsItIs, three[1].Addr()+" (member 2): table public.t has other contents: 3 rows differ: REPAIRED",
+			`    row (id) = (9): only on the leader: (9,"row 9")`, three[2].Addr()+" (member 3): table public.s has other contents: 1 row differs: REPAIRED", "default: 'x'::text instead of none; not repaired: see pgdist resync DSN --member "+three[2].Addr()+" --force\n",
+			"2 differences were put right from the leader; until then clients may have read what was wrong", "1 differences from the leader")
+		tamper(t, three[2], "ALTER TABLE t ALTER v DROP DEFAULT; DELETE FROM t WHERE id < 3")
+		r := pgdist(t, "verify", "--repair", "--json", "-q", set)
+		r.want(t, statusOK)
+		var got finding
+		decode(t, r.out, &got)
+		if !got.Equal || len(got.Differences) != 1 || !got.Differences[0].Repaired || got.Differences[0].Member != 3 {
+			t.Errorf("got %s", r.out)
+		}
+		for _, s := range three[1:] {
+			tamper(t, s, "DELETE FROM t WHERE id = 3")
+		}
+		pgdist(t, "verify", "--repair", "-q", set).want(t, statusFailed, "all followers hold the same, and the leader something else: public.t", "pgdist switchover", "--force", "2 differences from the leader")
+		pgdist(t, "verify", "--repair", "--force", "-q", set).want(t, statusOK, "equal: ")
+		pgdist(t, "verify", set).want(t, statusOK)
+	})
 	t.Run("a definition changed", func(t *testing.T) {
 		tamper(t, three[2], "ALTER TABLE t ALTER v SET DEFAULT 'x'")
 		pgdist(t, "verify", set).want(t, statusNotAsItIs, three[2].Addr()+" (member 3): table column public.t.v is defined differently: default: 'x'::text instead of none")

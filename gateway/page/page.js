@@ -52,6 +52,8 @@ function member(m) {
     ["broken connections", count(m.errors)], ["read pool", pool(m.read_pool)], ["write pool", pool(m.write_pool)], ["weight", m.weight],
   ]) dl.append(make("dt", name), make("dd", value));
   card.append(dl);
+  if (m.state && m.state !== "in sync") card.append(make("p", m.state, "muted"));
+  if (m.differences) card.append(make("p", `differed from the leader: ${m.differences} times, see the events`, "muted"));
   if (m.last_error) card.append(make("p", "last error: " + m.last_error, "muted"));
   return card;
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgdist/pgdist/health"
+	"github.com/pgdist/pgdist/internal/mirror"
 )
 
 // Consistency says how recent what a read sees must be.
@@ -44,6 +45,19 @@ type MemberConfig struct {
 	LastResort bool
 	// Health overrides the set's Health where its fields are not zero.
 	Health health.Config
+}
+
+// RegisterConfig is how a register in etcd is reached: see internal/register.Config. Address
+// is where it is, if not where the set knows it to be.
+type RegisterConfig struct {
+	Address, CA, Cert, Key, User, Password string
+}
+
+// Mirror is c as the mirror takes it.
+func (c RegisterConfig) Mirror() mirror.RegisterConfig {
+	out := mirror.RegisterConfig{Address: c.Address}
+	out.CA, out.Cert, out.Key, out.User, out.Password = c.CA, c.Cert, c.Key, c.User, c.Password
+	return out
 }
 
 // Config is all that an Engine can be told. The zero value of a field is its
@@ -79,6 +93,12 @@ type Config struct {
 	// copied; 0 is 8 GiB and 72 hours.
 	JournalMaxSize int64
 	JournalMaxAge  time.Duration
+	// CheckRate is how many rows a second of each database are compared in the background,
+	// by one program of all that use the set; 0 is 1000, negative is none.
+	CheckRate float64
+	// NoAutoResync leaves it to people to copy a database afresh that lost its place or is
+	// new and empty.
+	NoAutoResync bool
 	// ResultBuffer is how many bytes of a write's rows are kept back until the
 	// write is acknowledged; a larger result is streamed, its end waits. 0 is 1 MiB.
 	ResultBuffer int
@@ -93,8 +113,13 @@ type Config struct {
 	// MirrorUser and MirrorPassword are who rows are mirrored as; "" is each
 	// member's own user and password.
 	MirrorUser, MirrorPassword string
+	// Register is how a register of the set's in etcd is reached, if there is one.
+	Register RegisterConfig
 	// Logger hears of members that come and go; nil discards.
 	Logger *slog.Logger
+	// Notice hears, in one line each, of a database that differs from the others, or was
+	// copied afresh. It must not block. nil: nobody does.
+	Notice func(string)
 	// Dial connects to a server for the sessions. Required, set by the front door.
 	Dial DialFunc
 	// Wrap, if not nil, is handed each connection for reads that is not secured by TLS,
@@ -119,6 +144,7 @@ const (
 	maxViewLease           = time.Minute
 	defaultFailoverTimeout = 30 * time.Second
 	defaultDDLConflict     = time.Second
+	defaultCheckRate       = 1000
 	defaultResultBuffer    = 1 << 20
 	defaultCacheBytes      = 16 << 20
 	minJournal             = 256 << 20
@@ -196,7 +222,7 @@ func (c Config) Validate() error {
 	if c.JournalMaxSize < 0 || c.JournalMaxAge < 0 || c.JournalMaxSize > 0 && c.JournalMaxSize < minJournal || c.JournalMaxAge > 0 && c.JournalMaxAge < minJournalAge {
 		errs = append(errs, fmt.Errorf("journal_max_size must be at least %dMB and journal_max_age at least %v: less is reached with every database present", minJournal>>20, minJournalAge))
 	}
-	errs = append(errs, c.Pool.validate(), c.validateMembers())
+	errs = append(errs, c.Register.Mirror().Validate(), c.Pool.validate(), c.validateMembers())
 	return errors.Join(errs...)
 }
 

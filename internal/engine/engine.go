@@ -150,10 +150,16 @@ func (e *Engine) Ready() bool {
 func (e *Engine) Stats() []MemberStats {
 	view := e.mirror.View()
 	var list []MemberStats
+	var states map[health.MemberID]string
+	checks := e.Checks()
+	if c, ok := e.mirror.(checker); ok {
+		states = c.States()
+	}
 	for _, vm := range view.Members {
 		if m := e.all()[vm.ID]; m != nil {
 			s := m.stats(view)
 			s.Usable = e.mirror.Usable(vm.ID)
+			s.State, s.Differences = states[vm.ID], checks.Differences[vm.ID]
 			list = append(list, s)
 		}
 	}

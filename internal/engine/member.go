@@ -109,6 +109,10 @@ type MemberStats struct {
 	ReadPool, WritePool PoolStats
 	// LastError is the text of the latest broken connection, or empty.
 	LastError string
+	// State is what it is doing, in a few words; "" if that is not known.
+	State string
+	// Differences counts what this program has found to differ there from the leader.
+	Differences uint64
 }
 
 func (m *member) stats(view *health.View) MemberStats {

@@ -37,7 +37,12 @@ func Open(ctx context.Context, config Config) (*Engine, error) {
 // mirror is the part of c that concerns mirroring.
 func (c Config) mirror() mirror.Config {
 	mc := mirror.Config{Health: c.Health, Logger: c.Logger, BlockedTimeout: c.DDLConflictTimeout, JournalMax: c.JournalMaxSize, JournalMaxAge: c.JournalMaxAge,
-		ViewLease: c.ViewLease, MinorityReads: c.MinorityReads != MinorityNever}
+		ViewLease: c.ViewLease, MinorityReads: c.MinorityReads != MinorityNever,
+		CheckRate: c.CheckRate, AutoResync: !c.NoAutoResync, Notice: c.Notice, Register: c.Register.Mirror()}
+	if mc.CheckRate == 0 {
+		mc.CheckRate = defaultCheckRate
+	}
+	mc.CheckRate = max(mc.CheckRate, 0)
 	for _, m := range c.Members {
 		mc.Members = append(mc.Members, mirror.MemberConfig{Conn: c.mirrorConn(m), Health: m.Health})
 	}

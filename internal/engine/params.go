@@ -34,12 +34,20 @@ var params = append([]param{
 	{"minority_reads", "what reads do while no majority answers: alone (go on if no other program uses the set) or never", setText(func(c *Config, v string) { c.MinorityReads = MinorityReads(v) })},
 	{"journal_max_size", "bytes of the journal that a database that is away may hold back, such as 8GB", setSize(func(c *Config) *int64 { return &c.JournalMaxSize })},
 	{"journal_max_age", "age of what it may hold back", setDuration(func(c *Config) *time.Duration { return &c.JournalMaxAge })},
+	{"check_rate", "rows a second of each database that are compared in the background, or off", setRate(func(c *Config) *float64 { return &c.CheckRate })},
+	{"auto_resync", "whether a database that lost its place, or is new and empty, is copied afresh unasked: on or off", setSwitch(func(c *Config) *bool { return &c.NoAutoResync }, false)},
 	{"result_buffer", "bytes of a write's rows kept back until it is acknowledged", setInt(func(c *Config) *int { return &c.ResultBuffer })},
 	{"replay", "whether transactions that are lost with their server are run again, unseen if every result is the same: on or off", setText(func(c *Config, v string) { c.Replay = Replay(v) })},
 	{"replay_limit", "bytes kept of a transaction to run it again, such as 1MB", setBytes(func(c *Config) *int { return &c.ReplayLimit })},
 	{"cache_size", "bytes for verdicts on statements", setInt(func(c *Config) *int { return &c.CacheBytes })},
 	{"mirror_user", "role that rows are mirrored as", setText(func(c *Config, v string) { c.MirrorUser = v })},
 	{"mirror_password", "its password", setText(func(c *Config, v string) { c.MirrorPassword = v })},
+	{"register", "where the register in etcd is, if not where the set knows it: etcd://host:2379,host:2379/prefix", setText(func(c *Config, v string) { c.Register.Address = v })},
+	{"etcd_ca", "file with the certificates of those who may sign etcd's, or system; none is no TLS", setText(func(c *Config, v string) { c.Register.CA = v })},
+	{"etcd_cert", "file with this program's certificate for etcd", setText(func(c *Config, v string) { c.Register.Cert = v })},
+	{"etcd_key", "file with its key", setText(func(c *Config, v string) { c.Register.Key = v })},
+	{"etcd_user", "user of etcd's own authentication", setText(func(c *Config, v string) { c.Register.User = v })},
+	{"etcd_password", "that user's password", setText(func(c *Config, v string) { c.Register.Password = v })},
 }, setHealthParams()...)
 
 // Params lists pgdist's own parameters and what they mean, by name.
@@ -68,7 +76,7 @@ func findParam(name string) (param, bool) {
 }
 
 // ourPrefixes begin no name of libpq's or PostgreSQL's.
-var ourPrefixes = []string{"pool_", "breaker_", "probe_", "mirror_", "pgdist_"}
+var ourPrefixes = []string{"pool_", "breaker_", "probe_", "mirror_", "pgdist_", "etcd_"}
 
 // nearEnough is the edit distance up to which a name is taken for a misspelling.
 const nearEnough = 2
@@ -132,6 +140,37 @@ func setInt(field func(*Config) *int) func(*Config, string) error {
 			return errors.New("not a whole number")
 		}
 		*field(c) = n
+		return nil
+	}
+}
+
+// setRate takes a number above 0, or "off", or 0 for it.
+func setRate(field func(*Config) *float64) func(*Config, string) error {
+	return func(c *Config, v string) error {
+		n, err := strconv.ParseFloat(v, 64)
+		switch {
+		case v == "off" || err == nil && n == 0:
+			*field(c) = -1
+		case err != nil || !(n > 0) || math.IsInf(n, 0):
+			return errors.New("neither a number of rows above 0 nor off")
+		default:
+			*field(c) = n
+		}
+		return nil
+	}
+}
+
+// setSwitch takes on and off, as YAML and PostgreSQL write them; on is what the field then is.
+func setSwitch(field func(*Config) *bool, on bool) func(*Config, string) error {
+	return func(c *Config, v string) error {
+		switch strings.ToLower(v) {
+		case "on", "true", "yes", "1":
+			*field(c) = on
+		case "off", "false", "no", "0":
+			*field(c) = !on
+		default:
+			return errors.New("neither on nor off")
+		}
 		return nil
 	}
 }

@@ -37,26 +37,29 @@ const defaultReplayLimit = 1 << 20
 // Step is what a front door did for one statement, as it can be done again.
 type Step interface {
 	// Again does it over conn and hands what the server answers to d. A server's own
-	// error is part of its answer, and returned as well.
+	// error is part of its answer, and returned as well. context.Canceled tells that the
+	// client asked to cancel it, in whatever way.
 	Again(ctx context.Context, conn ServerConn, d *Digest) error
 }
 
 // ReplayStats count what became of transactions that were lost with their server while
 // they were kept.
 type ReplayStats struct {
-	// Tried were begun anew, Done ended with the client none the wiser, Differed gave
-	// another result. What is missing in these two was lost again, or found no leader.
-	Tried, Done, Differed uint64
+	// Tried were begun anew. Of these, Done went on with the client none the wiser,
+	// Differed gave another result, Failed found no leader, or were lost again and again.
+	// One that is lost twice counts twice; one whose statement under way differs, after
+	// those before it were the same, is in Done and in Differed.
+	Tried, Done, Differed, Failed uint64
 	// Unfit could not be run again: too large, or bound to their connection.
 	Unfit uint64
 }
 
-type replayCounts struct{ tried, done, differed, unfit atomic.Uint64 }
+type replayCounts struct{ tried, done, differed, failed, unfit atomic.Uint64 }
 
 // Replays counts transactions that were run again, since the engine was made.
 func (e *Engine) Replays() ReplayStats {
 	c := &e.replays
-	return ReplayStats{Tried: c.tried.Load(), Done: c.done.Load(), Differed: c.differed.Load(), Unfit: c.unfit.Load()}
+	return ReplayStats{Tried: c.tried.Load(), Done: c.done.Load(), Differed: c.differed.Load(), Failed: c.failed.Load(), Unfit: c.unfit.Load()}
 }
 
 // journal is what is kept of a transaction. The digest is the session's.
@@ -279,8 +282,11 @@ func (s *Session) recover(ctx context.Context, how loss) error {
 	s.e.replays.tried.Add(1)
 	began := time.Now()
 	err := s.replay(ctx, how)
-	if err == nil {
+	switch {
+	case err == nil:
 		s.e.replays.done.Add(1)
+	case !isDiffers(err):
+		s.e.replays.failed.Add(1)
 	}
 	s.e.log.Info("a transaction was lost with its server and was run again", "statements", len(j.steps), "took", time.Since(began), "error", err)
 	return err
@@ -334,6 +340,9 @@ func (s *Session) endAttempt(ctx context.Context, how loss) error {
 		return s.awaitLeader(ctx, h)
 	}
 	writes := h.c.purpose == readWrite
+	if !writes {
+		s.try.mark(s.e, h)
+	}
 	h.c.kill() // it may hang
 	h.drop()
 	if how == lossCommit || !writes {
@@ -372,7 +381,7 @@ func (s *Session) replayOnce(ctx context.Context) error {
 		err := st.Again(ctx, h.c.ServerConn, j.digest)
 		h.c.waiting.Store(0)
 		switch f := classifyError(ctx, err); {
-		case f == failCancelled: // what the server still says would be taken for another answer
+		case f == failCancelled, errors.Is(err, context.Canceled): // what the server still says would be taken for another answer
 			h.c.kill()
 			return err
 		case f == failFenced, f.connectionGone():
@@ -427,6 +436,8 @@ func (s *Session) replayFailed(ctx context.Context, readOnly bool, err error) er
 		return err
 	case ctx.Err() != nil:
 		return ctx.Err()
+	case errors.Is(err, context.Canceled): // by a request of its client's
+		return context.Canceled
 	}
 	lost := pgErrorOf(errLeaderChanged())
 	if readOnly {

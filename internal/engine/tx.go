@@ -241,6 +241,9 @@ func (l *Lease) acquireInTx(ctx context.Context) error {
 		s.leaveReader(ctx)
 	}
 	for s.tx.state == txOpen && s.stale() {
+		if s.try.lost++; s.try.lost > maxLost {
+			return s.loseTx()
+		}
 		if err := s.recover(ctx, lossConnection); err != nil {
 			return err
 		}
@@ -448,7 +451,7 @@ func (s *Session) restartReader(f failure) bool {
 // rollback ends a failed transaction on a connection that goes back to its pool.
 func rollback(h hold) bool {
 	h.c.unsent()
-	if h.c.IsClosed() {
+	if h.c.spoiled.Load() || h.c.IsClosed() {
 		return false
 	}
 	if !h.c.inTransaction() {

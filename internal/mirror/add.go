@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/pgdist/pgdist/health"
+	"github.com/pgdist/pgdist/internal/register"
 )
 
 // AddOptions say which database becomes a member of a set, and how.
@@ -39,12 +40,16 @@ func Add(ctx context.Context, cfg Config, o AddOptions) (*health.View, error) {
 		o.Report = func(string, ...any) {}
 	}
 	host := o.Member.Host()
+	cfg.Brief = true
 	set, err := Open(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
 	defer set.Close()
 	a := &addition{cfg: set.cfg, o: o, s: set, host: host}
+	if isRegister(o.Member) {
+		return a.register(ctx)
+	}
 	listed := seat(set.View(), host) != 0
 	if !listed {
 		if err := a.examine(ctx); err != nil {
@@ -229,7 +234,8 @@ func (a *addition) vote(ctx context.Context) error {
 		if a.o.Votes >= 0 {
 			in.Votes = map[health.MemberID]int{me.ID: a.o.Votes}
 		}
-		done := me.Weight > 0 || a.o.Votes == 0
+		_, elsewhere := v.Register()
+		done := me.Weight > 0 || a.o.Votes == 0 || elsewhere && a.o.Votes < 0
 		return in, done, nil
 	})
 }
@@ -253,6 +259,49 @@ func (a *addition) witness(ctx context.Context, listed bool) (*health.View, erro
 			return health.Intent{}, false, a.refuse("run pgdist add again", "another member was added meanwhile")
 		}
 		me := health.Member{ID: id, Host: a.host, System: a.system, Weight: max(a.o.Votes, 0), Witness: true}
+		in := health.Intent{Add: &me}
+		if r, there := v.Register(); there {
+			return in, false, a.refuse("give it the votes first: pgdist register DSN --members", "all votes are with the register %s", r.Host)
+		}
+		if a.o.Votes < 0 {
+			in.Votes = votes(v.Members, append(slices.Clone(v.Members), me))
+		}
+		return in, false, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return a.s.View(), nil
+}
+
+// register makes a register in etcd one voter beside the databases.
+func (a *addition) register(ctx context.Context) (*health.View, error) {
+	v := a.s.View()
+	a.host = prefixed(a.host, v.Set)
+	a.o.Member.Register = a.host
+	if seat(v, a.host) != 0 {
+		return v, nil
+	}
+	switch r, there := v.Register(); {
+	case there:
+		return nil, a.refuse("give the votes back first: pgdist register DSN --members", "all votes are with the register %s", r.Host)
+	case !a.o.Witness:
+		return nil, a.refuse("give --witness; to give it all votes: pgdist register DSN --etcd "+a.host, "it holds no data, so it can only vote")
+	case register.IsFile(a.host):
+		return nil, a.refuse("give it all votes: pgdist register DSN --file PATH", "a file serves one program, so it is no voter among others")
+	}
+	me, err := a.s.newRegister(ctx, a.host)
+	if err != nil {
+		return nil, err
+	}
+	me.Weight = max(a.o.Votes, 0)
+	err = a.s.relist(ctx, a.o.Member, func(v *health.View) (health.Intent, bool, error) {
+		if seat(v, a.host) != 0 {
+			return health.Intent{}, true, nil
+		}
+		if v.NextID() != me.ID {
+			return health.Intent{}, false, a.refuse("run pgdist add again", "another member was added meanwhile")
+		}
 		in := health.Intent{Add: &me}
 		if a.o.Votes < 0 {
 			in.Votes = votes(v.Members, append(slices.Clone(v.Members), me))

@@ -3,6 +3,7 @@ package mirror
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/pgdist/pgdist/health"
@@ -31,7 +32,7 @@ func (s *Set) adopt(ctx context.Context) (did bool, highest int64, err error) {
 			highest = max(highest, a.here.Epoch, a.here.Promised)
 		}
 	}
-	if newest == nil || newest.Epoch <= s.cur.Epoch || !s.chosen(found, newest) || !s.leaderFit(found, newest) {
+	if newest == nil || newest.Epoch <= s.cur.Epoch || !s.chosen(found, newest) || !borne(found, newest) || !s.leaderFit(found, newest) {
 		return false, highest, nil
 	}
 	s.log.Debug("going by a view that another distributor has proposed", "epoch", newest.Epoch)
@@ -46,8 +47,8 @@ func (s *Set) whereabouts(ctx context.Context) []answerOf {
 		s.done.Go(func() {
 			ctx, cancel := context.WithTimeoutCause(ctx, m.health.ProbeTimeout, health.ErrTimeout)
 			defer cancel()
-			a := answerOf{cfg: MemberConfig{Conn: m.cfg}}
-			c, err := m.connect(ctx)
+			a := answerOf{cfg: m.configured()}
+			c, err := m.voter(ctx)
 			if err == nil {
 				a.here, err = c.where(ctx)
 				c.close()
@@ -64,7 +65,7 @@ func (s *Set) whereabouts(ctx context.Context) []answerOf {
 		case <-grace:
 			return out
 		}
-		if 2*len(out) > len(s.members.all()) && grace == nil {
+		if 2*len(out) > len(s.members.all()) && grace == nil && s.heardRegister(out) {
 			grace = time.After(stragglers)
 		}
 	}
@@ -76,6 +77,23 @@ const stragglers = 50 * time.Millisecond
 
 // chosen tells whether a majority has accepted the view.
 func (s *Set) chosen(found []answerOf, v *health.View) bool { return v.Chosen(voters(found)) }
+
+// heardRegister tells whether the register that has all votes, if there is one, has answered.
+func (s *Set) heardRegister(found []answerOf) bool {
+	m, there := s.cur.Register()
+	return !there || slices.ContainsFunc(found, func(a answerOf) bool { return a.cfg.Host() == m.Host })
+}
+
+// borne is View.Borne of what the members answered.
+func borne(found []answerOf, v *health.View) bool {
+	var accepted []health.MemberID
+	for _, a := range voters(found) {
+		if a.Set == v.Set && a.Accepted == v.Epoch {
+			accepted = append(accepted, a.Member)
+		}
+	}
+	return v.Borne(accepted)
+}
 
 // voters are those that answered.
 func voters(found []answerOf) []health.Voter {

@@ -77,6 +77,9 @@ func (s *Set) expel(ctx context.Context, v *health.View, id health.MemberID, wou
 		why := &errAmiss{what}
 		m.say(textExcluded, why)
 		if err := s.alter(loop, health.Intent{Exclude: []health.MemberID{id}}); err != nil {
+			if s.cur.Has(id) {
+				m.say(textInSync, nil) // what is written down is shipped whenever it leaves
+			}
 			return err
 		}
 		if err := s.round(loop, thorough); err != nil {

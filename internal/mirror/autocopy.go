@@ -12,26 +12,31 @@ import (
 // broken off, or nothing at all. Anything else stays for people to decide.
 
 // Pauses between copies that fail; tests shorten them.
-var copyPauses = struct {
+var copyPauses = copyTimes{30 * time.Second, 30 * time.Minute, 5 * time.Second, 10 * time.Minute}
+
+type copyTimes struct {
 	first, most time.Duration // after the first failure, and at most
 	busy        time.Duration // while another program copies it
 	back        time.Duration // for which the journal is kept until the copy has caught up
-}{30 * time.Second, 30 * time.Minute, 5 * time.Second, 10 * time.Minute}
+}
+
+// after is how long to wait after the n-th attempt.
+func (c copyTimes) after(n int64) time.Duration { return min(c.first<<min(n-1, 10), c.most) }
 
 const textCopied = "being copied"
 
 // copyCalledFor tells whether a member waits for a copy that may be made unasked.
 func (s *Set) copyCalledFor(m *member) bool {
-	n := m.note.Load()
+	n, down := m.note.Load(), s.downErr(m.id)
 	switch {
-	case n == nil:
+	case n == nil || down != nil && sqlState(down) != "3D000":
 		return false
 	case n.Text == textLost:
 		return true
 	case n.Text == textRefused && (errors.Is(n.Err, ErrNotInstalled) || errors.Is(n.Err, ErrHalfCopied)):
 		return true
 	}
-	return sqlState(s.downErr(m.id)) == "3D000" || sqlState(n.Err) == "3D000" // its database is not there
+	return sqlState(down) == "3D000" || sqlState(n.Err) == "3D000" // its database is not there
 }
 
 // copyLost begins to copy a member that needs it, one at a time.
@@ -94,10 +99,10 @@ func (s *Set) copyUnasked(ctx context.Context, m *member) (done bool) {
 	case ctx.Err() != nil:
 		return done
 	case err == nil:
-		m.copyTries.Store(0)
 		s.log.Info("a member was copied afresh", "member", m.host, "source", res.Source, "rows", res.Rows, "bytes", res.Bytes, "took", res.Took.Round(time.Millisecond))
 		s.notice(m.host, "was copied afresh from "+res.Source)
-		m.copyAt.Store(time.Now().Add(copyPauses.first).UnixNano()) // should it be lost again at once
+		// Should it be lost again before it has stayed for a while.
+		m.copyAt.Store(time.Now().Add(copyPauses.after(m.copyTries.Add(1))).UnixNano())
 		return done
 	case errors.Is(err, errNotNeeded):
 		m.say(textExcluded, nil)
@@ -109,7 +114,7 @@ func (s *Set) copyUnasked(ctx context.Context, m *member) (done bool) {
 		return done
 	}
 	n := m.copyTries.Add(1)
-	wait := min(copyPauses.first<<min(n-1, 10), copyPauses.most)
+	wait := copyPauses.after(n)
 	byHand := errors.Is(err, errNeedsSuperuser) || errors.Is(err, errNoTools)
 	if byHand {
 		wait = copyPauses.most

@@ -23,7 +23,7 @@ type promiseAnswer struct {
 // answer is a member's promise, or why there is none.
 type answer struct {
 	m    *member
-	c    *conn
+	c    voter
 	hard bool // it was asked to end whoever writes there
 	p    promiseAnswer
 	err  error
@@ -81,11 +81,7 @@ func (s *Set) propose(ctx context.Context, epoch int64, in health.Intent, with f
 	ctx, cancel := context.WithTimeoutCause(ctx, changeTimeout, health.ErrTimeout)
 	defer cancel()
 	answers := s.promises(ctx, epoch, in)
-	defer func() {
-		for _, a := range answers {
-			a.c.close()
-		}
-	}()
+	defer closeAll(answers)
 	var given []health.Promise
 	var errs []error
 	higher := epoch
@@ -189,18 +185,13 @@ func (s *Set) promises(ctx context.Context, epoch int64, in health.Intent) []ans
 	return out
 }
 
-const promiseSQL = `SELECT pgdist.promise($1::bigint, $2::bool, $3::int)`
-
 func (m *member) promise(ctx context.Context, epoch int64, hard bool) answer {
-	c, err := m.connect(ctx)
+	c, err := m.voter(ctx)
 	if err != nil {
 		return answer{m: m, err: err}
 	}
 	a := answer{m: m, c: c, hard: hard}
-	s, err := c.one(ctx, promiseSQL, strconv.AppendInt(nil, epoch, 10), strconv.AppendBool(nil, hard), text("400"))
-	if err == nil {
-		err = json.Unmarshal([]byte(s), &a.p)
-	}
+	a.p, err = c.promise(ctx, epoch, hard)
 	a.err = m.fail("ask for a promise", causeOf(ctx, err))
 	return a
 }
@@ -241,33 +232,18 @@ func (s *Set) install(ctx context.Context, next *health.View, answers []answer) 
 	if err != nil {
 		return err
 	}
-	var accepted []health.MemberID
-	var leader *conn
-	var errs []error
-	outbid := false
-	for _, a := range answers {
-		if a.err != nil {
-			continue
-		}
-		ok, err := a.c.one(ctx, `SELECT pgdist.accept($1::bigint, $2::jsonb)`, strconv.AppendInt(nil, next.Epoch, 10), body)
-		if err != nil || ok != "t" {
-			outbid = outbid || err == nil
-			errs = append(errs, a.m.fail("accept the view", err))
-			continue
-		}
-		accepted = append(accepted, a.m.id)
-		pointAccepted.Pass()
-		if a.m.id == next.Leader {
-			leader = a.c
-		}
-	}
+	accepted, outbid, errs := acceptBy(ctx, next, body, answers)
 	if !next.Quorum(accepted) {
 		if outbid {
 			return errOutbid
 		}
 		return errors.Join(append([]error{ErrNoMajority}, errs...)...)
 	}
+	if !next.Borne(accepted) {
+		return errOutbid // chosen, but to be gone by only without those that did not accept it
+	}
 	pointChosen.Pass()
+	leader := connOf(answers, next.Leader, accepted)
 	if next.Term == next.Epoch {
 		if leader == nil {
 			return errors.Join(append([]error{errLeaderLost}, errs...)...)

@@ -287,3 +287,22 @@ func (p *patroller) rest(ctx context.Context) error {
 	}
 	return p.note(ctx, 1<<30, nil)
 }
+
+// States tells in a few words what each member is doing.
+func (s *Set) States() map[health.MemberID]string {
+	out := map[health.MemberID]string{}
+	for id, m := range s.members.all() {
+		if n := m.note.Load(); n != nil {
+			out[id] = n.String()
+		}
+	}
+	return out
+}
+
+// String is Text, and how far it has come with that.
+func (n *State) String() string {
+	if n.More == "" {
+		return n.Text
+	}
+	return n.Text + ": " + n.More
+}

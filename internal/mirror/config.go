@@ -8,11 +8,13 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pgdist/pgdist/health"
+	"github.com/pgdist/pgdist/internal/register"
 )
 
 // Config describes a set to open. The zero value of each optional field is the
@@ -64,6 +66,11 @@ type Config struct {
 	Notice     func(string)
 	checkTimes checkTimes // tests: shorter ones
 	anyVersion bool       // tests: act as the program of the version before
+	// Register is how a register in etcd is reached.
+	Register RegisterConfig
+	// Brief tells that the set is opened by a command that ends soon: it may do so beside the
+	// one program that uses a register in a file.
+	Brief bool
 	// Logger gets events of the set; nil discards them.
 	Logger *slog.Logger
 }
@@ -73,13 +80,36 @@ type MemberConfig struct {
 	// Conn holds address, database and the credentials of the mirror role. It
 	// must name one host.
 	Conn *pgconn.Config
+	// Register is, in place of all else, the address of a voter that is no database.
+	Register string
 	// Health overrides the set's settings for this member.
 	Health health.Config
 }
 
-// Host is "host:port", for messages.
+// RegisterConfig is how a register in etcd is reached.
+type RegisterConfig struct {
+	// Address is where etcd is, if it is not, or not from here, at the address that the set
+	// knows: etcd://host:port,host:port/prefix. "" is that one.
+	Address string
+	// Config holds certificates and credentials.
+	register.Config
+}
+
+// Host is "host:port", or the address of a register; for messages.
 func (m MemberConfig) Host() string {
+	if m.Register != "" {
+		return m.Register
+	}
 	return net.JoinHostPort(m.Conn.Host, strconv.Itoa(int(m.Conn.Port)))
+}
+
+// Validate joins what is wrong with c.
+func (c RegisterConfig) Validate() error {
+	var err error
+	if a := c.Address; a != "" && !strings.HasPrefix(a, "etcd://") {
+		err = fmt.Errorf("register is %q: it says where etcd is, etcd://host:2379/prefix; any other register the set knows", a)
+	}
+	return errors.Join(err, c.Config.Validate())
 }
 
 func (c Config) withDefaults() Config {
@@ -143,5 +173,5 @@ func (c Config) Validate() error {
 		errs = append(errs, fmt.Errorf("the journal's bounds, %d bytes and %v, are below what it holds with every member present: at least %d bytes and %v are needed",
 			d.JournalMax, d.JournalMaxAge, 2*d.JournalBytes, 2*d.JournalKeep))
 	}
-	return errors.Join(append(errs, c.Health.Validate())...)
+	return errors.Join(append(errs, c.Register.Validate(), c.Health.Validate())...)
 }

@@ -54,6 +54,7 @@ func Force(ctx context.Context, cfg Config, o ForceOptions) (*health.View, error
 		return nil, &Error{Op: "force", Err: health.ErrNoView, Hint: "no database of the set answers"}
 	}
 	f.s = &Set{cfg: cfg, log: cfg.Logger, cur: f.base}
+	defer f.s.closeRegisters()
 	if err := f.s.assign(f.found, f.base); err != nil {
 		return nil, err
 	}
@@ -80,8 +81,15 @@ type forcing struct {
 // answering are the members that answered as who they are.
 func (f *forcing) answering() map[health.MemberID]*here {
 	out := map[health.MemberID]*here{}
+	accepted := map[health.MemberID]int64{}
 	for _, a := range f.found {
-		if a.here == nil || a.here.Set != f.base.Set {
+		if a.here != nil && a.here.Set == f.base.Set {
+			accepted[health.MemberID(a.here.Member)] = a.here.Accepted
+		}
+	}
+	forgetful := f.base.Forgetful(accepted)
+	for _, a := range f.found {
+		if a.here == nil || a.here.Set != f.base.Set || slices.Contains(forgetful, health.MemberID(a.here.Member)) {
 			continue
 		}
 		if m, listed := f.base.Member(health.MemberID(a.here.Member)); listed && (m.System == "" || m.System == a.here.Cluster) {
@@ -185,11 +193,7 @@ func (f *forcing) run(ctx context.Context) (*health.View, error) {
 	epoch += forcedAhead
 	f.o.Report("%s", f.plan())
 	given := f.promises(ctx, epoch)
-	defer func() {
-		for _, a := range given {
-			a.c.close()
-		}
-	}()
+	defer closeAll(given)
 	next, err := f.view(epoch, given)
 	if err != nil {
 		return nil, err
@@ -198,15 +202,13 @@ func (f *forcing) run(ctx context.Context) (*health.View, error) {
 	if err != nil {
 		return nil, err
 	}
-	var leader *conn
+	accepted, _, errs := acceptBy(ctx, next, body, given)
 	for _, a := range given {
-		if ok, err := a.c.one(ctx, `SELECT pgdist.accept($1::bigint, $2::jsonb)`, strconv.AppendInt(nil, epoch, 10), body); err != nil || ok != "t" {
-			return nil, &Error{Op: "force", Member: a.m.id, Host: a.m.host, Err: errors.Join(errors.New("it did not accept the view"), err), Hint: "run it again"}
-		}
-		if a.m == f.leader {
-			leader = a.c
+		if !slices.Contains(accepted, a.m.id) {
+			return nil, &Error{Op: "force", Member: a.m.id, Host: a.m.host, Err: errors.Join(append(errs, errors.New("it did not accept the view"))...), Hint: "run it again"}
 		}
 	}
+	leader := connOf(given, f.leader.id, accepted)
 	if _, err := leader.one(ctx, `SELECT pgdist.activate($1::bigint)`, strconv.AppendInt(nil, epoch, 10)); err != nil {
 		return nil, f.leader.fail("take office", err)
 	}
@@ -226,7 +228,7 @@ func (f *forcing) promises(ctx context.Context, epoch int64) []answer {
 			defer cancel()
 			a := m.promise(ctx, epoch, true)
 			if a.err != nil || !a.p.Given {
-				a.c.close()
+				a.close()
 				f.o.Report("%s gives no promise: %v", m.host, a.err)
 				return
 			}
@@ -260,6 +262,9 @@ func (f *forcing) view(epoch int64, given []answer) (*health.View, error) {
 	}
 	next.Removed = next.Removed[max(0, len(next.Removed)-health.MaxRemoved):]
 	next.Forced = forced
+	if _, kept := next.Register(); kept {
+		return &next, next.Validate() // all votes are where they were
+	}
 	usual := health.StandardVotes(next.Members)
 	for i, m := range next.Members {
 		next.Members[i].Weight = usual[m.ID]

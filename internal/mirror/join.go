@@ -79,6 +79,7 @@ func (m *member) copied(ctx context.Context) bool {
 func (s *Set) postpone(m *member, err error) {
 	if at := m.joined.Swap(0); at != 0 && time.Since(time.Unix(0, at)) > steady {
 		m.tries.Store(0)
+		m.copyTries.Store(0)
 	}
 	n := m.tries.Add(1)
 	var version *versionError

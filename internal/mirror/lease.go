@@ -2,10 +2,9 @@ package mirror
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"math/rand/v2"
-	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/pgdist/pgdist/health"
@@ -114,7 +113,7 @@ const (
 
 // confirm asks for confirmations again and again.
 func (s *Set) confirm(ctx context.Context) {
-	c := &confirmer{s: s, dead: map[string]time.Time{}, lives: map[string]bool{}, ddl: map[health.MemberID]int64{}}
+	c := &confirmer{s: s, dead: map[string]time.Time{}, lives: map[string]bool{}}
 	for ctx.Err() == nil {
 		v := s.view.Load()
 		c.round(ctx, v)
@@ -150,11 +149,10 @@ const aloneLeases = 4
 type confirmer struct {
 	s      *Set
 	looked time.Time
-	lives  map[string]bool           // who of the others is alive, as far as was looked
-	dead   map[string]time.Time      // since when who is not
-	ddl    map[health.MemberID]int64 // how much DDL each member has been brought
-	seen   int64                     // the epoch that is being drained …
-	since  time.Time                 // … since when
+	lives  map[string]bool      // who of the others is alive, as far as was looked
+	dead   map[string]time.Time // since when who is not
+	seen   int64                // the epoch that is being drained …
+	since  time.Time            // … since when
 }
 
 // round asks all members and takes what the first majority of them says.
@@ -178,6 +176,9 @@ func (c *confirmer) round(ctx context.Context, v *health.View) {
 			defer cancel()
 			a := s.askConfirm(ctx, m, v.Epoch, look)
 			a.id, a.err = m.id, causeOf(ctx, a.err)
+			if a.err == nil && m.register == nil {
+				m.heardDDL(a.DDL, &s.changes) // also if the round is decided without it
+			}
 			if m.id == v.Leader {
 				s.heardLeader(a.err)
 			}
@@ -221,24 +222,34 @@ func (a *confirmation) confirmation() health.Confirmation {
 	return out
 }
 
+// heardDDL counts a change if the member has been brought DDL since it was last asked.
+func (m *member) heardDDL(n int64, changes *atomic.Int64) {
+	if was := m.ddl.Swap(n + 1); was != 0 && was != n+1 {
+		changes.Add(1)
+	}
+}
+
 // askConfirm asks one member.
-func (s *Set) askConfirm(ctx context.Context, m *member, epoch int64, look bool) (a confirmation) {
-	if m.lease == nil || m.lease.IsClosed() {
-		if m.lease, a.err = m.connect(ctx); a.err != nil {
-			return a
+func (s *Set) askConfirm(ctx context.Context, m *member, epoch int64, look bool) confirmation {
+	var v voter = elsewhere{m}
+	if m.register == nil {
+		if m.lease == nil || m.lease.IsClosed() {
+			c, err := m.connect(ctx)
+			if err != nil {
+				return confirmation{err: err}
+			}
+			m.lease = c
 		}
-		if a.err = m.recognise(ctx, m.lease); a.err != nil {
+		if err := m.recognise(ctx, m.lease); err != nil {
 			m.lease.close()
 			m.lease = nil
-			return a
+			return confirmation{err: err}
 		}
+		v = m.lease
 	}
-	out, err := m.lease.one(ctx, s.confirmSQL(), text(s.id), strconv.AppendInt(nil, epoch, 10), strconv.AppendBool(nil, look), text(s.lease().String()))
-	if err == nil {
-		err = json.Unmarshal([]byte(out), &a)
-	}
+	a, err := v.confirm(ctx, s.as(epoch), look)
 	if err == nil && !a.Known {
-		err = s.enrol(ctx, m.lease, epoch) // it counts from the next time on
+		err = v.enrol(ctx, s.as(epoch)) // it counts from the next time on
 	}
 	if err != nil {
 		m.lease.close()
@@ -254,11 +265,6 @@ func (c *confirmer) conclude(v *health.View, got []confirmation, began time.Time
 	heard := make([]health.Confirmation, len(got))
 	for i := range got {
 		heard[i] = got[i].confirmation()
-		a := &got[i]
-		if was, known := c.ddl[a.id]; known && was != a.DDL {
-			s.changes.Add(1)
-		}
-		c.ddl[a.id] = a.DDL
 	}
 	out := health.Conclude(v, heard, health.Reader{Lease: s.cfg.ViewLease, Asked: s.lease(), Proposing: s.proposing.Load(), Entered: s.entered.Load(),
 		Minority: s.cfg.MinorityReads && s.others.Load() == 0})
@@ -369,7 +375,7 @@ func (s *Set) drainedTo(epoch int64) {
 
 // send has distributors taken off the list of as many members as can be reached.
 func (c *confirmer) send(ids []string, epoch int64) []health.MemberID {
-	did, err := c.s.everywhere(c.s.life, func(ctx context.Context, m *member, k *conn) error { return dismiss(ctx, k, ids, epoch) })
+	did, err := c.s.everywhere(c.s.life, func(ctx context.Context, v voter) error { return v.dismiss(ctx, ids, epoch) })
 	if err != nil {
 		c.s.log.Debug("not everybody took a distributor off the list", "err", err)
 	}

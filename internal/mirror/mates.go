@@ -3,7 +3,6 @@ package mirror
 import (
 	"context"
 	"errors"
-	"strconv"
 	"sync"
 	"time"
 
@@ -44,17 +43,9 @@ func (s *Set) without(list []mate) []mate {
 	return out
 }
 
-const enrolSQL = `SELECT pgdist.enrol($1, $2, $3::bigint, $4::interval)`
-
-// enrol puts this distributor on a member's list.
-func (s *Set) enrol(ctx context.Context, c *conn, epoch int64) error {
-	_, err := c.call(ctx, enrolSQL, text(s.id), text(s.cfg.Name), strconv.AppendInt(nil, epoch, 10), text(s.lease().String()))
-	return err
-}
-
 // everywhere runs f for all members at once, each over a connection of the moment,
 // and tells which of them succeeded.
-func (s *Set) everywhere(ctx context.Context, f func(ctx context.Context, m *member, c *conn) error) ([]health.MemberID, error) {
+func (s *Set) everywhere(ctx context.Context, f func(ctx context.Context, v voter) error) ([]health.MemberID, error) {
 	var mu sync.Mutex
 	var did []health.MemberID
 	var errs []error
@@ -64,9 +55,9 @@ func (s *Set) everywhere(ctx context.Context, f func(ctx context.Context, m *mem
 		wg.Go(func() {
 			ctx, cancel := context.WithTimeoutCause(ctx, m.health.ProbeTimeout, health.ErrTimeout)
 			defer cancel()
-			c, err := m.connect(ctx)
+			c, err := m.voter(ctx)
 			if err == nil {
-				err = m.fail("ask", causeOf(ctx, f(ctx, m, c)))
+				err = m.fail("ask", causeOf(ctx, f(ctx, c)))
 				c.close()
 			}
 			mu.Lock()
@@ -89,7 +80,7 @@ func (s *Set) register(ctx context.Context, v *health.View) error {
 		s.drained.Store(1 << 62)
 		return nil
 	}
-	did, err := s.everywhere(ctx, func(ctx context.Context, m *member, c *conn) error { return s.enrol(ctx, c, v.Epoch) })
+	did, err := s.everywhere(ctx, func(ctx context.Context, c voter) error { return c.enrol(ctx, s.as(v.Epoch)) })
 	if !v.Quorum(did) {
 		return &Error{Op: "open the set", Err: errors.Join(ErrNoMajority, err), Hint: "bring the members that do not answer back"}
 	}
@@ -116,21 +107,8 @@ func (s *Set) deregister() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	_, err := s.everywhere(ctx, func(ctx context.Context, m *member, c *conn) error { return dismiss(ctx, c, []string{s.id}, 1<<62) })
+	_, err := s.everywhere(ctx, func(ctx context.Context, c voter) error { return c.dismiss(ctx, []string{s.id}, 1<<62) })
 	if err != nil {
 		s.log.Debug("not everybody could be told that this distributor has ended", "err", err)
 	}
-}
-
-// dismiss takes distributors off a member's list, if they go by views older than epoch.
-func dismiss(ctx context.Context, c *conn, ids []string, epoch int64) error {
-	var list []byte
-	for _, id := range ids {
-		list = appendElement(list, text(id))
-	}
-	if list == nil {
-		return nil
-	}
-	_, err := c.call(ctx, `SELECT pgdist.dismiss($1::text[], $2::bigint)`, finish(list), strconv.AppendInt(nil, epoch, 10))
-	return err
 }

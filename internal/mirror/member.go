@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pgdist/pgdist/health"
+	"github.com/pgdist/pgdist/internal/register"
 )
 
 // member is one database of the set as this process sees it.
@@ -22,7 +23,9 @@ type member struct {
 	cfg    *pgconn.Config
 	health health.Config
 
-	seat atomic.Pointer[health.View] // that the loop goes by: it names the server; nil: any will do
+	seat     atomic.Pointer[health.View] // that the loop goes by: it names the server; nil: any will do
+	register *register.Register          // the member is no database, but this
+	claims   string                      // the name under which this program has a register in a file to itself; "": it need not
 
 	// Owned by the loop.
 	apply   *conn // where batches are applied; nil until needed
@@ -55,6 +58,7 @@ type member struct {
 	seen              atomic.Pointer[spotted] // where it was when it was last to be caught up; nil: never
 	copyAt, copyTries atomic.Int64            // when it may be copied afresh (unix nanoseconds), and how often that failed
 	major             atomic.Int32            // of its server, as of the last connection; 0: not known
+	ddl               atomic.Int64            // how much DDL it has been brought, and 1; 0: not known
 }
 
 // State is what a member is doing, for people.
@@ -245,6 +249,10 @@ func (m *member) check(ctx context.Context, broken func()) error {
 }
 
 func (m *member) ask(ctx context.Context) error {
+	if m.register != nil {
+		_, err := m.register.Look(ctx)
+		return err
+	}
 	if m.probe == nil || m.probe.IsClosed() {
 		c, err := dial(ctx, m.cfg, nil)
 		if err != nil {

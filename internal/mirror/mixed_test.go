@@ -149,7 +149,7 @@ func deparsed(majors []int) []string {
 // A newer version leads older ones for as long as an upgrade takes: rows go on, and what
 // the older ones do not know costs the set these, with a word about it.
 func TestNewerLeader(t *testing.T) {
-	r := mixed(t, `CREATE TABLE t (k int PRIMARY KEY, iv interval, c "char"); CREATE ROLE alice; CREATE ROLE bob`, 15, 18, 15).made()
+	r := mixed(t, `CREATE TABLE t (k int PRIMARY KEY, iv interval, c "char"); CREATE ROLE alice; CREATE ROLE bob`, 14, 18, 14).made()
 	if _, err := r.set.Switchover(r.ctx(), r.server(2).Addr(), 20*time.Second); err != nil {
 		t.Fatal(err)
 	}
@@ -164,28 +164,29 @@ func TestNewerLeader(t *testing.T) {
 		t.Helper()
 		f()
 		for _, id := range []health.MemberID{1, 3} {
-			deadline := time.Now().Add(20 * time.Second)
-			for r.set.View().Has(id) && time.Now().Before(deadline) {
-				time.Sleep(10 * time.Millisecond)
+			said := func() bool {
+				err := r.set.members.get(id).note.Load().Err
+				return !r.set.View().Has(id) && err != nil && strings.Contains(err.Error(), what) && strings.Contains(err.Error(), hint)
 			}
-			err := r.set.members.get(id).note.Load().Err
-			if r.set.View().Has(id) || err == nil || !strings.Contains(err.Error(), what) || !strings.Contains(err.Error(), hint) {
-				t.Errorf("member %d: %v", id, err)
+			for deadline := time.Now().Add(40 * time.Second); !said(); time.Sleep(time.Millisecond) {
+				if time.Now().After(deadline) {
+					t.Fatalf("member %d: %+v at %v", id, r.set.members.get(id).note.Load(), r.set.View())
+				}
 			}
 		}
 		if v := r.set.View(); v.Leader != 2 || len(v.InSync) != 1 {
 			t.Fatalf("%v", v)
 		}
 	}
-	lost("infinity", "its PostgreSQL 15 is older than the leader's 18", func() { r.do(c, `INSERT INTO t VALUES (2, 'infinity', 'x')`) })
+	lost("infinity", "its PostgreSQL 14 is older than the leader's 18", func() { r.do(c, `INSERT INTO t VALUES (2, 'infinity', 'x')`) })
 	r.do(c, `UPDATE t SET iv = '1 hour' WHERE k = 2`)
 	r.inSync(3)
 	r.sameData()
-	lost("a form that PostgreSQL 15", "Upgrade", func() { r.do(c, `INSERT INTO t VALUES (3, NULL, '\303')`) })
+	lost("a form that PostgreSQL 14", "put a server of version 18", func() { r.do(c, `INSERT INTO t VALUES (3, NULL, '\303')`) })
 	r.do(c, `DELETE FROM t WHERE k = 3`)
 	r.inSync(3)
 	r.sameData()
-	lost("", "its PostgreSQL 15 is older", func() { r.ddl(c, `ALTER TABLE t ADD CONSTRAINT n CHECK (k > 0) NOT ENFORCED`) })
+	lost("", "its PostgreSQL 14 is older", func() { r.ddl(c, `ALTER TABLE t ADD CONSTRAINT n CHECK (k > 0) NOT ENFORCED`) })
 	// They come back by newer servers.
 	for _, id := range []health.MemberID{1, 3} {
 		r.replaceBy(id, serverOf(t, 18))
@@ -256,7 +257,7 @@ func TestNewKinds(t *testing.T) {
 		`UPDATE temporal SET note = note || '!', during = daterange(lower(during), upper(during) + CASE id WHEN 2 THEN 5 ELSE 0 END)`,
 		`INSERT INTO ids (n) SELECT g FROM generate_series(1, 20) g`, `INSERT INTO maybe VALUES (NULL, 'n'), (1, 'o')`)
 	r.ddl(c, `ALTER TABLE maybe ADD CONSTRAINT later NOT NULL u NOT VALID`)
-	r.do(c, `UPDATE maybe SET x = x || '!'`, `DELETE FROM maybe WHERE x = 'n!'`)
+	r.do(c, `UPDATE maybe SET x = x || '!' WHERE u = 1`, `DELETE FROM maybe WHERE x = 'n'`)
 	r.ddl(c, `ALTER TABLE maybe VALIDATE CONSTRAINT later`)
 	r.do(c, `INSERT INTO maybe VALUES (2, 'p')`, `UPDATE maybe SET x = 'q' WHERE u = 1`)
 	r.ddl(c, `ALTER TABLE virt ALTER COLUMN v SET EXPRESSION AS (a + 7)`)

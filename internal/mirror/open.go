@@ -68,6 +68,7 @@ func (s *Set) closeConns() {
 		m.probe.close()
 		m.witness.close()
 		m.lease.close()
+		s.closeRegister(m)
 	}
 	s.leaderC.close()
 	s.gateC.close()
@@ -93,12 +94,12 @@ func askAll(ctx context.Context, cfg Config) []answerOf {
 
 // askOpen is askAll, and leaves the connections open; nil where there is none.
 func askOpen(ctx context.Context, cfg Config) ([]answerOf, []*conn) {
-	out, conns := ask(ctx, cfg.Members)
+	out, conns := cfg.ask(ctx, cfg.Members)
 	if v := newestView(out); v != nil {
-		more, also := ask(ctx, cfg.unnamed(v, out))
+		more, also := cfg.ask(ctx, cfg.unnamed(v, out))
 		out, conns = append(out, more...), append(conns, also...)
 		for i, a := range out {
-			if a.here != nil && a.here.Set == v.Set && !has(v.Members, health.MemberID(a.here.Member)) && seat(v, a.cfg.Host()) != 0 {
+			if a.here != nil && a.cfg.Register == "" && a.here.Set == v.Set && !has(v.Members, health.MemberID(a.here.Member)) && seat(v, a.cfg.Host()) != 0 {
 				out[i].here, out[i].err = nil, ErrWasRemoved
 			}
 		}
@@ -116,7 +117,7 @@ func seat(v *health.View, host string) health.MemberID {
 	return 0
 }
 
-func ask(ctx context.Context, members []MemberConfig) ([]answerOf, []*conn) {
+func (c Config) ask(ctx context.Context, members []MemberConfig) ([]answerOf, []*conn) {
 	out, conns := make([]answerOf, len(members)), make([]*conn, len(members))
 	var wg sync.WaitGroup
 	for i, mc := range members {
@@ -124,11 +125,15 @@ func ask(ctx context.Context, members []MemberConfig) ([]answerOf, []*conn) {
 			ctx, cancel := context.WithTimeoutCause(ctx, openTimeout, health.ErrTimeout)
 			defer cancel()
 			out[i] = answerOf{cfg: mc}
-			c, err := dial(ctx, mc.Conn, nil)
+			if mc.Register != "" {
+				out[i].here, out[i].err = c.lookAt(ctx, mc.Register)
+				return
+			}
+			k, err := dial(ctx, mc.Conn, nil)
 			if err == nil {
-				out[i].major = c.major()
-				conns[i] = c
-				out[i].here, err = c.where(ctx)
+				out[i].major = k.major()
+				conns[i] = k
+				out[i].here, err = k.where(ctx)
 			}
 			out[i].err = causeOf(ctx, err)
 		})
@@ -142,7 +147,12 @@ func ask(ctx context.Context, members []MemberConfig) ([]answerOf, []*conn) {
 // the view has; one that does not answer is then taken for one of the first.
 func (c Config) unnamed(v *health.View, found []answerOf) []MemberConfig {
 	var missing []health.Member
+	var out []MemberConfig
 	for _, m := range v.Members {
+		if m.Register() { // no configuration names it
+			out = append(out, c.at(m.Host))
+			continue
+		}
 		if !slices.ContainsFunc(found, func(a answerOf) bool {
 			return a.cfg.Host() == m.Host || a.here != nil && a.here.Set == v.Set && a.here.Member == int(m.ID)
 		}) {
@@ -155,7 +165,6 @@ func (c Config) unnamed(v *health.View, found []answerOf) []MemberConfig {
 			strange++
 		}
 	}
-	var out []MemberConfig
 	for _, m := range missing[min(strange, len(missing)):] {
 		out = append(out, c.at(m.Host))
 	}
@@ -221,6 +230,9 @@ func (s *Set) firstView(ctx context.Context, found []answerOf) error {
 		return &Error{Op: "open the set", Err: health.ErrNoView, Hint: "run: pgdist init DSN"}
 	}
 	if err := s.assign(found, newest); err != nil {
+		return err
+	}
+	if err := s.claim(ctx, newest); err != nil {
 		return err
 	}
 	s.cur = newest
@@ -313,7 +325,7 @@ func (s *Set) assign(found []answerOf, v *health.View) error {
 	for _, a := range silent {
 		i := slices.IndexFunc(v.Members, func(m health.Member) bool { return m.Host == a.cfg.Host() && !taken[m.ID] })
 		if i < 0 {
-			i = slices.IndexFunc(v.Members, func(m health.Member) bool { return !taken[m.ID] })
+			i = slices.IndexFunc(v.Members, func(m health.Member) bool { return !taken[m.ID] && !m.Register() })
 		}
 		if i < 0 {
 			return &Error{Op: "open the set", Host: a.cfg.Host(), Err: errors.New("the set has no such member"), Hint: "its members are " + hostList(v)}

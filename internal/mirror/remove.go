@@ -29,6 +29,7 @@ func Remove(ctx context.Context, cfg Config, o RemoveOptions) (*health.View, err
 	if o.Report == nil {
 		o.Report = func(string, ...any) {}
 	}
+	cfg.Brief = true
 	set, err := Open(ctx, cfg)
 	if err != nil {
 		return nil, err
@@ -54,7 +55,10 @@ func Remove(ctx context.Context, cfg Config, o RemoveOptions) (*health.View, err
 	}
 	mc := set.cfg.at(me.Host)
 	if k := set.members.get(me.ID); k != nil {
-		mc.Conn = k.cfg
+		mc = k.configured()
+	}
+	if r, decides := v.Register(); decides && r.ID == me.ID {
+		return refuse(errors.New("it has all votes"), "give them back, which removes it: pgdist register DSN --members")
 	}
 	if slices.Equal(v.InSync, []health.MemberID{me.ID}) {
 		return refuse(health.ErrLastMember, "bring another member in sync first; to end the set, run: pgdist uninstall DSN")
@@ -81,7 +85,7 @@ func Remove(ctx context.Context, cfg Config, o RemoveOptions) (*health.View, err
 	}
 	o.Report("%s is no member any more", o.Host)
 	if !o.Keep {
-		if err := uninstall(ctx, []MemberConfig{mc}, o.Report); err != nil {
+		if err := set.cfg.uninstall(ctx, []MemberConfig{mc}, o.Report); err != nil {
 			o.Report("schema pgdist could not be removed from it: %v", err)
 		}
 	}

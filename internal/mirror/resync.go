@@ -107,6 +107,9 @@ func Resync(ctx context.Context, cfg Config, o ResyncOptions) (*ResyncResult, er
 		r.setup.close()
 		r.snap.close()
 		r.claim.release()
+		if r.s != nil {
+			r.s.closeRegisters()
+		}
 	}()
 	if err := r.identify(ctx); err != nil {
 		return nil, err

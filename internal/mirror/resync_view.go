@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"strconv"
 	"sync"
 	"time"
 
@@ -44,11 +43,7 @@ func (r *resync) propose(ctx context.Context, epoch int64, in health.Intent, gen
 	ctx, cancel := context.WithTimeoutCause(ctx, changeTimeout, health.ErrTimeout)
 	defer cancel()
 	answers := r.promises(ctx, epoch)
-	defer func() {
-		for _, a := range answers {
-			a.c.close()
-		}
-	}()
+	defer closeAll(answers)
 	var given []health.Promise
 	higher := epoch
 	var errs []error
@@ -92,16 +87,7 @@ func (r *resync) propose(ctx context.Context, epoch int64, in health.Intent, gen
 	if err != nil {
 		return nil, higher, err
 	}
-	var accepted []health.MemberID
-	for _, a := range answers {
-		if a.err != nil {
-			continue
-		}
-		if ok, err := a.c.one(ctx, `SELECT pgdist.accept($1::bigint, $2::jsonb)`, strconv.AppendInt(nil, epoch, 10), body); err == nil && ok == "t" {
-			accepted = append(accepted, a.m.id)
-		}
-	}
-	if !next.Quorum(accepted) {
+	if accepted, _, _ := acceptBy(ctx, next, body, answers); !next.Quorum(accepted) || !next.Borne(accepted) {
 		return nil, higher, errUnsettled
 	}
 	return next, higher, nil

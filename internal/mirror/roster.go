@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pgdist/pgdist/health"
+	"github.com/pgdist/pgdist/internal/register"
 )
 
 // roster is the members of a set as this process knows them. It is read by everybody and
@@ -81,6 +82,9 @@ func (c Config) at(host string) MemberConfig {
 			return m
 		}
 	}
+	if register.Is(host) {
+		return MemberConfig{Register: host}
+	}
 	return MemberConfig{Conn: At(c.Members[0].Conn, host)}
 }
 
@@ -95,7 +99,14 @@ func (c Config) Naming(seen *Status) Config {
 }
 
 func (s *Set) newMember(id health.MemberID, mc MemberConfig) *member {
-	return &member{id: id, host: mc.Host(), app: s.app(), cfg: mc.Conn, health: mc.Health.Over(s.cfg.Health), vouching: make(chan struct{}, 1)}
+	m := &member{id: id, host: mc.Host(), app: s.app(), cfg: mc.Conn, health: mc.Health.Over(s.cfg.Health), vouching: make(chan struct{}, 1)}
+	if mc.Register != "" {
+		m.register = s.cfg.open(mc.Register)
+		if s.id != "" && !s.cfg.Brief {
+			m.claims = s.cfg.Name
+		}
+	}
+	return m
 }
 
 // meet makes the members known that a view names and this process has not heard of, and
@@ -143,7 +154,10 @@ func (s *Set) lose(m *member) {
 	delete(s.down, m.id)
 	s.mu.Unlock()
 	m.forget()
-	s.done.Go(func() { m.retire(s.life) })
+	s.done.Go(func() {
+		m.retire(s.life)
+		s.closeRegister(m)
+	})
 }
 
 // retire closes what others than the loop may be using at the moment.
@@ -155,6 +169,7 @@ func (m *member) retire(ctx context.Context) {
 	}
 	if m.confirming.Load() {
 		m.lease.close()
+		m.lease = nil
 	}
 	select {
 	case m.vouching <- struct{}{}: // nor this

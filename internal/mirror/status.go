@@ -104,7 +104,8 @@ func Inspect(ctx context.Context, cfg Config) (*Status, error) {
 		}
 		return nil, errors.Join(errs...)
 	}
-	s := &Set{cfg: cfg}
+	s := &Set{cfg: cfg, log: cfg.Logger}
+	defer s.closeRegisters()
 	if err := s.assign(found, v); err != nil {
 		return nil, err
 	}
@@ -271,10 +272,7 @@ func (s *Set) Status() *Status {
 			ms.Role = "witness"
 		}
 		if n := m.note.Load(); n != nil {
-			ms.State = n.Text
-			if n.More != "" {
-				ms.State += ": " + n.More
-			}
+			ms.State = n.String()
 			if n.Err != nil {
 				ms.Error = n.Err.Error()
 			}

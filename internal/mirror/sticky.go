@@ -25,13 +25,9 @@ const (
 	confirmLeaderSQL = confirmSQL + ` /* the leader answers */`
 )
 
-// confirmSQL is how a confirmation is asked for: it says whether the leader has answered
-// within a lease.
-func (s *Set) confirmSQL() string {
-	if time.Now().UnixNano()-s.leaderHeard.Load() < int64(s.cfg.ViewLease) {
-		return confirmLeaderSQL
-	}
-	return confirmSQL
+// reachesLeader tells whether the leader has answered within a lease.
+func (s *Set) reachesLeader() bool {
+	return time.Now().UnixNano()-s.leaderHeard.Load() < int64(s.cfg.ViewLease)
 }
 
 func (s *Set) heardLeader(err error) {
@@ -60,7 +56,7 @@ func (s *Set) askLeaderReached(ctx context.Context, lately time.Duration) string
 	heard := make(chan string, len(s.members.all()))
 	asked := 0
 	for id, m := range s.members.all() {
-		if id == s.cur.Leader {
+		if id == s.cur.Leader || m.register != nil {
 			continue
 		}
 		asked++

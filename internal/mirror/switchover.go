@@ -2,10 +2,8 @@ package mirror
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/pgdist/pgdist/health"
@@ -130,7 +128,7 @@ func (s *Set) switchTo(loop context.Context, j *switchJob) error {
 	}
 	pointHeld.Pass()
 	given := answer{m: m, c: hold, hard: true}
-	if err := s.surrender(ctx, &given); err != nil {
+	if err := s.surrender(ctx, hold, &given); err != nil {
 		hold.close()
 		return err
 	}
@@ -141,10 +139,13 @@ func (s *Set) switchTo(loop context.Context, j *switchJob) error {
 
 // surrender ships what was committed until the fence was locked, and has the leader
 // promise the next epoch before anybody can write again.
-func (s *Set) surrender(ctx context.Context, given *answer) error {
+func (s *Set) surrender(ctx context.Context, hold *conn, given *answer) error {
 	kept := s.leaderC
-	s.leaderC = given.c // nobody else is answered there
+	s.leaderC = hold // nobody else is answered there
 	failed, err := s.flush(ctx, s.cur.Epoch, s.followers(), thorough)
+	if s.outrun(failed) {
+		failed, err = s.flush(ctx, s.cur.Epoch, s.followers(), thorough)
+	}
 	s.leaderC = kept
 	if err != nil {
 		return err
@@ -152,14 +153,23 @@ func (s *Set) surrender(ctx context.Context, given *answer) error {
 	for id, err := range failed {
 		return fmt.Errorf("member %d: %w", id, err)
 	}
-	out, err := given.c.one(ctx, promiseSQL, strconv.AppendInt(nil, s.cur.Epoch+1, 10), text("t"), text("400"))
+	given.p, err = hold.promise(ctx, s.cur.Epoch+1, true)
 	if err == nil {
-		err = json.Unmarshal([]byte(out), &given.p)
-	}
-	if err == nil {
-		err = given.c.exec(ctx, "COMMIT")
+		err = hold.exec(ctx, "COMMIT")
 	}
 	return given.m.fail("ask for a promise", causeOf(ctx, err))
+}
+
+// outrun tells whether others flushed to members before the turn was ours, and forgets
+// where these were: then the same may be tried again.
+func (s *Set) outrun(failed map[health.MemberID]error) (any bool) {
+	for id, err := range failed {
+		if m := s.members.get(id); m != nil && sqlState(err) == codePosition {
+			m.unsure()
+			any = true
+		}
+	}
+	return any
 }
 
 // appoint has a view chosen under the new leader, and flushes under it.

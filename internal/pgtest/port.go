@@ -9,6 +9,8 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"syscall"
+	"testing"
 )
 
 // Ports are taken from below the range that kernels hand to outgoing
@@ -51,3 +53,27 @@ func portFree(port int) error {
 	}
 	return l.Close()
 }
+
+// Port is a TCP port of this machine for a server of another kind. It is kept off other
+// tests until this one ends.
+func Port(t testing.TB) int {
+	t.Helper()
+	base, err := baseDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	port, lock, err := reservePort(base, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := lock.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return port
+}
+
+// DieWithParent makes a process that is started with attr end with the thread that starts
+// it, where the system can do so.
+func DieWithParent(attr *syscall.SysProcAttr) { dieWithParent(attr) }

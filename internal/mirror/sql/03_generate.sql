@@ -59,14 +59,6 @@ BEGIN
         USING ERRCODE = '54000', HINT = 'A row may have 1000000000 bytes; bytea counts twice, a quote or backslash in a text of more than 250 MB four times. Store it in pieces.';
 END $$;
 
--- misread refuses a row that this server would take for another than the leader wrote.
-CREATE FUNCTION pgdist.misread(r text) RETURNS text
-LANGUAGE plpgsql IMMUTABLE AS $$
-BEGIN
-    RAISE EXCEPTION 'the leader writes a value in a form that PostgreSQL % does not know: %', current_setting('server_version'), substr(r, 1, 200)
-        USING ERRCODE = '0A000', HINT = 'Upgrade this server to the leader''s major version.';
-END $$;
-
 -- A table's generated functions: c_N captures, r_N reads rows by key, a_N puts
 -- rows in place, w_N empties, x_N reads whole. All but the first belong to the
 -- table's owner: domains, checks, index expressions and generated columns run
@@ -80,7 +72,7 @@ DECLARE
     tag text := '$pgdist' || md5(gen_random_uuid()::text) || '$';
     tab text; owner name; onl text; sets text := ''; arms text; cols text; vals text; upd text; hasid boolean;
     knew text; kold text; src text; per int := 1000; img text; ins text; fn text;
-    wide text; isnew text; isold text; newrow text; oldrow text;
+    wide text; misread text := ''; isnew text; isold text; newrow text; oldrow text;
     -- Text must not depend on a session's settings.
     pins text := ' SET DateStyle = ''ISO, YMD'' SET IntervalStyle = postgres SET extra_float_digits = 1 SET bytea_output = hex'
               || ' SET TimeZone = UTC SET lc_monetary = ''C'' SET xmloption = content SET quote_all_identifiers = off';
@@ -148,10 +140,14 @@ BEGIN
       INTO cols, vals, hasid
       FROM pg_attribute WHERE attrelid = root AND attnum > 0 AND NOT attisdropped AND attgenerated = '';
     src := format('(SELECT v::%s AS r FROM pg_catalog.unnest($2) v OFFSET 0) x', tab);
-    -- Since PostgreSQL 16 a "char" above 127 is written \ooo, which older ones take for a backslash.
-    IF current_setting('server_version_num')::int < 160000 AND EXISTS (SELECT 1 FROM pg_attribute a JOIN pg_type y ON y.oid = pgdist.base_type(a.atttypid)
-            WHERE a.attrelid = root AND a.attnum > 0 AND NOT a.attisdropped AND '"char"'::regtype IN (y.oid, y.typelem)) THEN
-        src := format('(SELECT CASE WHEN pg_catalog.textin(pg_catalog.record_out(v::%s)) OPERATOR(pg_catalog.=) v THEN v ELSE pgdist.misread(v) END::%1$s AS r FROM pg_catalog.unnest($2) v OFFSET 0) x', tab);
+    -- Since PostgreSQL 15 a "char" above 127 is written \ooo, which older ones take for a backslash.
+    IF current_setting('server_version_num')::int < 150000 AND EXISTS (SELECT 1 FROM pg_attribute a JOIN pg_type y ON y.oid = pgdist.base_type(a.atttypid)
+            WHERE a.attrelid = root AND a.attnum > 0 AND NOT a.attisdropped AND (y.oid = '"char"'::regtype OR y.typelem = '"char"'::regtype AND y.typlen = -1)) THEN
+        misread := format($f$IF EXISTS (SELECT 1 FROM pg_catalog.unnest($2) v WHERE pg_catalog.textin(pg_catalog.record_out(v::%s)) OPERATOR(pg_catalog.<>) v) THEN
+                        RAISE EXCEPTION 'the leader writes a value in a form that PostgreSQL %% does not know', pg_catalog.current_setting('server_version')
+                            USING ERRCODE = '0A000', HINT = 'Upgrade this server to the leader''s major version.';
+                    END IF;
+                    $f$, tab);
     END IF;
     ins := 'INSERT INTO ' || tab || ' AS pgdist_t' || coalesce(' (' || cols || ')', '') || CASE WHEN hasid THEN ' OVERRIDING SYSTEM VALUE' ELSE '' END
         || ' SELECT ' || coalesce(vals, '') || ' FROM ' || src;
@@ -182,7 +178,7 @@ BEGIN
                     DELETE FROM ' || onl || tab || ' t USING pg_catalog.unnest($1) q(k) WHERE ' || pgdist.key_match(idx, 't', 'q.k') || ';
                 END IF;
                 IF $2 IS NOT NULL THEN
-                    ' || ins || ';
+                    ' || misread || ins || ';
                 END IF;
             END ' || tag;
     ELSE
@@ -214,7 +210,7 @@ BEGIN
                      WHERE d.tableoid = pg_catalog.split_part(q.k, '' '', 1)::pg_catalog.oid AND d.ctid = pg_catalog.split_part(q.k, '' '', 2)::pg_catalog.tid;
                 END IF;
                 IF $2 IS NOT NULL THEN
-                    ' || ins || ';
+                    ' || misread || ins || ';
                 END IF;
             END ' || tag;
         IF to_regprocedure(format('pgdist.r_%s(text[])', id)) IS NOT NULL THEN EXECUTE format('DROP FUNCTION pgdist.r_%s(text[])', id); END IF; -- IF EXISTS would tell the client of it

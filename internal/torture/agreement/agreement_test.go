@@ -8,13 +8,13 @@ import (
 	"maps"
 	"math/rand/v2"
 	"os"
+	"regexp"
 	"slices"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/pgdist/pgdist/internal/failpoint"
-	"github.com/pgdist/pgdist/internal/pgtest"
 )
 
 var (
@@ -23,6 +23,7 @@ var (
 	members  = flag.Int("agreement.members", 3, "how many servers")
 	clients  = flag.Int("agreement.clients", 16, "how many clients")
 	programs = flag.Int("agreement.programs", 2, "how many programs, one to three")
+	only     = flag.String("agreement.accident", "", "only accidents whose names this regular expression finds")
 	all      = flag.Bool("agreement.all", false, "at each failpoint programs freeze and pause, too")
 )
 
@@ -51,7 +52,7 @@ func TestEveryFailpoint(t *testing.T) {
 	seed := seeded(t)
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Minute)
 	defer cancel()
-	c := newCluster(t, *members, []kind{{}, {gateway: true, strict: true}}, pgtest.Options{})
+	c := newCluster(t, *members, []kind{{}, {gateway: true, strict: true}})
 	r := newRound(ctx, c, 1, seed, *clients)
 	loose, stop := context.WithCancel(ctx)
 	done := make(chan struct{})
@@ -89,13 +90,64 @@ func TestEveryFailpoint(t *testing.T) {
 	c.settle(ctx, r)
 }
 
+// What has happened to others, or would happen to pgdist if one of its rules were missing,
+// happens, and is not noticed by what the clients are told. The mutants in
+// internal/mirror/testdata are found by this.
+func TestAccidents(t *testing.T) {
+	seed := seeded(t)
+	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute) // less than what mutants are given
+	defer cancel()
+	c := newCluster(t, *members, []kind{{}, {gateway: true, strict: true}})
+	r := newRound(ctx, c, 1, seed, *clients)
+	loose, stop := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		r.run(loose)
+		close(done)
+	}()
+	rng := rand.New(rand.NewPCG(seed, 0))
+	r.busy(ctx)
+	wanted, err := regexp.Compile(*only)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ran := 0
+	for _, a := range accidents {
+		if !wanted.MatchString(a.name) {
+			continue
+		}
+		began := time.Now()
+		limited, over := context.WithTimeout(ctx, 100*time.Second)
+		err := a.run(limited, r, rng)
+		if err == nil {
+			err = c.upAll(limited)
+		}
+		if err == nil {
+			err = c.works(limited)
+		}
+		over()
+		ran++
+		t.Logf("%s: %v", a.name, time.Since(began).Round(time.Millisecond))
+		if err != nil {
+			t.Errorf("%s: %v", a.name, err)
+			break
+		}
+	}
+	if ran == 0 {
+		t.Errorf("no accident's name matches %q", *only)
+	}
+	stop()
+	<-done
+	c.settle(ctx, r)
+}
+
 // Everything fails at any time, several things at once.
 func TestUnderFaults(t *testing.T) {
 	seed := seeded(t)
 	limit := *forFlag + 10*time.Minute
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
-	c := newCluster(t, *members, []kind{{}, {gateway: true, strict: true}, {gateway: true}}[:*programs], pgtest.Options{})
+	c := newCluster(t, *members, []kind{{}, {gateway: true, strict: true}, {gateway: true}}[:*programs])
 	faults := map[string]int{}
 	ops, unknown := 0, 0
 	for n, left := int64(1), *forFlag; left > 0 && !t.Failed(); n, left = n+1, left-roundTime {

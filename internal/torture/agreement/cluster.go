@@ -47,6 +47,7 @@ type cluster struct {
 // hit is a failpoint reached by a program.
 type hit struct {
 	r     *runner
+	life  *pgtest.Program // the one it is in
 	point string
 }
 
@@ -70,9 +71,10 @@ type runner struct {
 }
 
 // newCluster starts a set of members and programs, with the workloads' tables.
-func newCluster(t *testing.T, members int, kinds []kind, o pgtest.Options) *cluster {
+func newCluster(t *testing.T, members int, kinds []kind) *cluster {
 	t.Helper()
-	o.Settings = map[string]string{"deadlock_timeout": "50ms"}
+	o := pgtest.Options{Trouble: true, Settings: map[string]string{"deadlock_timeout": "50ms",
+		"synchronous_commit": "off"}} // it is pgdist that has acknowledged writes be on disk
 	c := &cluster{t: t, servers: pgtest.Set(t, members, o), points: make(chan hit, 100)}
 	for _, s := range c.servers {
 		conn, err := pgconn.ParseConfig(s.DSN())
@@ -145,6 +147,9 @@ func (c *cluster) newRunner(n int, k kind) *runner {
 		hosts, r.links = append(hosts, fmt.Sprintf("%s:%d", host, port)), append(r.links, l)
 	}
 	r.setup = setup{Gateway: k.gateway, DSN: "pgdist://postgres@" + strings.Join(hosts, ",") + "/" + c.cfg.Members[0].Conn.Database + "?sslmode=disable&pool_size=20"}
+	if !k.gateway {
+		r.setup.DSN += "&balance=round_robin" // reads of each member, one after the other
+	}
 	if k.strict {
 		r.setup.DSN += "&consistency=strict"
 	}
@@ -190,9 +195,9 @@ func (r *runner) start() error {
 	if r.proc, err = pgtest.StartProgram(cmd); err != nil {
 		return errors.Join(err, out.Close(), in.Close())
 	}
-	ready := r.ready
+	ready, life := r.ready, r.proc
 	r.heard.Go(func() {
-		r.listen(out, ready)
+		r.listen(out, ready, life)
 		_ = out.Close() // it was only read from
 		r.forget(ready)
 	})
@@ -200,7 +205,7 @@ func (r *runner) start() error {
 }
 
 // listen hears what the program says until it ends.
-func (r *runner) listen(out io.Reader, ready chan struct{}) {
+func (r *runner) listen(out io.Reader, ready chan struct{}, life *pgtest.Program) {
 	for lines := bufio.NewScanner(out); lines.Scan(); {
 		var e event
 		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
@@ -211,7 +216,7 @@ func (r *runner) listen(out io.Reader, ready chan struct{}) {
 		case e.Err != "":
 			r.c.t.Logf("program %d ends: %s", r.n, e.Err)
 		case e.Point != "":
-			r.c.points <- hit{r, e.Point}
+			r.c.points <- hit{r, life, e.Point}
 		case e.Control != "":
 			if err := r.connect(e.Control); err != nil {
 				r.c.t.Logf("program %d is gone again: %v", r.n, err)
@@ -384,6 +389,9 @@ func (c *cluster) heal(ctx context.Context) error {
 		}
 	}
 	for _, s := range c.servers {
+		if err := s.Trouble().End(); err != nil {
+			return err
+		}
 		if !s.Running() {
 			if err := s.StartAgain(); err != nil {
 				return err
@@ -410,6 +418,14 @@ func (c *cluster) heal(ctx context.Context) error {
 // whole waits until all members are in sync.
 func (c *cluster) whole(ctx context.Context) error {
 	for last := ""; ; {
+		// One whose disk is broken or full may have got up, and end later.
+		for _, s := range c.servers {
+			if !s.Running() {
+				if err := s.StartAgain(); err != nil {
+					return err
+				}
+			}
+		}
 		st, err := mirror.Inspect(ctx, c.cfg)
 		if err != nil {
 			last = err.Error()

@@ -239,7 +239,7 @@ func (c *cluster) visit(ctx context.Context, kind string, points []string, do Ac
 		for _, at := range hits {
 			c.t.Logf("failpoint %q: program %d: %s, after %v", at.point, at.r.n, do, time.Since(began).Round(time.Millisecond))
 			points = slices.DeleteFunc(points, func(p string) bool { return p == at.point })
-			if err := at.r.recover(ctx, do, pause); err != nil {
+			if err := at.recover(ctx, do, pause); err != nil {
 				return err
 			}
 		}
@@ -280,21 +280,18 @@ func (c *cluster) awaitPoints(ctx context.Context, armed int) (hits []hit) {
 }
 
 // recover brings a program back after what it did at a failpoint.
-func (r *runner) recover(ctx context.Context, did Action, pause time.Duration) error {
+func (h hit) recover(ctx context.Context, did Action, pause time.Duration) error {
 	switch did {
 	case Die:
-		r.mu.Lock()
-		proc := r.proc
-		r.mu.Unlock()
 		select {
-		case <-proc.Done():
+		case <-h.life.Done():
 		case <-time.After(20 * time.Second):
-			return fmt.Errorf("program %d does not die", r.n)
+			return fmt.Errorf("program %d does not die", h.r.n)
 		}
-		return r.revive(ctx)
+		return h.r.revive(ctx)
 	case Freeze:
 		time.Sleep(pause)
-		return r.thaw()
+		return h.r.thaw()
 	}
 	time.Sleep(pause)
 	return nil

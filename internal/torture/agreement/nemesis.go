@@ -11,7 +11,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pgdist/pgdist/health"
 	"github.com/pgdist/pgdist/internal/failpoint"
+	"github.com/pgdist/pgdist/internal/mirror"
 	"github.com/pgdist/pgdist/internal/pgtest"
 )
 
@@ -83,7 +85,7 @@ func while(rng *rand.Rand) time.Duration { return time.Duration(100+rng.IntN(290
 func (n *nemesis) server(ctx context.Context, rng *rand.Rand) error {
 	i := rng.IntN(len(n.c.servers))
 	s := n.c.servers[i]
-	switch what := rng.IntN(12); {
+	switch what := rng.IntN(16); {
 	case what < 3:
 		n.note("kill -9 of a server", "%d", i)
 		if err := s.Kill(); err != nil {
@@ -117,13 +119,50 @@ func (n *nemesis) server(ctx context.Context, rng *rand.Rand) error {
 		}
 		wg.Wait()
 		return errors.Join(errs...)
+	case what < 12:
+		n.note("immediate shutdown of a server", "%d", i)
+		if err := s.Stop(pgtest.Immediate); err != nil {
+			return err
+		}
+		pass(ctx, while(rng))
+		return s.StartAgain()
 	}
-	n.note("immediate shutdown of a server", "%d", i)
-	if err := s.Stop(pgtest.Immediate); err != nil {
+	return n.trouble(ctx, rng, i)
+}
+
+// trouble is with the machine of a server: its clock, its disk.
+func (n *nemesis) trouble(ctx context.Context, rng *rand.Rand, i int) error {
+	s := n.c.servers[i]
+	switch rng.IntN(4) {
+	case 0, 1:
+		shift := time.Duration(rng.Int64N(int64(4*time.Hour))) - 2*time.Hour
+		if rng.IntN(2) == 0 {
+			n.note("clock of a server is set", "%d, by %v", i, shift)
+			return s.Trouble().ShiftClock(shift) // and stays so
+		}
+		n.note("clock of a server goes to and fro", "%d, by %v", i, shift)
+		for range 10 {
+			if err := s.Trouble().ShiftClock(shift); err != nil {
+				return err
+			}
+			shift = -shift
+			pass(ctx, 200*time.Millisecond)
+		}
+		return s.Trouble().ShiftClock(0)
+	case 2:
+		n.note("disk of a server is full", "%d", i)
+		if err := s.Trouble().FillDisk(true); err != nil {
+			return err
+		}
+		pass(ctx, 2*while(rng))
+		return s.Trouble().FillDisk(false)
+	}
+	n.note("disk of a server is broken", "%d", i)
+	if err := s.Trouble().BreakDisk(true); err != nil {
 		return err
 	}
 	pass(ctx, while(rng))
-	return s.StartAgain()
+	return s.Trouble().BreakDisk(false)
 }
 
 // link breaks links: one, all of a program, or all to a server.
@@ -215,10 +254,10 @@ func (n *nemesis) program(ctx context.Context, rng *rand.Rand) error {
 	case at := <-n.c.points:
 		n.note("failpoint "+point, "program %d: %s", at.r.n, do)
 		if do == Die {
-			<-at.r.life().Done()
+			<-at.life.Done()
 			return n.revive(at.r)
 		}
-		return at.r.recover(ctx, do, pause)
+		return at.recover(ctx, do, pause)
 	case <-time.After(6 * time.Second):
 	case <-ctx.Done():
 	}
@@ -231,13 +270,6 @@ func (n *nemesis) revive(p *runner) error {
 		return err
 	}
 	return p.start()
-}
-
-// life is the present one.
-func (r *runner) life() *pgtest.Program {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.proc
 }
 
 // operator does what operators do, in the middle of it all.
@@ -289,14 +321,19 @@ func (n *nemesis) finish(ctx context.Context) error {
 		return err
 	}
 	for i := range n.half {
-		var err error
-		for again := true; again; again = err != nil && pass(ctx, time.Second) {
-			if err = n.c.programs[0].call(ctx, "Resync", i, &struct{}{}); err != nil {
-				n.c.t.Logf("nemesis: copy of server %d, once more: %v", i, err)
+		for {
+			st, err := mirror.Inspect(ctx, n.c.cfg)
+			if err == nil && st.View != nil && st.View.Has(health.MemberID(i+1)) {
+				break // it had not begun
 			}
-		}
-		if err != nil {
-			return fmt.Errorf("copy server %d afresh: %w", i, err)
+			err = n.c.programs[0].call(ctx, "Resync", i, &struct{}{})
+			if err == nil {
+				break
+			}
+			n.c.t.Logf("nemesis: copy of server %d, once more: %v", i, err)
+			if !pass(ctx, time.Second) {
+				return fmt.Errorf("copy server %d afresh: %w", i, err)
+			}
 		}
 	}
 	return nil

@@ -45,6 +45,7 @@ var schema = []string{
 	`CREATE TABLE fork (k bigint PRIMARY KEY)`,
 	`CREATE TABLE counters (k bigint PRIMARY KEY, n bigint NOT NULL)`,
 	`CREATE TABLE log (at timestamptz DEFAULT clock_timestamp(), what text, noise float8 DEFAULT random())`,
+	`CREATE UNLOGGED TABLE sketches (id bigint PRIMARY KEY, what text)`, // a crash empties it
 	`CREATE SEQUENCE drawn`,
 }
 
@@ -186,6 +187,9 @@ func appendTxn(ctx context.Context, db *sql.DB, r Request) (any, error) {
 		return nil, err
 	}
 	return steps, within(ctx, db, true, sql.LevelSerializable, func(q querier) error {
+		if _, err := q.ExecContext(ctx, "INSERT INTO log (what) VALUES ('lists')"); err != nil {
+			return err
+		}
 		for i, s := range steps {
 			key := int64(s[1].(float64))
 			if s[0] == "append" {
@@ -222,6 +226,11 @@ func addElement(ctx context.Context, db *sql.DB, r Request) (any, error) {
 		return nil, err
 	}
 	return n, within(ctx, db, r.Tx, sql.LevelDefault, func(q querier) error {
+		if r.Tx {
+			if _, err := q.ExecContext(ctx, "INSERT INTO log (what) VALUES ('element')"); err != nil {
+				return err
+			}
+		}
 		_, err := q.ExecContext(ctx, "INSERT INTO elements VALUES ($1, $2)", r.Round, n)
 		return err
 	})
@@ -264,7 +273,11 @@ func transfer(ctx context.Context, db *sql.DB, r Request) (any, error) {
 				return err
 			}
 		}
-		return nil
+		if _, err := q.ExecContext(ctx, "INSERT INTO log (what) VALUES ('transfer')"); err != nil { // a table without a key
+			return err
+		}
+		_, err := q.ExecContext(ctx, "INSERT INTO sketches VALUES ((random() * 1e15)::bigint, random()::text)")
+		return err
 	})
 }
 

@@ -1,0 +1,229 @@
+//go:build unix
+
+package agreement
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/pgdist/pgdist/internal/torture/history"
+)
+
+// accident is something that happened to others, or would happen to pgdist if one of
+// its rules were missing. All is mended when it returns.
+type accident struct {
+	name string
+	run  func(ctx context.Context, r *round, rng *rand.Rand) error
+}
+
+// accidents are run one after the other while clients write and read.
+var accidents = []accident{
+	{"a program sleeps with a batch in its hands, and wakes when others have applied it", sleeper},
+	{"a program sleeps before COMMIT, and wakes when another member leads", zombie},
+	{"a program loses a follower that others still read", apart},
+	{"a follower crashes and is back before anybody looks", crashes(crashFollower)},
+	{"the leader crashes and is back before anybody looks", crashes(crashLeader)},
+	{"all servers lose their power at once", outage},
+	{"the leader's disk is full", fullLeader},
+	{"a follower's disk is full", fullFollower},
+	{"clocks go wrong", clocks},
+	{"a disk fails", brokenDisk},
+}
+
+// sleeping has one program freeze at a point, runs meanwhile, and wakes it.
+func (c *cluster) sleeping(ctx context.Context, point string, meanwhile func(awake *runner) error) error {
+	for range 5 {
+		c.drainPoints()
+		c.arm(ctx, Order{Point: point, Action: Freeze})
+		var at hit
+		select {
+		case at = <-c.points:
+		case <-time.After(8 * time.Second):
+			continue
+		}
+		// Only that one: whoever sleeps, too, is woken first.
+		var awake *runner
+		for _, p := range c.programs {
+			if p != at.r {
+				awake = p
+			}
+		}
+		time.Sleep(100 * time.Millisecond) // a second one may be on its way to the point
+		if err := awake.thaw(); err != nil {
+			return err
+		}
+		err := errors.Join(awake.call(ctx, "Arm", []Order{}, &struct{}{}), awake.thaw())
+		if err == nil {
+			err = meanwhile(awake)
+		}
+		return errors.Join(err, at.r.thaw())
+	}
+	return fmt.Errorf("nobody came to %q", point)
+}
+
+// sleeper: what it applies then was applied by others; tables without a key would show
+// it twice.
+func sleeper(ctx context.Context, r *round, _ *rand.Rand) error {
+	for range 2 {
+		if err := r.c.sleeping(ctx, "mirror: a batch was read", func(*runner) error {
+			pass(ctx, 2500*time.Millisecond) // the turn is taken from it after a second and a half
+			return nil
+		}); err != nil {
+			return err
+		}
+		pass(ctx, 300*time.Millisecond)
+	}
+	return nil
+}
+
+// zombie: its transactions have written at the old leader, and end after that one's time,
+// when it is a follower like any.
+func zombie(ctx context.Context, r *round, _ *rand.Rand) error {
+	return r.c.sleeping(ctx, "engine: COMMIT is about to be sent", func(awake *runner) error {
+		var err error
+		for range 5 {
+			if err = awake.call(ctx, "Switchover", 0*time.Second, &struct{}{}); err == nil {
+				break
+			}
+			pass(ctx, 300*time.Millisecond)
+		}
+		return errors.Join(err, r.c.whole(ctx))
+	})
+}
+
+// apart: the link of one program to a follower breaks. What that program acknowledges
+// without it the other, whose link is whole, must not miss. The other has nothing to
+// write meanwhile: its own flushes would bring everything to the follower.
+func apart(ctx context.Context, r *round, rng *rand.Rand) error {
+	n, err := r.c.follower(ctx, rng)
+	if err != nil {
+		return err
+	}
+	one, other := r.c.programs[1], r.c.programs[0]
+	r.resting.Store(other)
+	defer r.resting.Store(nil)
+	one.links[n].Cut()
+	defer one.links[n].Heal()
+	aside := r.n + 1<<30 // a set of its own
+	for began := time.Now(); time.Since(began) < 4*time.Second; {
+		number := r.id()
+		if a := one.ask(ctx, Request{Workload: "set", F: "add", Value: quoted(number), Round: aside, Timeout: opTimeout}); a.Type != history.OK {
+			continue
+		}
+		for range 6 {
+			var list []int64
+			a := other.ask(ctx, Request{Workload: "set", F: "read", Round: aside, Timeout: opTimeout})
+			if a.Type != history.OK {
+				continue
+			}
+			if err := json.Unmarshal(a.Value, &list); err != nil {
+				return err
+			}
+			if !slices.Contains(list, number) {
+				return fmt.Errorf("program %d has acknowledged %d, which program %d read without it", one.n, number, other.n)
+			}
+		}
+	}
+	return nil
+}
+
+func crashes(o occasion) func(context.Context, *round, *rand.Rand) error {
+	return func(ctx context.Context, r *round, rng *rand.Rand) error {
+		_, err := o(ctx, r.c, rng)
+		return err
+	}
+}
+
+// outage: what was acknowledged is on every disk by then.
+func outage(ctx context.Context, r *round, _ *rand.Rand) error {
+	pass(ctx, 500*time.Millisecond) // for there to be something that may be lost
+	c := r.c
+	errs := make([]error, len(c.servers))
+	var wg sync.WaitGroup
+	for j, s := range c.servers {
+		wg.Go(func() { errs[j] = s.Kill() })
+	}
+	wg.Wait()
+	for j, s := range c.servers {
+		wg.Go(func() { errs[j] = errors.Join(errs[j], s.StartAgain()) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+func fullLeader(ctx context.Context, r *round, _ *rand.Rand) error {
+	c := r.c
+	n := c.leader(ctx)
+	if n < 0 {
+		return errors.New("nobody knows who leads")
+	}
+	return full(ctx, c, n)
+}
+
+func fullFollower(ctx context.Context, r *round, rng *rand.Rand) error {
+	c := r.c
+	n, err := c.follower(ctx, rng)
+	if err != nil {
+		return err
+	}
+	return full(ctx, c, n)
+}
+
+// full has writes come that need space, on a server that has none for a while. They may
+// fail, or succeed without that server.
+func full(ctx context.Context, c *cluster, n int) error {
+	s := c.servers[n]
+	if err := s.Trouble().FillDisk(true); err != nil {
+		return err
+	}
+	a := c.programs[0].ask(ctx, Request{Workload: "any", F: "sql", Value: quoted("INSERT INTO log (what) SELECT repeat('x', 500) FROM generate_series(1, 3000)"), Timeout: opTimeout})
+	c.t.Logf("a write that needs space while server %d has none: %s %s", n, a.Type, a.Error)
+	return s.Trouble().FillDisk(false)
+}
+
+// clocks: each server's goes another way.
+func clocks(ctx context.Context, r *round, rng *rand.Rand) error {
+	c := r.c
+	for range 6 {
+		for _, s := range c.servers {
+			if err := s.Trouble().ShiftClock(time.Duration(rng.Int64N(int64(4*time.Hour))) - 2*time.Hour); err != nil {
+				return err
+			}
+		}
+		pass(ctx, 300*time.Millisecond)
+	}
+	for _, s := range c.servers {
+		if err := s.Trouble().ShiftClock(0); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// brokenDisk: PostgreSQL panics rather than trust what an fsync has failed for.
+func brokenDisk(ctx context.Context, r *round, rng *rand.Rand) error {
+	c := r.c
+	n := rng.IntN(len(c.servers))
+	if err := c.servers[n].Trouble().BreakDisk(true); err != nil {
+		return err
+	}
+	pass(ctx, 500*time.Millisecond)
+	return c.servers[n].Trouble().BreakDisk(false)
+}
+
+// works demands that a write succeeds, soon.
+func (c *cluster) works(ctx context.Context) error {
+	for _, p := range c.programs {
+		a := p.ask(ctx, Request{Workload: "any", F: "sql", Value: quoted("INSERT INTO log (what) VALUES ('works')"), Timeout: 30 * time.Second})
+		if a.Type != history.OK {
+			return fmt.Errorf("a write through program %d, with all well again: %s: %s", p.n, a.Type, a.Error)
+		}
+	}
+	return nil
+}
