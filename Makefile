@@ -25,9 +25,10 @@ versions: deps ## run what depends on PostgreSQL's version on 13 to 18, fetched 
 mutants: deps ## break the rules of the mirror one by one and see that a test notices; MUTANTS="name …" takes some
 	@scripts/mutants.sh $(MUTANTS)
 
-torture: deps ## random statements and a fixed workload under faults, for an hour; TORTURE="-random.for=10m -random.seed=7" says otherwise
+torture: deps ## random statements, a fixed workload and recorded histories under faults, for an hour; TORTURE="-random.for=10m", MIRRORED=…, AGREEMENT="-agreement.for=8h -agreement.seed=7" say otherwise
 	go test -v -count=1 -timeout 0 ./internal/torture/random -random.seed=0 -random.for=15m -random.ops=300 $(TORTURE)
 	go test -v -count=1 -timeout 0 -run Faults ./internal/torture/mirrored -torture.for=15m $(MIRRORED)
+	go test -v -count=1 -timeout 0 ./internal/torture/agreement -agreement.for=15m -agreement.members=5 -agreement.programs=3 -agreement.clients=24 -agreement.all $(AGREEMENT)
 
 demo: deps ## three servers, a mixed load, servers killed: about a minute
 	go run ./cmd/pgdist demo

@@ -15,6 +15,9 @@ func Parse(sql string) *Verdict {
 	}
 	tree, err := pg.Parse(sql)
 	if err != nil {
+		if v := newerDefinition(sql, err.Error()); v != nil {
+			return v
+		}
 		return unknown(sql, err.Error())
 	}
 	v := &Verdict{Class: Read, Because: "empty query"}

@@ -51,6 +51,11 @@ var (
 		Message: "triggers and rules that fire for a replica are not supported: they would fire again on every follower",
 		Hint:    "Use ENABLE TRIGGER or ENABLE RULE.",
 	}
+	refuseLogin = &Refusal{
+		Feature: "event triggers on login",
+		Message: "event triggers on login are not supported: they would run for every connection of pgdist's own, on every server",
+		Hint:    "Do it when a session begins, or by ALTER ROLE … SET.",
+	}
 )
 
 // refusedDefinition refuses the definitions that cannot be mirrored.
@@ -92,6 +97,10 @@ func (j *judge) refusedDefinition(n *pg.Node) {
 		j.refuseOwnName(x.CreateSchemaStmt.Schemaname)
 	case *pg.Node_CreateFunctionStmt:
 		j.refuseOwn(pg.ObjectType_OBJECT_FUNCTION, x.CreateFunctionStmt.Funcname...)
+	case *pg.Node_CreateEventTrigStmt:
+		if x.CreateEventTrigStmt.Eventname == "login" {
+			j.refuse(refuseLogin)
+		}
 	case *pg.Node_AlterEventTrigStmt:
 		if strings.HasPrefix(x.AlterEventTrigStmt.Trigname, ownEvents) {
 			j.refuse(refuseCapture)
@@ -209,7 +218,10 @@ func (j *judge) examine(n *pg.Node) {
 				j.refuse(e.refuse)
 			}
 		case *pg.VariableSetStmt:
-			if s := settingOf(x); !s.Default {
+			switch s := settingOf(x); {
+			case s.Name == settingReplay:
+				j.refuse(refusedReplay)
+			case !s.Default:
 				j.refuse(RefusedSetting(s.Name, s.Value))
 			}
 		case *pg.Constraint:

@@ -10,6 +10,13 @@ import (
 // settingReplay is the one parameter of pgdist's that is the session's to set.
 const settingReplay = "pgdist.replay"
 
+// refusedReplay is for whatever but the session's own SET would set it: nobody looks there.
+var refusedReplay = &Refusal{
+	Feature: "setting pgdist.*",
+	Message: "parameter \"" + settingReplay + "\" is a session's own",
+	Hint:    "Set it with SET, or for all sessions as replay in pgdist's DSN or configuration file.",
+}
+
 // RefusedSetting returns why a client may not give a parameter a value, nil if
 // it may. [Parse] asks it of what the text says; whoever binds the parameters of
 // a set_config asks it again. An empty value stands for one that is not known.
@@ -109,6 +116,9 @@ func (j *judge) set(s SetStmt) {
 		if s.NameParam == 0 && !s.Default {
 			j.refuse(RefusedSetting(s.Name, s.Value))
 		}
+	}
+	if s.Name == settingReplay && s.Local {
+		j.refuse(refusedReplay)
 	}
 	if strings.HasPrefix(s.Name, "pgdist.") && s.Kind != SetShow {
 		j.refuse(RefusedSetting(s.Name, s.Value))

@@ -33,7 +33,10 @@ func TestReadsGoToTheLeadersVersion(t *testing.T) {
 	if from := read(); from[1] == 0 || from[2] != 0 || from[3] == 0 {
 		t.Errorf("reads from members %v, the second being of another version", from)
 	}
-	fake.publish(func(v *health.View) { v.Leader, v.Term = 2, v.Epoch; fake.other = map[health.MemberID]bool{1: true, 3: true} })
+	fake.publish(func(v *health.View) {
+		v.Leader, v.Term = 2, v.Epoch
+		fake.other = map[health.MemberID]bool{1: true, 3: true}
+	})
 	if from := read(); from[2] != 30 {
 		t.Errorf("reads from members %v, the second one leads and the others are of another version", from)
 	}

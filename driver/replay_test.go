@@ -508,6 +508,7 @@ func TestReplayUnfit(t *testing.T) {
 		if err := tx.Rollback(); err != nil {
 			t.Error(err)
 		}
+		run(t, conn, "DISCARD ALL") // sql.DB hands the session to the next
 		if err := conn.Close(); err != nil {
 			t.Error(err)
 		}

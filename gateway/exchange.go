@@ -120,6 +120,9 @@ func (c *client) conclude(call *engine.Call, e error) (again, failed bool, err e
 	case e == nil:
 		c.cut(r.complete)
 	default:
+		if r.failed == nil && r.extended && c.sent <= begun {
+			c.unregister()
+		}
 		c.cut(r.failedAt)
 	}
 	c.fail(result)

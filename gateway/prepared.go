@@ -139,10 +139,20 @@ func (c *client) register(st *statement) {
 	} else {
 		st.rest = append([]byte(nil), st.rest...)
 	}
-	if old := c.statements[st.name]; old != nil {
+	if old := c.statements[st.name]; old != nil && old != st { // st, if it is run again
 		c.forget(old)
 	}
 	c.statements[st.name] = st
+}
+
+// unregister takes back what the client has not been told of: its Parse is answered with an
+// error that is not the server's.
+func (c *client) unregister() {
+	for _, e := range c.expected[:min(c.relaying.next, len(c.expected))] {
+		if e.kind == msgParse && e.st != nil && !e.swallow {
+			c.forget(e.st)
+		}
+	}
 }
 
 // failedParse follows what a Parse does that fails: there is no unnamed statement any more.

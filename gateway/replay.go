@@ -118,7 +118,9 @@ func (p *pipelineStep) Again(ctx context.Context, conn engine.ServerConn, d *eng
 		return err
 	}
 	c := u.owner
-	c.expected = c.expected[:0]
+	kept := c.expected // of the statement that found the server lost
+	c.expected = nil
+	defer func() { c.expected = kept }()
 	u.uses++
 	swallow := u.start()
 	for i := range p.ops {
@@ -139,7 +141,6 @@ func (p *pipelineStep) Again(ctx context.Context, conn engine.ServerConn, d *eng
 			delete(u.prepared, e.id)
 		}
 	}
-	c.expected = c.expected[:0]
 	return err
 }
 

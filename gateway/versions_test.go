@@ -17,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/pgdist/pgdist/health"
 	"github.com/pgdist/pgdist/internal/mirror"
 	"github.com/pgdist/pgdist/internal/pgtest"
 )
@@ -32,8 +33,11 @@ const upgraded = `CREATE EXTENSION hstore VERSION '1.6'; CREATE ROLE alice; CREA
 	CREATE SEQUENCE tick; ALTER TABLE bag OWNER TO alice; ALTER ROLE bob SET work_mem = '1MB'`
 
 func TestUpgradePostgreSQL(t *testing.T) {
-	for _, from := range []int{13, 15} {
-		t.Run(fmt.Sprint(from), func(t *testing.T) { upgradeTo(t, from, 18) })
+	for _, x := range []struct {
+		from    int
+		unasked bool // the gateway copies
+	}{{13, false}, {15, true}} {
+		t.Run(fmt.Sprint(x.from), func(t *testing.T) { upgradeTo(t, x.from, 18, x.unasked) })
 	}
 }
 
@@ -46,7 +50,7 @@ func programsOf(t *testing.T, major int) string {
 	return bin
 }
 
-func upgradeTo(t *testing.T, from, to int) {
+func upgradeTo(t *testing.T, from, to int, unasked bool) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	s := &set{servers: pgtest.Set(t, 3, pgtest.Options{Bin: programsOf(t, from)})}
@@ -67,7 +71,11 @@ func upgradeTo(t *testing.T, from, to int) {
 		t.Fatal(err)
 	}
 	s.dsn = "pgdist://postgres@" + strings.Join(hosts, ",") + "/postgres?sslmode=disable"
-	s.serve(t, nil)
+	s.serve(t, func(c *Config) {
+		if !unasked {
+			c.DSN += "&auto_resync=off"
+		}
+	})
 	load := s.load(t, seed)
 	for _, i := range []int{2, 1, 0} {
 		if i == 0 {
@@ -83,11 +91,13 @@ func upgradeTo(t *testing.T, from, to int) {
 		}
 		t.Cleanup(func() { _ = server.Close() })
 		s.servers[i] = server
-		res, err := mirror.Resync(ctx, config, mirror.ResyncOptions{Member: hosts[i], Wait: time.Minute, Report: t.Logf, Confirm: func(q string) error { return errors.New(q) }})
-		if err != nil || !res.InSync {
+		began := time.Now()
+		if unasked {
+			s.awaitSync(ctx, t, hosts[i])
+		} else if res, err := mirror.Resync(ctx, config, mirror.ResyncOptions{Member: hosts[i], Wait: 2 * time.Minute, Report: t.Logf, Confirm: func(q string) error { return errors.New(q) }}); err != nil || !res.InSync {
 			t.Fatalf("%s: %+v, %v", hosts[i], res, err)
 		}
-		t.Logf("%s is PostgreSQL %d: %d rows, %v, %d statements of clients meanwhile", hosts[i], to, res.Rows, res.Took.Round(time.Millisecond), load.count.Load()-before)
+		t.Logf("%s is PostgreSQL %d after %v, %d statements of clients meanwhile", hosts[i], to, time.Since(began).Round(time.Millisecond), load.count.Load()-before)
 	}
 	load.end(t)
 	rep, err := s.verify(ctx, config)
@@ -96,6 +106,26 @@ func upgradeTo(t *testing.T, from, to int) {
 	}
 	pgtest.SameBytes(t, s.servers...)
 	load.check(t, s.servers)
+}
+
+// awaitSync waits until the gateway has copied a member and taken it back.
+func (s *set) awaitSync(ctx context.Context, t *testing.T, host string) {
+	t.Helper()
+	out := false
+	for {
+		v := s.gateway.engine.View()
+		i := slices.IndexFunc(v.Members, func(m health.Member) bool { return m.Host == host })
+		in := i >= 0 && v.Has(v.Members[i].ID)
+		out = out || !in
+		if out && in {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			t.Fatalf("%s is not copied: %v", host, v)
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
 }
 
 // lead makes another member the leader, as the command does.

@@ -22,6 +22,7 @@ for name in $names; do
 	patch=$patches/$name.patch
 	test=$(sed -n 's/^Test: //p' "$patch")
 	package=$(sed -n 's/^Package: //p' "$patch")
+	flags=$(sed -n 's/^Flags: //p' "$patch") # of the test's own; no spaces within one
 	if [ -z "$test" ] || [ -z "$package" ]; then
 		echo "$name: the patch does not say which test, of which package, must fail" >&2
 		bad=1
@@ -41,7 +42,7 @@ for name in $names; do
 		bad=1
 		continue
 	fi
-	if (cd "$copy/tree" && go test -count=1 -timeout 5m -run "^($test)\$" "./$package") >"$copy/log" 2>&1; then
+	if (cd "$copy/tree" && go test -count=1 -timeout 5m -run "^($test)\$" "./$package" $flags) >"$copy/log" 2>&1; then
 		echo "FAIL  $name: $test passes although its rule is broken" >&2
 		bad=1
 	elif ! grep -q -- "^ *--- FAIL: ${test%%[/|]*}" "$copy/log"; then

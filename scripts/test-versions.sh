@@ -27,6 +27,7 @@ for major in "$@"; do
 done
 echo "== several versions in one set"
 PGDIST_VERSIONS=$cache go test -tags versions -count=1 -timeout 40m -run 'Mixed|NewerLeader|NewKinds' ./internal/mirror || failed="$failed sets"
+PGDIST_VERSIONS=$cache go test -tags versions -count=1 -timeout 20m -run NewerDefinitions ./driver || failed="$failed definitions"
 PGDIST_VERSIONS=$cache go test -tags versions -count=1 -timeout 20m -run UpgradePostgreSQL ./gateway || failed="$failed upgrade"
 if [ -n "$failed" ]; then
 	echo "failed:$failed" >&2

@@ -123,6 +123,7 @@ type conn struct {
 	pool     *pool
 	res      *resource
 	state    atomic.Int32
+	spoiled  atomic.Bool
 	listed   atomic.Bool
 	made     int64
 	parkedAt int64
@@ -225,7 +226,7 @@ func (c *conn) usable() bool {
 	if c.purpose == readWrite { // nothing goes ahead of reads
 		c.unsent()
 	}
-	if c.IsClosed() || c.IsBusy() || c.TxStatus() != 'I' {
+	if c.spoiled.Load() || c.IsClosed() || c.IsBusy() || c.TxStatus() != 'I' {
 		return false
 	}
 	// A function may have changed it behind our back (reported from PostgreSQL 14 on).
@@ -252,6 +253,14 @@ func (c *conn) kill() {
 	for _, nc := range c.sockets {
 		_ = nc.Close() // its reader reports what matters
 	}
+}
+
+// spoil ends a connection that has committed something of which nobody knows whether it
+// will last. It is by its connection and time that the outcome of a transaction is found
+// again (Attempt): what came of this one would be taken for what a later one had left.
+func (c *conn) spoil() {
+	c.spoiled.Store(true)
+	c.kill()
 }
 
 // closeTimeout bounds the farewell to a server that may not answer, a request

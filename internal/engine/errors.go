@@ -110,6 +110,13 @@ func errEvicted() error {
 		"The connection is usable: run it again. Long reads beside schema changes need a longer ddl_conflict_timeout, or the leader (route them there).")
 }
 
+// errNotHere is given to a client whose snapshot is a follower's, and who then read what only
+// the leader can tell.
+func errNotHere() error {
+	return pgError(codeSerialization, "transaction rolled back because it read values whose types have other numbers on the leader after it had begun on another database",
+		"The connection is usable: run the transaction again. It will run on the leader.")
+}
+
 // errHollow is given to a client whose snapshot is a follower's, and who then read
 // what only the leader can show.
 func errHollow() error {

@@ -129,6 +129,31 @@ func (s *Session) hollowTx(moving bool) (again bool, err error) {
 		s.failTx()
 		return false, errHollow()
 	}
+	s.toLeader(moving)
+	return true, nil
+}
+
+// notHereTx moves a READ ONLY transaction to the leader whose follower's answer cannot be told
+// in the leader's numbers. If it has read something already, it has to be run again there.
+func (l *Lease) notHereTx(ctx context.Context) (again bool, err error) {
+	s := l.s
+	if !s.tx.ran && len(s.tx.savepoints) == 0 {
+		s.toLeader(false)
+		return true, nil
+	}
+	s.e.hollowUntil.Store(nanotime() + int64(hollowTime))
+	j := s.tx.journal
+	if !l.expect() || !j.keeps() || s.unfit() != "" {
+		s.failTx()
+		return false, errNotHere()
+	}
+	s.tx.leaderOnly, j.at = true, leaderRead
+	err = s.recover(ctx, lossConnection)
+	return err == nil, err
+}
+
+// toLeader has a transaction begin anew at the leader.
+func (s *Session) toLeader(moving bool) {
 	h := s.held
 	s.held = hold{}
 	s.tx.state = txPending
@@ -138,5 +163,4 @@ func (s *Session) hollowTx(moving bool) (again bool, err error) {
 	} else {
 		h.drop()
 	}
-	return true, nil
 }

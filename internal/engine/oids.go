@@ -72,8 +72,27 @@ SELECT 't', n.nspname, t.typname, t.oid::pg_catalog.text, (t.typtype IN ('b', 'e
 
 // OIDs returns what translates the numbers that the lease's member tells, nil if
 // they are the leader's. fresh asks for a new one, because the one before lacked a number.
+// Who could move to the leader does so if that does not answer; a READ ONLY transaction, which
+// cannot, waits for one.
 func (l *Lease) OIDs(ctx context.Context, fresh bool) (*OIDs, error) {
-	r := l.s.e.route()
+	e := l.s.e
+	var pat patience
+	for {
+		r := e.route()
+		oids, err := l.oids(ctx, r, fresh)
+		if err == nil || l.s.tx.state != txOpen || !errors.Is(err, ErrNotHere) && !e.worthRetrying(err) && !classifyError(ctx, err).connectionGone() {
+			return oids, err
+		}
+		if pat.pause == 0 {
+			pat = e.newPatience()
+		}
+		if err := pat.wait(ctx, e.mirror, r.view.Epoch, err); err != nil {
+			return nil, err
+		}
+	}
+}
+
+func (l *Lease) oids(ctx context.Context, r *routes, fresh bool) (*OIDs, error) {
 	m := l.c.member
 	if m == r.leader || l.c.purpose == readWrite {
 		return nil, nil

@@ -73,7 +73,7 @@ func (s *Session) settleCommand() error {
 	}
 	t := s.tx
 	t.change = Change{Sequences: true, Schema: true}
-	if err := s.acknowledge(ctx, &t); err != nil {
+	if err := s.acknowledge(ctx, &t, s.held.c); err != nil {
 		if errors.Is(err, errRolledBack) {
 			return errLeaderChanged()
 		}
@@ -108,7 +108,7 @@ func (s *Session) settleRaw(ctx context.Context) error {
 	closed := s.held.c.IsClosed()
 	var err error
 	if _, held := s.held.c.ServerConn.(holder); !held || closed {
-		err = s.acknowledge(ctx, &t)
+		err = s.acknowledge(ctx, &t, s.held.c)
 	} // else every command was acknowledged before the client heard of its end
 	if closed {
 		s.pins = 0

@@ -349,6 +349,8 @@ func (l *Lease) doneInTx(ctx context.Context, f failure, cause error) (bool, err
 		l.keep()
 		l.noteSession()
 		return false, l.noteConfigInTx(ctx)
+	case errors.Is(cause, ErrNotHere) && l.c.purpose == readOnly && !moving && !l.delivered:
+		return l.notHereTx(ctx)
 	case f == failHollow && l.c.purpose == readOnly && !l.delivered && !l.atLeader():
 		return s.hollowTx(moving)
 	case moving && (f == failReadOnly || f == failFenced || f.connectionGone() || f == failEvicted) && l.expect():
@@ -451,7 +453,7 @@ func (s *Session) restartReader(f failure) bool {
 // rollback ends a failed transaction on a connection that goes back to its pool.
 func rollback(h hold) bool {
 	h.c.unsent()
-	if h.c.IsClosed() {
+	if h.c.spoiled.Load() || h.c.IsClosed() {
 		return false
 	}
 	if !h.c.inTransaction() {

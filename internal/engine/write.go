@@ -123,8 +123,9 @@ func (s *Session) awaitLeader(ctx context.Context, h hold) error {
 func (l *Lease) finish(ctx context.Context, err error, again bool) error {
 	s := l.s
 	if err != nil || again {
-		rollback(l.hold)
-		l.noteFailed()
+		if rollback(l.hold) { // what a connection had kept is gone with it
+			l.noteFailed()
+		}
 	} else {
 		err = l.noteConfig(ctx)
 		l.noteSession()
@@ -156,7 +157,7 @@ func (l *Lease) doneBare(ctx context.Context, f failure, cause error) (bool, err
 	switch f {
 	case failNone:
 		l.parts(ctx)
-		err := s.acknowledge(ctx, &l.write)
+		err := s.acknowledge(ctx, &l.write, l.c)
 		if errors.Is(err, errRolledBack) && l.mayRepeat() {
 			return true, l.finish(ctx, nil, true)
 		}
@@ -169,6 +170,7 @@ func (l *Lease) doneBare(ctx context.Context, f failure, cause error) (bool, err
 			return err == nil, l.finish(ctx, err, err == nil)
 		}
 	case failCancelled:
+		l.c.spoil()
 		return false, l.finish(ctx, cause, false)
 	case failLost:
 		l.write.attempt.Parts = true
@@ -186,7 +188,7 @@ func (l *Lease) doneBare(ctx context.Context, f failure, cause error) (bool, err
 		return false, l.finish(ctx, cause, false)
 	}
 	// The server's own error; parts of it may be committed all the same.
-	if err := s.acknowledge(ctx, &l.write); err != nil && !errors.Is(err, errRolledBack) {
+	if err := s.acknowledge(ctx, &l.write, l.c); err != nil && !errors.Is(err, errRolledBack) {
 		cause = errors.Join(cause, err)
 	}
 	return false, l.finish(ctx, cause, false)
@@ -239,8 +241,9 @@ func (s *Session) commit(ctx context.Context, t *transaction, h hold) error {
 		return ErrCommitRolledBack
 	case f == failNone:
 		pointCommitted.Pass()
-		return s.acknowledge(ctx, t)
+		return s.acknowledge(ctx, t, h.c)
 	case f == failCancelled:
+		h.c.spoil()
 		return &causedError{pgErrorOf(errUnknownOutcome(ctx.Err())), ctx.Err()}
 	case f == failFenced:
 		return errFenced
@@ -252,8 +255,8 @@ func (s *Session) commit(ctx context.Context, t *transaction, h hold) error {
 	return err
 }
 
-// acknowledge waits until every in-sync member has what t committed.
-func (s *Session) acknowledge(ctx context.Context, t *transaction) error {
+// acknowledge waits until every in-sync member has what t committed on c.
+func (s *Session) acknowledge(ctx context.Context, t *transaction, c *conn) error {
 	err := s.e.mirror.Ack(ctx, t.attempt.Term, t.change)
 	if t.change.Schema {
 		s.e.catalog.forget()
@@ -263,9 +266,14 @@ func (s *Session) acknowledge(ctx context.Context, t *transaction) error {
 		pointAcknowledged.Pass()
 		return nil
 	case errors.Is(err, ErrTermOver):
-		return s.settle(ctx, t.attempt)
+		err = s.settle(ctx, t.attempt)
+	default:
+		err = errNotMirrored(err)
 	}
-	return errNotMirrored(err)
+	if err != nil && !errors.Is(err, errRolledBack) {
+		c.spoil()
+	}
+	return err
 }
 
 // settle asks what became of a transaction: nil if it is committed.

@@ -12,9 +12,10 @@ import (
 // broken off, or nothing at all. Anything else stays for people to decide.
 
 // Pauses between copies that fail; tests shorten them.
-var copyPauses = copyTimes{30 * time.Second, 30 * time.Minute, 5 * time.Second, 10 * time.Minute}
+var copyPauses = copyTimes{calm: 3 * time.Second, first: 30 * time.Second, most: 30 * time.Minute, busy: 5 * time.Second, back: 10 * time.Minute}
 
 type copyTimes struct {
+	calm        time.Duration // before the first attempt: who adds a member, or copies it by hand, is to be first
 	first, most time.Duration // after the first failure, and at most
 	busy        time.Duration // while another program copies it
 	back        time.Duration // for which the journal is kept until the copy has caught up
@@ -46,7 +47,10 @@ func (s *Set) copyLost(ctx context.Context) {
 	}
 	for _, id := range s.sortedIDs() {
 		m := s.members.get(id)
-		if s.cur.Has(id) || isWitness(s.cur, id) || !s.copyCalledFor(m) || time.Now().UnixNano() < m.copyAt.Load() || m.joining.Load() {
+		if s.cur.Has(id) || isWitness(s.cur, id) || !s.copyCalledFor(m) || m.joining.Load() {
+			continue
+		}
+		if m.copyAt.CompareAndSwap(0, time.Now().Add(copyPauses.calm).UnixNano()) || time.Now().UnixNano() < m.copyAt.Load() {
 			continue
 		}
 		if !s.copies.CompareAndSwap(false, true) {

@@ -11,7 +11,7 @@ import (
 // soon shortens the pauses between copies.
 func soon(t *testing.T) {
 	old := copyPauses
-	copyPauses.first, copyPauses.busy = 200*time.Millisecond, 100*time.Millisecond
+	copyPauses.calm, copyPauses.first, copyPauses.busy = 10*time.Millisecond, 200*time.Millisecond, 100*time.Millisecond
 	t.Cleanup(func() { copyPauses = old })
 }
 
@@ -40,8 +40,10 @@ func TestCopiesUnasked(t *testing.T) {
 	r.replace(3)
 	r.inSync(2)
 	r.inSync(3)
-	if !told.has(r.server(3).Addr() + " was copied afresh from " + r.server(2).Addr()) {
-		t.Errorf("told: %q", told.list)
+	for deadline := time.Now().Add(20 * time.Second); !told.has(r.server(3).Addr() + " was copied afresh from " + r.server(2).Addr()); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("told: %q", told.list) // a moment after it is in sync
+		}
 	}
 
 	// Nothing helps but a copy.

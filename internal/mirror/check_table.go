@@ -18,8 +18,9 @@ const (
 	// checkChunk is how many rows are compared at once.
 	checkChunk = 500
 	// checkHold is for how long the snapshot of a table may be kept that can only be read
-	// whole; it holds back vacuum. A table that takes longer is left to pgdist verify.
-	checkHold = 10 * time.Minute
+	// whole: it holds back vacuum, and the journal must still have what came since (JournalKeep).
+	// A table that takes longer is left to pgdist verify.
+	checkHold = 4 * time.Minute
 	// checkTries is how often what cannot be told for the moment is looked at again.
 	checkTries = 8
 	// checkPieces is of how many pieces of a table rows are shipped anew; if more differ,
@@ -447,5 +448,18 @@ func (p *patroller) differ(ctx context.Context, lead *conn, t *checkTable, have,
 		}
 		delete(out, string(r[0]))
 	}
-	return out, nil
+	if len(out) == 0 {
+		return nil, nil
+	}
+	return out, p.covered(ctx, have.at)
+}
+
+// covered makes sure that the leader's journal, which was read just now, still had all that
+// came after a place.
+func (p *patroller) covered(ctx context.Context, at Place) error {
+	ok, err := p.hold.one(ctx, `SELECT pgdist.covers($1::bigint, $2::pg_snapshot)`, strconv.AppendInt(nil, at.Term, 10), nullable(at.Snapshot))
+	if err == nil && ok != "t" {
+		err = errUnsure
+	}
+	return err
 }

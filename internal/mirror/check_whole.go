@@ -40,6 +40,9 @@ func (p *patroller) lookWhole(ctx context.Context, t *checkTable) (sight, error)
 					continue
 				}
 				want, err := p.asOf(ctx, c, t, lead, places[id])
+				if err == nil && have != want {
+					err = p.covered(ctx, places[id])
+				}
 				if err != nil {
 					return err
 				}

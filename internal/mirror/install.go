@@ -87,6 +87,7 @@ type facts struct {
 	FPW        string   `json:"fpw"`
 	Subs       int      `json:"subs"`
 	Large      int      `json:"large"`
+	Logins     int      `json:"logins"` // event triggers on login
 	Set        string   `json:"set"`
 	Schema     int      `json:"schema"`
 	Role       bool     `json:"role"`
@@ -107,6 +108,7 @@ const factsSQL = `SELECT json_build_object(
 	'extensions', (SELECT coalesce(json_agg(extname || ' ' || extversion ORDER BY extname), '[]') FROM pg_extension),
 	'fsync', current_setting('fsync'), 'fpw', current_setting('full_page_writes'),
 	'subs', (SELECT count(*) FROM pg_stat_subscription), 'large', (SELECT count(*) FROM pg_largeobject_metadata),
+	'logins', (SELECT count(*) FROM pg_event_trigger WHERE evtevent = 'login'),
 	'role', EXISTS (SELECT 1 FROM pg_roles WHERE rolname = $1))
 	FROM pg_database d WHERE d.datname = current_database()`
 
@@ -290,6 +292,9 @@ func compatible(all []*candidate, lead *candidate, mirror string) error {
 		}
 		if f.Large > 0 {
 			bad(k, "large objects are not mirrored; store bytea", "it holds %d large objects", f.Large)
+		}
+		if f.Logins > 0 {
+			bad(k, "drop them, or do what they do when a session begins: they would run for every connection of pgdist's own", "it has %d event triggers on login", f.Logins)
 		}
 		if f.Encoding != l.Encoding || f.Collate != l.Collate || f.Ctype != l.Ctype {
 			bad(k, "create the database with equal settings: equal bytes must sort equally", "encoding and locale %s %s %s differ from the leader's %s %s %s",

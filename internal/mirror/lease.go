@@ -176,11 +176,11 @@ func (c *confirmer) round(ctx context.Context, v *health.View) {
 			defer cancel()
 			a := s.askConfirm(ctx, m, v.Epoch, look)
 			a.id, a.err = m.id, causeOf(ctx, a.err)
-			if m.id == v.Leader {
-				s.heardLeader(a.err)
-			}
 			if a.err == nil && m.register == nil {
 				m.heardDDL(a.DDL, &s.changes) // also if the round is decided without it
+			}
+			if m.id == v.Leader {
+				s.heardLeader(a.err)
 			}
 			answers <- a
 		})

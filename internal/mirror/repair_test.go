@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgdist/pgdist/health"
+	"github.com/pgdist/pgdist/internal/pgtest"
 )
 
 // spoil changes rows of a member past the mirror.
@@ -61,15 +62,24 @@ func (a *arena) busy(each ...string) (stop func() int64) {
 	return func() int64 { cancel(); wg.Wait(); return n.Load() }
 }
 
+// What differs on members is put right, and is not forgotten on the way.
+func TestRepair(t *testing.T) {
+	servers := ground(t, 3, nil)
+	t.Run("rows", func(t *testing.T) { repairs(t, servers) })
+	t.Run("what is not repaired", func(t *testing.T) { refusals(t, servers) })
+	t.Run("what writes find", func(t *testing.T) { contradictions(t, servers) })
+	t.Run("expelled", func(t *testing.T) { expelled(t, servers) })
+}
+
 // What differs is put right from the leader while clients write to the very rows: with
 // keys of every kind, without a key, missing and extra rows, partitions, sequences, on
 // several members.
-func TestRepair(t *testing.T) {
+func repairs(t *testing.T, servers []*pgtest.Server) {
 	var told heard
 	a := trial{schema: rowsSchema + `
 		INSERT INTO num VALUES (1.0, 'a'), (2.00, 'b');
 		CREATE TABLE mails (id int PRIMARY KEY, mail text UNIQUE); INSERT INTO mails VALUES (1, 'a'), (2, 'b'), (3, 'c');
-		CREATE TABLE mood (d date, k text COLLATE "C", n int GENERATED ALWAYS AS (length(k)) STORED, PRIMARY KEY (d, k)); INSERT INTO mood VALUES ('2020-01-01', 'x"y,\z')`, config: func(c *Config) { c.Notice = told.add }}.on(t, ground(t, 3, nil))
+		CREATE TABLE mood (d date, k text COLLATE "C", n int GENERATED ALWAYS AS (length(k)) STORED, PRIMARY KEY (d, k)); INSERT INTO mood VALUES ('2020-01-01', 'x"y,\z')`, config: func(c *Config) { c.Notice = told.add }}.on(t, servers)
 	stop := a.busy(`UPDATE acc SET v = coalesce(v, 0) + 1 WHERE id IN (9, 20, 100)`, `INSERT INTO bag VALUES (3, 'new')`, `UPDATE many SET v = v + 1 WHERE id <= 3; SELECT nextval('ser_id_seq')`)
 	a.spoil(2, tamperRows+`UPDATE num SET k = 1.00 WHERE k = 1; DELETE FROM mails; INSERT INTO mails VALUES (1, 'c'), (2, 'a'), (7, 'b'); UPDATE mood SET d = '2021-01-01'; SELECT setval('gen_id_seq', 77)`)
 	a.spoil(3, `UPDATE acc SET n = 5 WHERE id = 7; DELETE FROM part1`)
@@ -107,8 +117,8 @@ func TestRepair(t *testing.T) {
 
 // What cannot be put right is named and left, and a leader that all others contradict is
 // not made the measure of them unasked.
-func TestRepairRefuses(t *testing.T) {
-	a := trial{schema: basics + `INSERT INTO acc (id, v, n, at, r) SELECT g, g, g, '2020-01-01', 0 FROM generate_series(1, 10) g`}.on(t, ground(t, 3, nil))
+func refusals(t *testing.T, servers []*pgtest.Server) {
+	a := trial{schema: basics + `INSERT INTO acc (id, v, n, at, r) SELECT g, g, g, '2020-01-01', 0 FROM generate_series(1, 10) g`}.on(t, servers)
 	before := a.set.View()
 	a.spoil(2, `DELETE FROM acc WHERE id = 3`)
 	a.spoil(3, `DELETE FROM acc WHERE id = 3`)
@@ -134,8 +144,8 @@ func TestRepairRefuses(t *testing.T) {
 
 // A member whose rows cannot be what it was thought to hold is excluded by the first write
 // that shows it, and gets the table anew before it comes back.
-func TestContradictions(t *testing.T) {
-	a := trial{schema: `CREATE TABLE bag (a int); INSERT INTO bag SELECT generate_series(1, 20); CREATE TABLE uni (id int PRIMARY KEY, v int UNIQUE); INSERT INTO uni SELECT g, g FROM generate_series(1, 20) g`}.on(t, ground(t, 3, nil))
+func contradictions(t *testing.T, servers []*pgtest.Server) {
+	a := trial{schema: `CREATE TABLE bag (a int); INSERT INTO bag SELECT generate_series(1, 20); CREATE TABLE uni (id int PRIMARY KEY, v int UNIQUE); INSERT INTO uni SELECT g, g FROM generate_series(1, 20) g`}.on(t, servers)
 	a.spoil(2, `DELETE FROM bag WHERE a = 7; INSERT INTO bag VALUES (70)`)
 	a.spoil(3, `INSERT INTO uni VALUES (100, 100)`)
 	c := a.client()
@@ -148,8 +158,8 @@ func TestContradictions(t *testing.T) {
 
 // A member that is excluded because it differs does not come back without what was to be
 // put right, whoever catches it up.
-func TestExpelledComesBackRight(t *testing.T) {
-	a := trial{schema: basics + `INSERT INTO acc (id, v, n, at, r) SELECT g, g, g, '2020-01-01', 0 FROM generate_series(1, 10) g`}.on(t, ground(t, 3, nil))
+func expelled(t *testing.T, servers []*pgtest.Server) {
+	a := trial{schema: basics + `INSERT INTO acc (id, v, n, at, r) SELECT g, g, g, '2020-01-01', 0 FROM generate_series(1, 10) g`}.on(t, servers)
 	a.spoil(3, `UPDATE acc SET v = -1`)
 	v := a.set.View()
 	gen := a.query(1, `SELECT gen::text FROM pgdist.tables WHERE rel = 'acc'`)

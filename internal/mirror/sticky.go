@@ -25,8 +25,8 @@ const (
 	confirmLeaderSQL = confirmSQL + ` /* the leader answers */`
 )
 
-// hearsLeader tells whether the leader has answered within a lease.
-func (s *Set) hearsLeader() bool {
+// reachesLeader tells whether the leader has answered within a lease.
+func (s *Set) reachesLeader() bool {
 	return time.Now().UnixNano()-s.leaderHeard.Load() < int64(s.cfg.ViewLease)
 }
 

@@ -49,7 +49,8 @@ func floorOf(majors []int) int {
 // server is older than the leader's.
 func (s *Set) tooOld(v *health.View, m *member, err error) error {
 	lead := s.members.get(v.Leader)
-	if err == nil || lead == nil || sqlState(err) == "" || strings.HasPrefix(sqlState(err), "PD") {
+	state := sqlState(err)
+	if err == nil || lead == nil || state == "" || slices.Contains(passing, state[:min(2, len(state))]) {
 		return err
 	}
 	mine, theirs := m.major.Load(), lead.major.Load()
@@ -63,6 +64,10 @@ func (s *Set) tooOld(v *health.View, m *member, err error) error {
 	return &Error{Op: "apply", Member: m.id, Host: m.host, Err: err, Hint: fmt.Sprintf(
 		"its PostgreSQL %d is older than the leader's %d and may not know what was done there: put a server of version %d in its place, then %s", mine, theirs, theirs, resyncHint(m.host))}
 }
+
+// passing are classes of errors that have nothing to do with what a server knows
+// (PostgreSQL docs, appendix A): connections, conflicts, resources, an operator; PD is ours.
+var passing = []string{"08", "40", "53", "55", "57", "58", "XX", "PD"}
 
 // warnOlder says once per view which followers run an older version than the leader.
 func (s *Set) warnOlder(v *health.View) {

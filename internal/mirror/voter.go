@@ -43,13 +43,13 @@ type caller struct {
 	// epoch is of the view that it serves by, lease for how long it may do so unconfirmed.
 	epoch int64
 	lease time.Duration
-	// leads tells that that view's leader has answered it within a lease.
-	leads bool
+	// reaches tells that the leader has answered it lately.
+	reaches bool
 }
 
 // as is this distributor, serving by the view of that epoch.
 func (s *Set) as(epoch int64) caller {
-	return caller{id: s.id, name: s.cfg.Name, epoch: epoch, lease: s.lease(), leads: s.hearsLeader()}
+	return caller{id: s.id, name: s.cfg.Name, epoch: epoch, lease: s.lease(), reaches: s.reachesLeader()}
 }
 
 // voter opens a way to a member's vote for a task of the moment.
@@ -81,7 +81,7 @@ func (c *conn) accept(ctx context.Context, epoch int64, view []byte) (bool, erro
 
 func (c *conn) confirm(ctx context.Context, who caller, look bool) (a confirmation, err error) {
 	sql := confirmSQL
-	if who.leads {
+	if who.reaches {
 		sql = confirmLeaderSQL
 	}
 	out, err := c.one(ctx, sql, text(who.id), strconv.AppendInt(nil, who.epoch, 10), strconv.AppendBool(nil, look), text(who.lease.String()))

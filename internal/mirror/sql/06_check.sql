@@ -110,3 +110,11 @@ BEGIN
       FROM (SELECT CASE j.op WHEN '+' THEN 1 ELSE -1 END::numeric AS s, u.k FROM pgdist.fresh(pterm, psnap) j, unnest(j.keys) u(k) WHERE j.tab = moved_by.id) x;
     RETURN out;
 END $$;
+
+-- covers tells whether the journal still has all that came after a place. Asked once it has
+-- been read, and in another snapshot: what was emptied before shows by the floor.
+CREATE FUNCTION pgdist.covers(pterm bigint, psnap pg_snapshot) RETURNS boolean
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT f.term < pterm OR (f.term = pterm AND (psnap IS NULL OR (f.snap IS NOT NULL AND pg_snapshot_xmax(f.snap) <= pg_snapshot_xmax(psnap)
+        AND NOT EXISTS (SELECT 1 FROM pg_snapshot_xip(psnap) x WHERE pg_visible_in_snapshot(x, f.snap))))) FROM pgdist.floor f
+$$;

@@ -153,6 +153,10 @@ BEGIN
         END IF;
     END LOOP;
     PERFORM pgdist.role_names(w -> 'roles', (w ->> 'term')::bigint);
+    IF jsonb_path_exists(w -> 'triggers', '$.* ? (@.event == "login")') THEN
+        RAISE EXCEPTION 'event triggers on login are not supported: on a follower they would run for every connection, and what writes would let nobody in'
+            USING ERRCODE = '0A000', HINT = 'DROP EVENT TRIGGER at the leader.';
+    END IF;
     -- Event triggers go now, that their functions may, and come in shared_end.
     FOR r IN SELECT a.key AS name FROM jsonb_each(h -> 'triggers') a WHERE a.value IS DISTINCT FROM w -> 'triggers' -> a.key LOOP
         EXECUTE format('DROP EVENT TRIGGER %I', r.name);

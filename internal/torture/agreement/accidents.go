@@ -4,9 +4,11 @@ package agreement
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -17,7 +19,7 @@ import (
 // its rules were missing. All is mended when it returns.
 type accident struct {
 	name string
-	run  func(ctx context.Context, c *cluster, rng *rand.Rand) error
+	run  func(ctx context.Context, r *round, rng *rand.Rand) error
 }
 
 // accidents are run one after the other while clients write and read.
@@ -67,16 +69,23 @@ func (c *cluster) sleeping(ctx context.Context, point string, meanwhile func(awa
 
 // sleeper: what it applies then was applied by others; tables without a key would show
 // it twice.
-func sleeper(ctx context.Context, c *cluster, _ *rand.Rand) error {
-	return c.sleeping(ctx, "mirror: a batch was read", func(*runner) error {
-		pass(ctx, 2500*time.Millisecond) // the turn is taken from it after a second and a half
-		return nil
-	})
+func sleeper(ctx context.Context, r *round, _ *rand.Rand) error {
+	for range 2 {
+		if err := r.c.sleeping(ctx, "mirror: a batch was read", func(*runner) error {
+			pass(ctx, 2500*time.Millisecond) // the turn is taken from it after a second and a half
+			return nil
+		}); err != nil {
+			return err
+		}
+		pass(ctx, 300*time.Millisecond)
+	}
+	return nil
 }
 
-// zombie: its transaction has written at the old leader, and ends after that one's time.
-func zombie(ctx context.Context, c *cluster, _ *rand.Rand) error {
-	return c.sleeping(ctx, "engine: COMMIT is about to be sent", func(awake *runner) error {
+// zombie: its transactions have written at the old leader, and end after that one's time,
+// when it is a follower like any.
+func zombie(ctx context.Context, r *round, _ *rand.Rand) error {
+	return r.c.sleeping(ctx, "engine: COMMIT is about to be sent", func(awake *runner) error {
 		var err error
 		for range 5 {
 			if err = awake.call(ctx, "Switchover", 0*time.Second, &struct{}{}); err == nil {
@@ -84,34 +93,57 @@ func zombie(ctx context.Context, c *cluster, _ *rand.Rand) error {
 			}
 			pass(ctx, 300*time.Millisecond)
 		}
-		pass(ctx, 300*time.Millisecond)
-		return err
+		return errors.Join(err, r.c.whole(ctx))
 	})
 }
 
-// apart: a link of one program to a follower breaks. What that program acknowledges
-// without it the others must not miss.
-func apart(ctx context.Context, c *cluster, rng *rand.Rand) error {
-	n, err := c.follower(ctx, rng)
+// apart: the link of one program to a follower breaks. What that program acknowledges
+// without it the other, whose link is whole, must not miss. The other has nothing to
+// write meanwhile: its own flushes would bring everything to the follower.
+func apart(ctx context.Context, r *round, rng *rand.Rand) error {
+	n, err := r.c.follower(ctx, rng)
 	if err != nil {
 		return err
 	}
-	l := c.programs[rng.IntN(len(c.programs))].links[n]
-	l.Cut()
-	pass(ctx, 1500*time.Millisecond)
-	l.Heal()
+	one, other := r.c.programs[1], r.c.programs[0]
+	r.resting.Store(other)
+	defer r.resting.Store(nil)
+	one.links[n].Cut()
+	defer one.links[n].Heal()
+	aside := r.n + 1<<30 // a set of its own
+	for began := time.Now(); time.Since(began) < 4*time.Second; {
+		number := r.id()
+		if a := one.ask(ctx, Request{Workload: "set", F: "add", Value: quoted(number), Round: aside, Timeout: opTimeout}); a.Type != history.OK {
+			continue
+		}
+		for range 6 {
+			var list []int64
+			a := other.ask(ctx, Request{Workload: "set", F: "read", Round: aside, Timeout: opTimeout})
+			if a.Type != history.OK {
+				continue
+			}
+			if err := json.Unmarshal(a.Value, &list); err != nil {
+				return err
+			}
+			if !slices.Contains(list, number) {
+				return fmt.Errorf("program %d has acknowledged %d, which program %d read without it", one.n, number, other.n)
+			}
+		}
+	}
 	return nil
 }
 
-func crashes(o occasion) func(context.Context, *cluster, *rand.Rand) error {
-	return func(ctx context.Context, c *cluster, rng *rand.Rand) error {
-		_, err := o(ctx, c, rng)
+func crashes(o occasion) func(context.Context, *round, *rand.Rand) error {
+	return func(ctx context.Context, r *round, rng *rand.Rand) error {
+		_, err := o(ctx, r.c, rng)
 		return err
 	}
 }
 
 // outage: what was acknowledged is on every disk by then.
-func outage(_ context.Context, c *cluster, _ *rand.Rand) error {
+func outage(ctx context.Context, r *round, _ *rand.Rand) error {
+	pass(ctx, 500*time.Millisecond) // for there to be something that may be lost
+	c := r.c
 	errs := make([]error, len(c.servers))
 	var wg sync.WaitGroup
 	for j, s := range c.servers {
@@ -125,7 +157,8 @@ func outage(_ context.Context, c *cluster, _ *rand.Rand) error {
 	return errors.Join(errs...)
 }
 
-func fullLeader(ctx context.Context, c *cluster, _ *rand.Rand) error {
+func fullLeader(ctx context.Context, r *round, _ *rand.Rand) error {
+	c := r.c
 	n := c.leader(ctx)
 	if n < 0 {
 		return errors.New("nobody knows who leads")
@@ -133,7 +166,8 @@ func fullLeader(ctx context.Context, c *cluster, _ *rand.Rand) error {
 	return full(ctx, c, n)
 }
 
-func fullFollower(ctx context.Context, c *cluster, rng *rand.Rand) error {
+func fullFollower(ctx context.Context, r *round, rng *rand.Rand) error {
+	c := r.c
 	n, err := c.follower(ctx, rng)
 	if err != nil {
 		return err
@@ -154,7 +188,8 @@ func full(ctx context.Context, c *cluster, n int) error {
 }
 
 // clocks: each server's goes another way.
-func clocks(ctx context.Context, c *cluster, rng *rand.Rand) error {
+func clocks(ctx context.Context, r *round, rng *rand.Rand) error {
+	c := r.c
 	for range 6 {
 		for _, s := range c.servers {
 			if err := s.Trouble().ShiftClock(time.Duration(rng.Int64N(int64(4*time.Hour))) - 2*time.Hour); err != nil {
@@ -172,7 +207,8 @@ func clocks(ctx context.Context, c *cluster, rng *rand.Rand) error {
 }
 
 // brokenDisk: PostgreSQL panics rather than trust what an fsync has failed for.
-func brokenDisk(ctx context.Context, c *cluster, rng *rand.Rand) error {
+func brokenDisk(ctx context.Context, r *round, rng *rand.Rand) error {
+	c := r.c
 	n := rng.IntN(len(c.servers))
 	if err := c.servers[n].Trouble().BreakDisk(true); err != nil {
 		return err

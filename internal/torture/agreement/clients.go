@@ -34,6 +34,7 @@ type round struct {
 	next     atomic.Int64 // numbers that are used once
 	forked   atomic.Int64 // the fork's next key
 	counters []atomic.Int64
+	resting  atomic.Pointer[runner] // the program that clients leave alone for now
 
 	mu       sync.Mutex // guards what follows
 	outcomes map[string]int
@@ -59,6 +60,7 @@ func newRound(ctx context.Context, c *cluster, n int64, seed uint64, clients int
 		r.counters[i].Store(r.id())
 	}
 	c.must(ctx, fmt.Sprintf("INSERT INTO accounts SELECT %d, g, %d FROM generate_series(1, %d) g", n, perHead, accounts))
+	c.must(ctx, "INSERT INTO sketches SELECT (random() * 1e15)::bigint, 'at first' FROM generate_series(1, 20)")
 	return r
 }
 
@@ -109,7 +111,7 @@ func (k *client) door(strict bool) *runner {
 		p.mu.Lock()
 		up := p.client != nil
 		p.mu.Unlock()
-		if up && (!strict || !p.kind.gateway || p.kind.strict) {
+		if up && p != k.resting.Load() && (!strict || !p.kind.gateway || p.kind.strict) {
 			some = append(some, p)
 		}
 	}
@@ -355,6 +357,15 @@ func (r *round) operations() (all, unknown int) {
 		}
 	}
 	return all, unknown
+}
+
+// busy waits until clients have done something.
+func (r *round) busy(ctx context.Context) {
+	for all := 0; all < 100; all, _ = r.operations() {
+		if !pass(ctx, 20*time.Millisecond) {
+			return
+		}
+	}
 }
 
 // settle waits until all is well, has everything read once more, judges and compares.

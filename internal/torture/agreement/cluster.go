@@ -147,6 +147,9 @@ func (c *cluster) newRunner(n int, k kind) *runner {
 		hosts, r.links = append(hosts, fmt.Sprintf("%s:%d", host, port)), append(r.links, l)
 	}
 	r.setup = setup{Gateway: k.gateway, DSN: "pgdist://postgres@" + strings.Join(hosts, ",") + "/" + c.cfg.Members[0].Conn.Database + "?sslmode=disable&pool_size=20"}
+	if !k.gateway {
+		r.setup.DSN += "&balance=round_robin" // reads of each member, one after the other
+	}
 	if k.strict {
 		r.setup.DSN += "&consistency=strict"
 	}

@@ -187,6 +187,9 @@ func appendTxn(ctx context.Context, db *sql.DB, r Request) (any, error) {
 		return nil, err
 	}
 	return steps, within(ctx, db, true, sql.LevelSerializable, func(q querier) error {
+		if _, err := q.ExecContext(ctx, "INSERT INTO log (what) VALUES ('lists')"); err != nil {
+			return err
+		}
 		for i, s := range steps {
 			key := int64(s[1].(float64))
 			if s[0] == "append" {
@@ -223,6 +226,11 @@ func addElement(ctx context.Context, db *sql.DB, r Request) (any, error) {
 		return nil, err
 	}
 	return n, within(ctx, db, r.Tx, sql.LevelDefault, func(q querier) error {
+		if r.Tx {
+			if _, err := q.ExecContext(ctx, "INSERT INTO log (what) VALUES ('element')"); err != nil {
+				return err
+			}
+		}
 		_, err := q.ExecContext(ctx, "INSERT INTO elements VALUES ($1, $2)", r.Round, n)
 		return err
 	})
@@ -268,7 +276,7 @@ func transfer(ctx context.Context, db *sql.DB, r Request) (any, error) {
 		if _, err := q.ExecContext(ctx, "INSERT INTO log (what) VALUES ('transfer')"); err != nil { // a table without a key
 			return err
 		}
-		_, err := q.ExecContext(ctx, "INSERT INTO sketches VALUES ($1, random()::text) ON CONFLICT (id) DO UPDATE SET what = excluded.what", v[0])
+		_, err := q.ExecContext(ctx, "INSERT INTO sketches VALUES ((random() * 1e15)::bigint, random()::text)")
 		return err
 	})
 }

@@ -1,0 +1,488 @@
+package simulation
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/pgdist/pgdist/health"
+)
+
+type (
+	id   = health.MemberID
+	mask = uint64 // a set of writes, or of numbers of transactions
+	bits = uint32 // a set of members: bit i is member i+1
+)
+
+const (
+	maxDists  = 8 // distributors that ever live in one world
+	maxWrites = 60
+	// lease is the distributors' view_lease, in ticks of the world's clock.
+	lease = 120
+	// forgotten is for how long a distributor must not have been heard of to be taken off the lists.
+	forgotten = lease / 2
+)
+
+func bit(m id) bits { return 1 << (m - 1) }
+
+// rng is SplitMix64 (Steele, Lea, Flood, 2014): a few instructions, and a world draws many numbers.
+type rng uint64
+
+func (r *rng) next() uint64 {
+	*r += 0x9e3779b97f4a7c15
+	z := uint64(*r)
+	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
+	z = (z ^ z>>27) * 0x94d049bb133111eb
+	return z ^ z>>31
+}
+
+func (r *rng) n(n int) int          { return int(r.next() >> 33 % uint64(n)) }
+func (r *rng) oneIn(n int) bool     { return r.n(n) == 0 }
+func (r *rng) percent(p int) bool   { return r.n(100) < p }
+func (r *rng) between(a, b int) int { return a + r.n(b-a+1) }
+
+// Options are what a world begins with.
+type Options struct {
+	Seed  uint64
+	Steps int // before the calm
+	// Bug is the rule that is broken, if any.
+	Bug Bug
+	// Calm has all faults end after Steps, and demands that the set comes to rest.
+	Calm bool
+	// Trace keeps what happened, for people.
+	Trace bool
+}
+
+// world is one run.
+type world struct {
+	Options
+	rng     rng
+	now     int64
+	step    int
+	members []*member // member i+1 at i
+	dists   []*dist   // all that ever lived, by their place on the lists
+	calls   []*call   // under way
+	writes  [maxWrites]write
+	made    int
+	views   []*known // by epoch
+	newest  int64    // epoch of the newest view that was chosen
+	office  map[int64]id
+	told    mask // writes whose clients heard "committed"
+	undone  mask // … "rolled back"
+	dirty   bool // what check looks at has changed
+	calm    bool // nothing fails any more
+	systems int  // servers that were made
+	mood
+	arena *arena
+	err   error
+	log   []string
+	tallies
+}
+
+// tallies show that something happened.
+type tallies struct {
+	Ran, Told, Undone, Reads, Views, Terms, Joins, Resyncs, Crashes, Left, Adopted, Relisted, Drains int
+}
+
+func (t *tallies) add(o tallies) {
+	t.Ran += o.Ran
+	t.Told += o.Told
+	t.Undone += o.Undone
+	t.Reads += o.Reads
+	t.Views += o.Views
+	t.Terms += o.Terms
+	t.Joins += o.Joins
+	t.Resyncs += o.Resyncs
+	t.Crashes += o.Crashes
+	t.Left += o.Left
+	t.Adopted += o.Adopted
+	t.Relisted += o.Relisted
+	t.Drains += o.Drains
+}
+
+// write is a client's transaction.
+type write struct {
+	term int64 // in which the leader opened it; 0: not yet
+	num  int   // its number in that term
+}
+
+// known is what the world knows of a view: it sees everything.
+type known struct {
+	view   *health.View
+	inSync bits
+	quorum uint64 // bit s: the set s of members is a majority
+	voted  bits   // who has accepted it
+	chosen bool
+}
+
+// mood is what a world is like: each has faults of some kinds only, and more or less of all, so
+// that what takes many of one kind, and none of another, comes up as well (Groce et al.,
+// "Swarm Testing", 2012).
+type mood struct {
+	mute   uint32 // bit k: no faults of kind k
+	often  int    // of 64 steps, how many are faults
+	loss   int    // one message in so many is lost; 0 none
+	speed  int    // how fast time goes
+	eager  int    // of 64 steps, how many are clients'
+	orders int    // one call in so many overtakes others
+}
+
+// scenes are moods that some accidents need.
+var scenes = []struct {
+	name  string
+	kinds []int // of faults
+	mood
+}{
+	{"readers that sleep", []int{9, 9, 10, 17, 18, 19, 23}, mood{often: 4, speed: 8, eager: 14, orders: 8}},
+	{"members that come and go", []int{0, 1, 2, 3, 4, 5, 6, 17, 20}, mood{often: 4, speed: 2, eager: 8, orders: 4}},
+	{"servers that are replaced", []int{21, 24, 25, 17, 18, 13, 15, 16, 11}, mood{often: 4, speed: 3, eager: 8, orders: 4}},
+	{"crashes that nobody sees", []int{6, 17}, mood{often: 2, speed: 2, eager: 14, orders: 8}},
+	{"voters that change", []int{22, 22, 13, 14, 15, 17, 20, 11, 9, 10}, mood{often: 4, speed: 3, eager: 6, orders: 4}},
+	{"distributors that see different things", []int{13, 14, 15, 9, 10, 17, 18, 20}, mood{often: 5, loss: 20, speed: 3, eager: 6, orders: 2}},
+	{"leaders that are dropped", []int{17, 18, 19, 20}, mood{often: 4, speed: 2, eager: 10, orders: 2}},
+}
+
+func (w *world) feel() {
+	r := &w.rng
+	if r.oneIn(2) {
+		s := &scenes[r.n(len(scenes))]
+		w.mood = s.mood
+		w.mute = 1<<kinds - 1
+		for _, k := range s.kinds {
+			w.mute &^= 1 << k
+		}
+		if w.Trace {
+			w.note("a world of %s", s.name)
+		}
+		return
+	}
+	w.mood = mood{mute: uint32(r.next()), often: []int{1, 2, 3, 6}[r.n(4)], loss: []int{0, 20, 50, 100}[r.n(4)], speed: []int{2, 3, 5, 12}[r.n(4)],
+		eager: []int{3, 5, 10}[r.n(3)], orders: []int{2, 4, 16}[r.n(3)]}
+	if r.oneIn(4) {
+		w.mute = 0
+	}
+}
+
+// arena has memory for calls that worlds use one after the other.
+type arena struct {
+	calls []*call
+	used  int
+}
+
+func (a *arena) call() *call {
+	if a.used == len(a.calls) {
+		block := make([]call, 64)
+		for i := range block {
+			a.calls = append(a.calls, &block[i])
+		}
+	}
+	c := a.calls[a.used]
+	a.used++
+	*c = call{}
+	return c
+}
+
+// newWorld is a set that was just made: member 1 leads, everybody is in sync.
+func newWorld(o Options, a *arena) *world {
+	a.used = 0
+	w := &world{arena: a, Options: o, rng: rng(o.Seed*0x9e3779b97f4a7c15 + 1), views: make([]*known, 2, 64), office: map[int64]id{1: 1}, newest: 1}
+	w.feel()
+	n := 3
+	switch w.rng.n(16) {
+	case 0:
+		n = 2
+	case 1, 2:
+		n = 4
+	case 3:
+		n = 5
+	}
+	v := &health.View{Set: "s", Epoch: 1, Term: 1, Leader: 1}
+	for i, votes := range health.Weights(n) {
+		m := &member{w: w, id: id(i + 1), up: true, boot: -1, next: 1}
+		m.disk = disk{system: w.newSystem(), promised: 1, accepted: v, pos: place{term: 1}, tick: 1}
+		w.members = append(w.members, m)
+		v.Members = append(v.Members, health.Member{ID: m.id, Host: host(m.id), System: m.system, Weight: votes})
+		v.InSync = append(v.InSync, m.id)
+	}
+	if n > 2 && w.rng.oneIn(4) { // one that votes only
+		w.members[n-1].witness = true
+		v.Members[n-1].Witness = true
+		v.InSync = v.InSync[:n-1]
+	}
+	lead := w.members[0]
+	lead.leads, lead.office, lead.boot, lead.pos.all = true, 1, 1, true
+	w.register(v)
+	w.views[1].voted, w.views[1].chosen = 1<<n-1, true
+	for range w.rng.between(1, 3) {
+		w.newDist()
+	}
+	return w
+}
+
+func host(m id) string { return string(rune('a' + m - 1)) }
+
+func (w *world) newSystem() string {
+	w.systems++
+	return string(rune('A' + w.systems - 1))
+}
+
+// register notes a view that is about to be proposed.
+func (w *world) register(v *health.View) {
+	for int64(len(w.views)) <= v.Epoch {
+		w.views = append(w.views, nil)
+	}
+	if k := w.views[v.Epoch]; k != nil {
+		if !k.view.Equal(v) {
+			w.fail("epoch %d has two views: %v, and %v", v.Epoch, k.view, v)
+		}
+		return
+	}
+	k := &known{view: v}
+	for _, m := range v.InSync {
+		k.inSync |= bit(m)
+	}
+	k.count(len(w.members))
+	w.views[v.Epoch] = k
+	w.Views++
+}
+
+// count notes which sets of so many members are a majority.
+func (k *known) count(members int) {
+	var ids [8]id
+	k.quorum = 0
+	for s := range bits(1) << members {
+		if k.view.Quorum(list(s, ids[:0])) {
+			k.quorum |= 1 << s
+		}
+	}
+}
+
+// list lists a set of members into ids.
+func list(s bits, ids []id) []id {
+	for i := id(1); s != 0; i, s = i+1, s>>1 {
+		if s&1 == 1 {
+			ids = append(ids, i)
+		}
+	}
+	return ids
+}
+
+func (w *world) fail(format string, args ...any) {
+	if w.err == nil {
+		w.err = fmt.Errorf(format, args...)
+		w.note("VIOLATED: %v", w.err)
+	}
+}
+
+func (w *world) note(format string, args ...any) {
+	if w.Trace {
+		w.log = append(w.log, fmt.Sprintf("%5d t%-5d ", w.step, w.now)+fmt.Sprintf(format, args...))
+	}
+}
+
+// Trace is what happened, one line each.
+func (w *world) trace() string { return strings.Join(w.log, "\n") }
+
+// run goes through one schedule.
+func (w *world) run() error {
+	for w.step = 0; w.step < w.Steps && w.err == nil; w.step++ {
+		w.once()
+	}
+	if w.Calm && w.err == nil {
+		w.settle()
+	}
+	w.tallies.Ran = w.step
+	return w.err
+}
+
+// once is one step.
+func (w *world) once() {
+	w.now += int64(w.rng.n(w.speed))
+	r := w.rng.n(64)
+	switch {
+	case r < w.often && !w.calm:
+		w.fault()
+	case r < w.often+w.eager:
+		w.anyDist().client()
+	case len(w.calls) > 0 && r < 56:
+		i := 0
+		if n := len(w.calls); n > 1 && w.rng.oneIn(w.orders) {
+			i = w.rng.n(n)
+		}
+		w.advance(i)
+	default:
+		if d := w.anyDist(); !d.turn() && len(w.calls) == 0 {
+			w.now += int64(w.rng.n(lease / 4))
+		}
+	}
+	if w.dirty {
+		w.dirty = false
+		w.check()
+	}
+}
+
+func (w *world) anyDist() *dist {
+	for range 4 {
+		if d := w.dists[w.rng.n(len(w.dists))]; !d.dead {
+			return d
+		}
+	}
+	return w.dists[len(w.dists)-1]
+}
+
+// Errors of calls.
+var (
+	errLost     = errors.New("no answer")
+	errRefused  = errors.New("refused")
+	errFence    = errors.New("another epoch")
+	errPosition = errors.New("another position")
+	errEnded    = errors.New("ended by the server")
+)
+
+// verdict is what executing a request comes to.
+type verdict int
+
+const (
+	done  verdict = iota
+	wait          // somebody holds a lock
+	enter         // a transaction is open, and is to be committed
+)
+
+// call is a request to a member, and its answer.
+type call struct {
+	d    *dist
+	m    *member
+	name string
+	exec func(c *call) verdict // at the member
+	then func(a *answer)       // at the distributor
+
+	answered bool
+	orphan   bool // nobody waits for the answer
+	ans      answer
+}
+
+// askAs is ask of a member as the view has it: another server under its address is not listened to.
+func (d *dist) askAs(v *health.View, m *member, name string, exec func(c *call) verdict, then func(a *answer)) {
+	d.ask(m, name, func(c *call) verdict {
+		if s := system(v, m.id); s != "" && s != c.m.system && d.w.Bug != BugNoIdentity {
+			c.ans.err = errRefused
+			return done
+		}
+		return exec(c)
+	}, then)
+}
+
+// ask sends a request.
+func (d *dist) ask(m *member, name string, exec func(c *call) verdict, then func(a *answer)) {
+	c := d.w.arena.call()
+	c.d, c.m, c.name, c.exec, c.then = d, m, name, exec, then
+	d.w.calls = append(d.w.calls, c)
+}
+
+func (w *world) drop(i int) {
+	copy(w.calls[i:], w.calls[i+1:])
+	w.calls[len(w.calls)-1] = nil
+	w.calls = w.calls[:len(w.calls)-1]
+}
+
+// advance does the next thing about a call.
+func (w *world) advance(i int) {
+	c := w.calls[i]
+	if c.orphan && (c.answered || !c.m.up || c.d.dead && w.rng.oneIn(4)) {
+		w.drop(i)
+		return
+	}
+	if c.answered {
+		w.deliver(i)
+		return
+	}
+	cut := (c.d.cut&bit(c.m.id) != 0 || c.m.vacant && c.name != "restore") && !c.orphan
+	switch {
+	case cut, !c.m.up:
+		if c.m.apply == c {
+			c.m.apply = nil // the connection is gone
+		}
+		w.giveUp(i, false)
+		return
+	case c.m.stopped:
+		if w.rng.oneIn(6) {
+			w.giveUp(i, true)
+		}
+		return
+	case !w.calm && w.loss > 0 && w.rng.oneIn(w.loss):
+		if c.m.apply != c || w.rng.oneIn(2) {
+			w.giveUp(i, w.rng.oneIn(2))
+		}
+		return
+	}
+	entered := c.m.apply == c
+	switch c.exec(c) {
+	case wait:
+		if w.rng.oneIn(8) {
+			w.giveUp(i, false)
+		}
+		return
+	case enter:
+		return
+	}
+	if w.Trace {
+		w.note("%s at %d for %s: %v", c.name, c.m.id, c.d, &c.ans)
+	}
+	if c.orphan {
+		w.drop(i)
+		return
+	}
+	if !w.calm && !entered && w.rng.oneIn(200) {
+		x := w.arena.call()
+		x.d, x.m, x.name, x.exec, x.orphan = c.d, c.m, c.name, c.exec, true
+		w.calls = append(w.calls, x)
+	}
+	c.answered = true
+	if !w.rng.oneIn(4) {
+		w.deliver(i)
+	}
+}
+
+// deliver brings an answer back.
+func (w *world) deliver(i int) {
+	c := w.calls[i]
+	switch {
+	case c.d.stopped:
+		return
+	case c.d.cut&bit(c.m.id) != 0, !w.calm && w.loss > 0 && w.rng.oneIn(w.loss):
+		w.giveUp(i, false)
+		return
+	}
+	w.drop(i)
+	if !c.d.dead {
+		c.then(&c.ans)
+	}
+}
+
+// giveUp tells whoever asked that there is no answer; the request may be under way still.
+func (w *world) giveUp(i int, later bool) {
+	c := w.calls[i]
+	if c.orphan {
+		if !later {
+			w.drop(i)
+		}
+		return
+	}
+	if c.d.stopped {
+		return // it will find out
+	}
+	if w.Trace {
+		w.note("%s at %d for %s: no answer", c.name, c.m.id, c.d)
+	}
+	if later && !c.answered {
+		c.orphan = true
+	} else {
+		if c.m.apply == c {
+			c.m.apply = nil
+		}
+		w.drop(i)
+	}
+	if !c.d.dead {
+		c.then(&answer{err: errLost})
+	}
+}
