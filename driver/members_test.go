@@ -84,8 +84,14 @@ func TestMembersComeAndGoUnderAnApplication(t *testing.T) {
 		}
 		return seen
 	}
-	if seen := ports(); !slices.Contains(seen, added.Conn.Port) {
-		t.Errorf("reads come from %v, none from the member that was added, %d", seen, added.Conn.Port)
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		seen := ports()
+		if slices.Contains(seen, added.Conn.Port) {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("reads come from %v, none from the member that was added, %d", seen, added.Conn.Port)
+		}
 	}
 	if _, err := mirror.Remove(ctx, config, mirror.RemoveOptions{Host: config.Members[0].Host(), Wait: 20 * time.Second, Report: t.Logf}); err != nil {
 		t.Fatal(err)

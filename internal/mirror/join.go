@@ -40,7 +40,9 @@ func (s *Set) inviteBack(ctx context.Context) {
 				return
 			}
 			err := s.rejoin(ctx, m, view)
-			if errors.Is(err, errClaimed) || errors.Is(err, errSuperseded) {
+			state := sqlState(err)
+			if errors.Is(err, errClaimed) || errors.Is(err, errSuperseded) || state == codeFence || state == "57P01" && s.downErr(m.id) == nil {
+				// Nor is it the member's fault if whoever has changed the view has ended the session.
 				m.retry.Store(time.Now().Add(claimedPause).UnixNano())
 				return
 			}

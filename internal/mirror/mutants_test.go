@@ -19,7 +19,7 @@ func TestMutantsAreListed(t *testing.T) {
 	if err != nil || len(patches) == 0 {
 		t.Fatal(patches, err)
 	}
-	header := regexp.MustCompile(`^Rule: (.+)\nTest: (\w+)\nPackage: (\S+)\n\ndiff --git`)
+	header := regexp.MustCompile(`^Rule: (.+)\nTest: (\w+)\nPackage: (\S+)\n(?:Flags: \S+\n)?\ndiff --git`)
 	for _, p := range patches {
 		text, err := os.ReadFile(p)
 		if err != nil {

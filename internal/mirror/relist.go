@@ -42,14 +42,21 @@ func (s *Set) relist(ctx context.Context, as MemberConfig, want func(v *health.V
 			return errors.Join(last, context.Cause(ctx))
 		}
 		last = <-j.done
-		again := errors.Is(last, errSuperseded) || errors.Is(last, errNewerEpoch) || errors.Is(last, errUnsettled)
-		if last == nil || !again || time.Since(began) > relistPatience {
+		if last == nil || isRefusal(last) || ctx.Err() != nil || time.Since(began) > relistPatience {
 			return last
 		}
 		if !hesitate(ctx, proposalTime) {
 			return errors.Join(last, context.Cause(ctx))
 		}
 	}
+}
+
+// isRefusal tells of errors that trying again does not mend. Others may: whoever changes the
+// view at the same time ends sessions, and is in the way until that is done.
+func isRefusal(err error) bool {
+	var own *Error
+	return errors.Is(err, health.ErrIntent) || errors.Is(err, health.ErrLastMember) || errors.Is(err, ErrClosed) ||
+		errors.As(err, &own) && (own.Op == "add" || own.Op == "remove")
 }
 
 // relistTo is one attempt at it, in the loop.
