@@ -17,6 +17,14 @@ var errSuperseded = errors.New("another distributor has changed the view")
 // epoch that no view was chosen for waits that long before proposing itself.
 const proposalTime = 300 * time.Millisecond
 
+// giveWay leaves another proposer time for its view, each time longer than the last, until
+// there is a view that all go by: on machines so busy that a view takes longer than it should,
+// programs that propose would else end each other's work for ever. (Paxos has the
+// same need: Lamport, "Paxos Made Simple", section 2.4.)
+func (s *Set) giveWay(ctx context.Context) bool {
+	return hesitate(ctx, proposalTime<<min(s.duels, 3))
+}
+
 // adopt looks whether a view newer than the loop's own was chosen, by a majority's
 // acceptance, and goes by it. It tells whether it did, and the highest epoch that
 // any member has heard of.
@@ -119,9 +127,10 @@ func (s *Set) reload(ctx context.Context) error {
 		if s.others.Load() == 0 || tries == 2 {
 			break
 		}
-		if !hesitate(ctx, proposalTime) {
+		if !s.giveWay(ctx) {
 			return context.Cause(ctx)
 		}
 	}
+	s.duels++
 	return s.alter(ctx, health.Intent{})
 }

@@ -62,7 +62,8 @@ func (s *Set) change(ctx context.Context, in health.Intent, with func(epoch int6
 		}
 		// Somebody else is changing the view: it may be for the same reason.
 		s.proposing.Store(0)
-		if !hesitate(ctx, proposalTime) {
+		s.duels++
+		if !s.giveWay(ctx) {
 			return context.Cause(ctx)
 		}
 		did, highest, err := s.adopt(ctx)

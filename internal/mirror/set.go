@@ -71,6 +71,7 @@ type Set struct {
 	marker     string        // of the shared objects that all followers of this view have; "" is unknown
 	looked     time.Time     // when shared objects were last read unasked
 	troubles   int           // attempts in a row to flush that failed
+	duels      int           // proposals in a row that met another's, or that met an epoch without a view
 	unsettled  time.Time     // when it was last tried to end a change of votes; zero: none is under way
 	complained time.Time     // when the log heard of it
 	strikes    int           // repetitions of the same work in a row
@@ -201,6 +202,7 @@ func (s *Set) WaitView(ctx context.Context, epoch int64) (*health.View, error) {
 func (s *Set) publish() {
 	old := s.view.Load()
 	s.view.Store(s.cur)
+	s.duels = 0
 	if old == nil || old.Epoch != s.cur.Epoch {
 		s.log.Info("view", "epoch", s.cur.Epoch, "term", s.cur.Term, "leader", s.hostOf(s.cur.Leader), "in_sync", s.hosts(s.cur.InSync))
 		s.warnOlder(s.cur)
