@@ -25,7 +25,7 @@ versions: deps ## run what depends on PostgreSQL's version on 13 to 18, fetched 
 mutants: deps ## break the rules of the mirror one by one and see that a test notices; MUTANTS="name …" takes some
 	@scripts/mutants.sh $(MUTANTS)
 
-model: ## check every state of the models of the agreement with Spin, and that each broken rule is found: half an hour, 6 GB; MODEL="name …" takes some
+model: ## check every state of the models of the agreement with Spin, and that each broken rule is found: hours, 6 GB; MODEL="name …" takes some
 	@scripts/model.sh $(MODEL)
 
 torture: deps ## random statements, a fixed workload and recorded histories under faults, for an hour; TORTURE="-random.for=10m", MIRRORED=…, AGREEMENT="-agreement.for=8h -agreement.seed=7" say otherwise
