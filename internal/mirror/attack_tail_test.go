@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"context"
 	"testing"
 	"time"
 )
@@ -128,10 +129,17 @@ func TestAttackTail(t *testing.T) {
 // again, and says so.
 func TestAttackTailSchema(t *testing.T) {
 	a := trial{config: quiet, schema: tailSchema}.on(t, ground(t, 3, nil))
-	if err := a.try(a.client(), `ddl: CREATE TABLE tail (k int)`, `INSERT INTO kl VALUES (41, 'tail')`); err != nil {
+	v := a.set.View()
+	c, old := a.client(), v.Leader
+	err := a.set.inLoop(a.ctx(), func(context.Context) error { // nobody flushes meanwhile
+		err := a.try(c, `ddl: CREATE TABLE tail (k int)`, `INSERT INTO kl VALUES (41, 'tail')`)
+		a.kill(old)
+		return err
+	})
+	if err != nil {
 		t.Fatal(full(err))
 	}
-	old := a.killLeader()
+	a.newTerm(v)
 	a.do(a.client(), `INSERT INTO kl VALUES (42, 'new')`)
 	a.start(old)
 	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {

@@ -42,7 +42,7 @@ func TestCopiesUnasked(t *testing.T) {
 	r.inSync(3)
 	for deadline := time.Now().Add(20 * time.Second); !told.has(r.server(3).Addr() + " was copied afresh from " + r.server(2).Addr()); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("told: %q", told.list) // a moment after it is in sync
+			t.Fatalf("told: %q", told.text()) // a moment after it is in sync
 		}
 	}
 

@@ -78,9 +78,7 @@ func TestMembersComeAndGo(t *testing.T) {
 		_, b := beside.set.View().Member(1)
 		return !a && !b
 	})
-	if n := len(r.set.members.all()); n != 3 {
-		t.Errorf("the program knows %d members", n)
-	}
+	r.await("the program knows three members", func() bool { return len(r.set.members.all()) == 3 })
 	r.inSync(3)
 	r.same()
 	beside.set.Close()

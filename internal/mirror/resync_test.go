@@ -316,11 +316,24 @@ func TestResyncBrokenOff(t *testing.T) {
 	}
 	half("target killed", err)
 
-	_, err = r.resync(r.ctx(), 3, at(func() {
-		if err := errors.Join(r.server(2).Kill(), r.server(2).StartAgain()); err != nil {
-			t.Error(err)
+	var from string
+	_, err = r.resync(r.ctx(), 3, func(o *ResyncOptions) {
+		at(func() {
+			for _, s := range r.servers {
+				if !strings.HasSuffix(from, s.Addr()) {
+					continue
+				}
+				if err := errors.Join(s.Kill(), s.StartAgain()); err != nil {
+					t.Error(err)
+				}
+			}
+		})(o)
+		o.Report = func(format string, args ...any) {
+			if s := fmt.Sprintf(format, args...); strings.HasPrefix(s, "reading definitions on ") {
+				from = s
+			}
 		}
-	}))
+	})
 	half("source killed", err)
 	if _, err := r.resync(r.ctx(), 3, yes); err != nil {
 		t.Fatal(err)

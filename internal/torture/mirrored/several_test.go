@@ -76,6 +76,11 @@ func TestSeveralDistributorsApart(t *testing.T) {
 		}
 		o.Doors = append(o.Doors, door(t, hosts, cfg.Members[0].Conn.Database, fmt.Sprint(i+2), ""))
 	}
+	for _, d := range o.Doors { // who is cut off from the leader cannot begin to use the set
+		if err := d.PingContext(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
 	faulty, stop := context.WithTimeout(ctx, *long)
 	defer stop()
 	var wg sync.WaitGroup
