@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -24,9 +25,11 @@ type tap struct {
 	net.Conn
 	// digest is told what is heard; nil while nobody listens.
 	digest atomic.Pointer[engine.Digest]
-	sent   []byte // what was said meanwhile
-	limit  int    // of sent, in bytes
-	over   bool   // it was more
+
+	mu    sync.Mutex // guards what follows: pgx says farewell on a lost connection in a goroutine of its own
+	sent  []byte     // what was said meanwhile
+	limit int        // of sent, in bytes
+	over  bool       // it was more
 }
 
 // heard passes on what a Read has returned.
@@ -42,13 +45,39 @@ func (t *tap) heard(p []byte, n int, err error) (int, error) {
 
 // said notes what is about to be written.
 func (t *tap) said(p []byte) {
+	if t.digest.Load() == nil || string(p) == farewell {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	switch {
-	case t.digest.Load() == nil || t.over:
+	case t.over:
 	case len(t.sent)+len(p) > t.limit:
 		t.over, t.sent = true, nil
 	default:
 		t.sent = append(t.sent, p...)
 	}
+}
+
+// farewell is the message Terminate, which belongs to no statement.
+const farewell = "X\x00\x00\x00\x04"
+
+// start begins to note what is said, up to limit bytes.
+func (t *tap) start(d *engine.Digest, limit int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.sent, t.over, t.limit = nil, false, limit
+	t.digest.Store(d)
+}
+
+// stop ends that, and returns what was said; false if it was more than the limit.
+func (t *tap) stop() ([]byte, bool) {
+	t.digest.Store(nil)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	sent := t.sent
+	t.sent = nil
+	return sent, !t.over
 }
 
 // Read is net.Conn's.
@@ -69,17 +98,14 @@ func (c *Conn) listen(lease *engine.Lease, sc *server) bool {
 	if d == nil {
 		return false
 	}
-	sc.tap.sent, sc.tap.over, sc.tap.limit = nil, false, c.e.Config().ReplayLimit
-	sc.tap.digest.Store(d)
+	sc.tap.start(d, c.e.Config().ReplayLimit)
 	return true
 }
 
 // keep ends listening and hands over how the statement can be run again.
 func (s *server) keep(lease *engine.Lease, query string, args []driver.NamedValue) {
-	s.tap.digest.Store(nil)
-	sent := s.tap.sent
-	s.tap.sent = nil
-	if s.tap.over || rewrites(args) {
+	sent, whole := s.tap.stop()
+	if !whole || rewrites(args) {
 		return
 	}
 	lease.Keep(&wireStep{query, sent}, len(query)+len(sent))
@@ -118,9 +144,8 @@ const (
 // prepared statement, since pgx has its own mind about what is prepared there.
 func (w *wireStep) Again(ctx context.Context, conn engine.ServerConn, d *engine.Digest) error {
 	sc := conn.(*server)
-	sc.tap.limit, sc.tap.over, sc.tap.sent = 0, true, nil
-	sc.tap.digest.Store(d)
-	defer sc.tap.digest.Store(nil)
+	sc.tap.start(d, -1) // what is said is not noted again
+	defer sc.tap.stop()
 	var failed error
 	parsed := false
 	var out []byte

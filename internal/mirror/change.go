@@ -317,6 +317,7 @@ func (s *Set) connectLeader(ctx context.Context) error {
 		return &leaderError{m.fail("ask for its state", err)}
 	}
 	s.leaderC = c
+	s.heardLeader(nil)
 	s.terms, err = json.Marshal(h.Terms)
 	return err
 }
