@@ -120,10 +120,10 @@ func (f *forcing) choose() error {
 	}
 	var why []string
 	if !f.base.Quorum(ids) {
-		why = append(why, fmt.Sprintf("no majority of the votes answered: %s would help", list(f.hosts(silent), " or ")))
+		why = append(why, fmt.Sprintf("no majority of the votes answered: %s would help", strings.Join(f.hosts(silent), " or ")))
 	}
 	if len(whole) == 0 {
-		why = append(why, fmt.Sprintf("nobody answered who holds all that was acknowledged: %s would help", list(f.hosts(f.base.InSync), " or ")))
+		why = append(why, fmt.Sprintf("nobody answered who holds all that was acknowledged: %s would help", strings.Join(f.hosts(f.base.InSync), " or ")))
 	}
 	f.why = strings.Join(why, "; ")
 	candidates := whole
@@ -163,8 +163,6 @@ func (f *forcing) hosts(ids []health.MemberID) []string {
 	return out
 }
 
-func list(items []string, sep string) string { return strings.Join(items, sep) }
-
 // plan says what would be done.
 func (f *forcing) plan() string {
 	up := f.answering()
@@ -180,7 +178,7 @@ func (f *forcing) plan() string {
 	}
 	out := fmt.Sprintf("%s. %s would lead; %s", f.why, f.leader.host, loss)
 	if len(lost) > 0 {
-		out += "; taken off the list: " + list(lost, ", ")
+		out += "; taken off the list: " + strings.Join(lost, ", ")
 	}
 	return out
 }

@@ -26,6 +26,9 @@ type relistJob struct {
 // relistPatience is how long other changes of the view may come in between.
 const relistPatience = 15 * time.Second
 
+// settleEvery is how often it is tried to end a change of voters that somebody has begun.
+const settleEvery = time.Second
+
 // relist has the list of members changed as want says, and returns once the change is
 // chosen, and ended.
 func (s *Set) relist(ctx context.Context, as MemberConfig, want func(v *health.View) (health.Intent, bool, error)) error {

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strconv"
 	"sync/atomic"
-	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -192,6 +191,3 @@ func isWitness(v *health.View, id health.MemberID) bool {
 	m, listed := v.Member(id)
 	return m.Witness || !listed
 }
-
-// settleEvery is how often it is tried to end a change of voters that somebody has begun.
-const settleEvery = time.Second
