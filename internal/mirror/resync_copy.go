@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"bufio"
 	"cmp"
 	"context"
 	"errors"
@@ -217,14 +218,24 @@ func (c *counter) Write(b []byte) (int, error) {
 	return n, err
 }
 
+// pipeSize is how much of a table goes from one server to the other at once: what
+// pgconn's CopyFrom reads, a message of 64 kB less its head.
+const pipeSize = 1<<16 - 5
+
 // pipe sends what one statement yields into another.
 func (r *resync) pipe(ctx context.Context, src, dst *conn, from, to string) (rows, bytes int64, err error) {
 	out, in := io.Pipe()
-	count := &counter{Writer: in}
+	// A server sends each row by itself; handed on like that, each would be a packet and
+	// a turn of two goroutines of its own.
+	gathered := bufio.NewWriterSize(in, pipeSize)
+	count := &counter{Writer: gathered}
 	var read error
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		_, read = src.CopyTo(ctx, count, from)
+		if read == nil {
+			read = gathered.Flush()
+		}
 		in.CloseWithError(read) // nil is the end
 	})
 	tag, err := dst.CopyFrom(ctx, out, to)
