@@ -26,6 +26,9 @@ type Promise struct {
 	Term int64
 	// Rank is how far the member's data has come.
 	Rank PositionRank
+	// Amiss tells that the member is known to hold other bytes than its leader did: it
+	// is to be left out and put right, and leads only if nobody else can.
+	Amiss bool
 	// System is the cluster's system identifier as the server that answered tells it;
 	// "" where that is no question. A promise of a server that is not the one the newest
 	// view names counts for nothing.
@@ -83,12 +86,13 @@ type Intent struct {
 //     which must come from a majority by that view's weights, and from the servers that it names.
 //   - In sync are those that were in sync in the base, promised and are not
 //     excluded, and the joiner; except for a leader that is kept, only who
-//     promised hard.
+//     promised hard, and is not known to differ.
 //   - The leader is kept, and its term with it, if it promised softly, has not crashed,
 //     and neither the intent nor an exclusion takes the office from it.
 //   - Otherwise the leader is the one wanted, else the most advanced, among
 //     the base's in-sync members that promised hard; its term is e. A leader that
-//     crashed or is dropped comes last.
+//     crashed or is dropped comes after all others, and only before those that are known
+//     to differ.
 //   - The last member is never excluded.
 //   - Votes are given and taken by a view that has the list before as well
 //     ([View.Former]) and is decided on by majorities of both (joint consensus: Ongaro,
@@ -256,13 +260,10 @@ func (s *step) elect() (MemberID, error) {
 	if len(all) == 0 {
 		return 0, s.fail(ErrLastMember, "bring one of them back, or do not exclude it", s.base.InSync...)
 	}
-	candidates := slices.DeleteFunc(slices.Clone(all), func(id MemberID) bool { return s.comesLast(id) })
-	if len(candidates) == 0 {
-		candidates = all
-	}
+	candidates := s.best(all)
 	if s.in.Leader != 0 {
 		if !slices.Contains(candidates, s.in.Leader) {
-			return 0, s.fail(ErrIntent, "it did not promise, is not in sync, or has crashed while others have not", s.in.Leader)
+			return 0, s.fail(ErrIntent, "it did not promise, is not in sync, has crashed while others have not, or is known to differ from the leader", s.in.Leader)
 		}
 		candidates = []MemberID{s.in.Leader}
 	}
@@ -275,6 +276,19 @@ func (s *step) elect() (MemberID, error) {
 	}), nil
 }
 
+// best leaves of those that could lead the ones that should.
+func (s *step) best(all []MemberID) []MemberID {
+	for _, avoid := range []func(MemberID) bool{
+		func(id MemberID) bool { return s.promised[id].Amiss || s.comesLast(id) },
+		func(id MemberID) bool { return s.promised[id].Amiss },
+	} {
+		if left := slices.DeleteFunc(slices.Clone(all), avoid); len(left) > 0 {
+			return left
+		}
+	}
+	return all
+}
+
 // comesLast tells of a leader that may take office again only if nobody else can.
 func (s *step) comesLast(id MemberID) bool {
 	return id == s.base.Leader && (s.in.DropLeader || !s.promised[id].Booted)
@@ -282,8 +296,13 @@ func (s *step) comesLast(id MemberID) bool {
 
 // inSync lists who will be in sync under leader. Whoever promised softly may
 // still have transactions open, and unless it is the leader that is kept, nothing would fence them.
+// Whoever differs from the leader is out: should it have been impossible to leave it out
+// when that was found, it is now. A joiner has been put right since it promised.
 func (s *step) inSync(leader MemberID) []MemberID {
-	ids := slices.DeleteFunc(s.eligible(), func(id MemberID) bool { return id != leader && !s.promised[id].Hard })
+	ids := slices.DeleteFunc(s.eligible(), func(id MemberID) bool {
+		p := s.promised[id]
+		return id != leader && (!p.Hard || p.Amiss)
+	})
 	if join := s.in.Join; join != 0 && !slices.Contains(ids, join) {
 		ids = append(ids, join)
 	}

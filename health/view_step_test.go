@@ -37,6 +37,8 @@ func soft(v *View, id MemberID) Promise {
 
 func crashed(p Promise) Promise { p.Booted = false; return p }
 
+func amiss(p Promise) Promise { p.Amiss = true; return p }
+
 func rank(p Promise, term int64, xmax uint64) Promise {
 	p.Rank = PositionRank{Term: term, Xmax: xmax}
 	return p
@@ -114,6 +116,13 @@ func TestNext(t *testing.T) {
 		{"wanted leader, the old one soft: out", []Promise{soft(v, 1), hard(v, 2), hard(v, 3)}, Intent{Leader: 3}, 3, 9, []MemberID{2, 3}},
 		{"the present leader is wanted", []Promise{soft(v, 1), hard(v, 2)}, Intent{Leader: 1}, 1, 3, []MemberID{1, 2}},
 		{"a follower's crash does not matter", []Promise{soft(v, 1), crashed(hard(v, 2))}, Intent{}, 1, 3, []MemberID{1, 2}},
+		{"who differs does not lead, and is out", []Promise{rank(amiss(hard(v, 2)), 3, 999), hard(v, 3)}, Intent{}, 3, 9, []MemberID{3}},
+		{"who differs is out under a leader that is kept", []Promise{soft(v, 1), amiss(hard(v, 2)), hard(v, 3)}, Intent{}, 1, 3, []MemberID{1, 3}},
+		{"a leader that crashed leads before one that differs", []Promise{crashed(hard(v, 1)), amiss(hard(v, 2))}, Intent{}, 1, 9, []MemberID{1}},
+		{"a leader that was dropped, too", []Promise{hard(v, 1), amiss(hard(v, 2))}, Intent{DropLeader: true}, 1, 9, []MemberID{1}},
+		{"who differs leads if nobody else can", []Promise{amiss(hard(v, 2)), amiss(hard(v, 3))}, Intent{}, 2, 9, []MemberID{2}},
+		{"a leader that is kept may differ", []Promise{amiss(soft(v, 1)), hard(v, 3)}, Intent{}, 1, 3, []MemberID{1, 3}},
+		{"a joiner has been put right", []Promise{soft(alone, 1), amiss(hard(alone, 3))}, Intent{Join: 3}, 1, 3, []MemberID{1, 3}},
 		{"join", []Promise{soft(alone, 1), hard(alone, 3)}, Intent{Join: 3}, 1, 3, []MemberID{1, 3}},
 		{"join of one who is in sync", []Promise{soft(v, 1), hard(v, 3)}, Intent{Join: 3}, 1, 3, []MemberID{1, 3}},
 		{"join of the kept leader", []Promise{soft(v, 1), hard(v, 3)}, Intent{Join: 1}, 1, 3, []MemberID{1, 3}},

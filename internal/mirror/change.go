@@ -213,7 +213,7 @@ func (a answer) promise(epoch int64, cur *health.View) (health.Promise, error) {
 	// Who was asked softly and does not lead is no leader to be kept, whatever its boot row says.
 	hard := a.hard || a.p.Fenced
 	return health.Promise{Member: a.m.id, Epoch: epoch, Hard: hard, Accepted: a.p.View, Booted: a.p.Booted && (hard || a.p.Leads),
-		Term: a.p.Term, Rank: rank, System: a.p.Cluster}, err
+		Term: a.p.Term, Rank: rank, Amiss: a.p.Amiss != "", System: a.p.Cluster}, err
 }
 
 // sift refuses the answers of servers that the next view does not name: their acceptance

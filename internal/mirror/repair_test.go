@@ -69,6 +69,7 @@ func TestRepair(t *testing.T) {
 	t.Run("what is not repaired", func(t *testing.T) { refusals(t, servers) })
 	t.Run("what writes find", func(t *testing.T) { contradictions(t, servers) })
 	t.Run("expelled", func(t *testing.T) { expelled(t, servers) })
+	t.Run("not elected", func(t *testing.T) { notElected(t, servers) })
 }
 
 // What differs is put right from the leader while clients write to the very rows: with
@@ -202,4 +203,23 @@ func expelled(t *testing.T, servers []*pgtest.Server) {
 	if a.set.View().Has(3) {
 		t.Error("it came back")
 	}
+}
+
+// A member that is known to differ, but could not be left out, is not elected if another
+// can lead, and is out of the next view, whatever that is for.
+func notElected(t *testing.T, servers []*pgtest.Server) {
+	a := trial{schema: basics + `INSERT INTO acc (id, v, n, at, r) SELECT g, g, g, '2020-01-01', 0 FROM generate_series(1, 10) g`}.on(t, servers)
+	a.spoil(2, `UPDATE acc SET v = -1`)
+	v := a.set.View()
+	tab, gen := a.query(1, `SELECT id::text FROM pgdist.tables WHERE rel = 'acc'`), a.query(1, `SELECT gen::text FROM pgdist.tables WHERE rel = 'acc'`)
+	if err := a.set.members.get(2).blame(a.ctx(), v.Epoch, []wound{{tab: number(text(tab)), gen: number(text(gen))}}, "test"); err != nil {
+		t.Fatal(err)
+	}
+	a.kill(v.Leader)
+	if n := a.newTerm(v); n.Leader != 3 || n.Has(2) {
+		t.Errorf("the next view: %v", n)
+	}
+	a.start(v.Leader)
+	a.same()
+	a.everywhere("55", `SELECT sum(v)::text FROM acc`)
 }
