@@ -3,6 +3,7 @@ package mirror
 import (
 	"context"
 	"errors"
+	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -273,4 +274,18 @@ func TestForce(t *testing.T) {
 	}
 	r.inSync(3)
 	pgtest.SameBytes(t, r.servers...)
+}
+
+// Who finds an empty database and nobody else is not sent to make a new set of it.
+func TestInitHint(t *testing.T) {
+	answer := func(port uint16, err error) answerOf {
+		return answerOf{cfg: MemberConfig{Conn: &pgconn.Config{Host: "h", Port: port}}, err: err}
+	}
+	if got := initHint([]answerOf{answer(1, ErrNotInstalled), answer(2, ErrNotInstalled)}); got != "run: pgdist init DSN" {
+		t.Error(got)
+	}
+	got := initHint([]answerOf{answer(1, ErrNotInstalled), answer(2, health.ErrTimeout), answer(3, io.ErrUnexpectedEOF)})
+	if !strings.HasPrefix(got, "bring back h:2, h:3, which") {
+		t.Error(got)
+	}
 }

@@ -202,7 +202,7 @@ func (s *Set) meetMembers(ctx context.Context) ([]answerOf, error) {
 		case a.vacant(view):
 			s.log.Warn("a member is to be copied afresh", "member", a.cfg.Host(), "err", a.err, "run", "pgdist resync DSN --member "+a.cfg.Host())
 		case errors.Is(a.err, ErrNotInstalled):
-			errs = append(errs, &Error{Op: "open the set", Host: a.cfg.Host(), Err: a.err, Hint: "run: pgdist init DSN"})
+			errs = append(errs, &Error{Op: "open the set", Host: a.cfg.Host(), Err: a.err, Hint: initHint(out)})
 		case a.err != nil && health.Classify(a.err) != health.Failure && sqlState(a.err) != "":
 			errs = append(errs, &Error{Op: "open the set", Host: a.cfg.Host(), Err: a.err})
 		case a.err == nil:
@@ -221,6 +221,21 @@ func (s *Set) meetMembers(ctx context.Context) ([]answerOf, error) {
 		return nil, errors.Join(errs...)
 	}
 	return out, nil
+}
+
+// initHint says what to do about a database that is no member where no member answers:
+// while others are silent, it may be one that was emptied.
+func initHint(found []answerOf) string {
+	var silent []string
+	for _, a := range found {
+		if a.err != nil && !errors.Is(a.err, ErrNotInstalled) {
+			silent = append(silent, a.cfg.Host())
+		}
+	}
+	if len(silent) == 0 {
+		return "run: pgdist init DSN"
+	}
+	return "bring back " + strings.Join(silent, ", ") + ", which may know of a set; if there is none yet, run: pgdist init DSN"
 }
 
 // firstView finds the view in force, or has one chosen, and flushes under it.

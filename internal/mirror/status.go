@@ -96,7 +96,7 @@ func Inspect(ctx context.Context, cfg Config) (*Status, error) {
 		for _, a := range found {
 			e := &Error{Op: "look at the set", Host: a.cfg.Host(), Err: a.err}
 			if errors.Is(a.err, ErrNotInstalled) {
-				e.Hint = "run: pgdist init DSN"
+				e.Hint = initHint(found)
 			} else {
 				e.Hint = connectHint(a.err, a.cfg)
 			}
