@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/jackc/pgx/v5/pgconn"
+
 	"github.com/pgdist/pgdist/classify"
 )
 
@@ -115,10 +117,17 @@ func (s *Session) onFollowers(ctx context.Context, leader *member, text string) 
 		if m == nil || m == leader {
 			continue
 		}
-		if err := s.onMember(ctx, m, text); err != nil {
+		if err := s.onMember(ctx, m, text); err != nil && !s.ofTemp(err) {
 			s.e.log.Warn("maintenance on a follower", "member", m.id, "host", m.host, "error", err)
 		}
 	}
+}
+
+// ofTemp tells that a follower does not know what the maintenance was about, and need not:
+// the session has temporary tables, and these are at the leader alone.
+func (s *Session) ofTemp(err error) bool {
+	var pe *pgconn.PgError
+	return s.pins&classify.PinTemp != 0 && errors.As(err, &pe) && (pe.Code == "42P01" || pe.Code == "3F000")
 }
 
 func (s *Session) onMember(ctx context.Context, m *member, text string) error {

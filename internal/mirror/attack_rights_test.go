@@ -146,6 +146,7 @@ func TestAttackInitRefuses(t *testing.T) {
 		{`CREATE TABLE bad (r regclass)`, `DROP TABLE bad`, "object numbers"},
 		{`CREATE DOMAIN rd AS regprocedure; CREATE TABLE bad (r rd)`, `DROP TABLE bad; DROP DOMAIN rd`, "object numbers"},
 		{`CREATE TABLE bad (x xml[])`, `DROP TABLE bad`, "xml[]"},
+		{`CREATE TABLE bad AS SELECT indpred AS p FROM pg_index`, `DROP TABLE bad`, "pg_node_tree"},
 		{`SELECT lo_create(4711)`, `SELECT lo_unlink(4711)`, "large object"},
 		{`CREATE SUBSCRIPTION s CONNECTION 'host=127.0.0.1 port=1' PUBLICATION p WITH (connect = false, enabled = false, slot_name = NONE)`, `DROP SUBSCRIPTION s`, "subscription"},
 	} {

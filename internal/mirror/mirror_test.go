@@ -1,9 +1,12 @@
 package mirror
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/pgdist/pgdist/internal/pgtest"
 )
@@ -69,6 +72,36 @@ func TestBigBatches(t *testing.T) {
 	r.same()
 	r.do(c, `UPDATE acc SET id = id + 1000000, v = 1`, `UPDATE num SET k = k + 0.0`, `UPDATE hist SET a = a + 1 WHERE a % 2 = 0`, `DELETE FROM acc WHERE id % 2 = 0`)
 	r.same()
+}
+
+// Followers' rows lie as the leader's do, with a key, with a further unique one, and
+// without one: what comes first is found first by who asks for no order.
+func TestRowsLieAlike(t *testing.T) {
+	r := newRig(t, 3, `CREATE TABLE key (id text PRIMARY KEY, v int); CREATE TABLE two (id text PRIMARY KEY, v int UNIQUE); CREATE TABLE bag (id text, v int)`)
+	c := r.client()
+	for from, rows := range map[int]int{100: 1, 200: 30, 1000: 300, 20000: 9000} { // one message, and pieces
+		for _, table := range []string{"key", "two", "bag"} {
+			r.do(c, fmt.Sprintf(`INSERT INTO %s SELECT md5(g::text), g FROM generate_series(%d, %d) g`, table, from, from+rows-1))
+		}
+		r.same()
+	}
+	r.do(c, `BEGIN`, `INSERT INTO bag VALUES ('z', 1), ('a', 2)`, `INSERT INTO key VALUES ('z', 1), ('a', 2)`, `INSERT INTO bag VALUES ('m', 3), ('b', 4)`, `COMMIT`)
+	r.same()
+	read := func(c *pgx.Conn, sql string) (out string) {
+		if err := c.QueryRow(r.ctx(), sql).Scan(&out); err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	for _, table := range []string{"key", "two", "bag"} {
+		order := fmt.Sprintf(`SELECT left(string_agg(v || ' ' || ctid, ' ' ORDER BY ctid) FILTER (WHERE mod(v,100)=0 or v < 230), 1000) FROM %s`, table)
+		want := read(c, order)
+		for id := range r.set.members.all() {
+			if got := read(r.clientOf(id), order); got != want {
+				t.Errorf("table %s lies differently on member %v %s\n%s", table, id, want, got)
+			}
+		}
+	}
 }
 
 // DDL is replayed at its place, and the rows around it come out right.

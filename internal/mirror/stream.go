@@ -248,10 +248,11 @@ func (s *streamer) empties(_ context.Context, tables map[int]table, whole map[in
 	return nil
 }
 
-// keys calls f with the touched keys of keyed tables, in pieces.
+// keys calls f with the touched keys of keyed tables, in pieces, roughly in the order in
+// which they were touched: a follower's rows lie as the leader's do.
 func (s *streamer) keys(ctx context.Context, tables map[int]table, whole map[int]bool, f func(tab int, keys []byte) error) error {
-	err := s.cursor(ctx, `SELECT y.tab, array_agg(y.k) FROM (SELECT x.tab, x.k, (row_number() OVER (PARTITION BY x.tab) - 1) / `+strconv.Itoa(s.chunk)+` AS g
-		FROM (SELECT DISTINCT j.tab, u.k FROM pgdist.fresh($1, $2) j, unnest(j.keys) u(k) WHERE j.op = 'k') x) y GROUP BY y.tab, y.g`,
+	err := s.cursor(ctx, `SELECT y.tab, array_agg(y.k) FROM (SELECT x.tab, x.k, (row_number() OVER (PARTITION BY x.tab ORDER BY x.at) - 1) / `+strconv.Itoa(s.chunk)+` AS g
+		FROM (SELECT j.tab, u.k, min((j.id << 20) + u.ord) AS at FROM pgdist.fresh($1, $2) j, unnest(j.keys) WITH ORDINALITY u(k, ord) WHERE j.op = 'k' GROUP BY j.tab, u.k) x) y GROUP BY y.tab, y.g ORDER BY y.tab, y.g`,
 		func(r [][]byte) error {
 			tab := number(r[0])
 			if t, ok := tables[tab]; !ok || !t.keyed || whole[tab] {

@@ -31,7 +31,7 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
         pgdist.capture_insert(id, gen, quote_literal(op), format('SELECT pg_catalog.array_agg(x.k) AS keys%s FROM (%s LIMIT %s) x', w.x, source, per), wide),
         any_row, per,
         pgdist.capture_insert(id, gen, quote_literal(op), format(
-            'SELECT pg_catalog.array_agg(x.k) AS keys%s FROM (SELECT z.*, (pg_catalog.row_number() OVER () OPERATOR(pg_catalog.-) 1) OPERATOR(pg_catalog./) %s AS g FROM (%s OFFSET %s) z) x GROUP BY x.g',
+            'SELECT pg_catalog.array_agg(x.k) AS keys%s FROM (SELECT z.*, (pg_catalog.row_number() OVER () OPERATOR(pg_catalog.-) 1) OPERATOR(pg_catalog./) %s AS g FROM (%s OFFSET %s) z) x GROUP BY x.g ORDER BY x.g',
             w.x, per, rest, skip), wide))
       FROM (SELECT CASE WHEN wide THEN ', pg_catalog.max(x.w) AS w' ELSE '' END AS x) w
 $$;
@@ -152,17 +152,20 @@ BEGIN
     ins := 'INSERT INTO ' || tab || ' AS pgdist_t' || coalesce(' (' || cols || ')', '') || CASE WHEN hasid THEN ' OVERRIDING SYSTEM VALUE' ELSE '' END
         || ' SELECT ' || coalesce(vals, '') || ' FROM ' || src;
 
+    -- Rows come as they lie at the leader, so that they lie alike everywhere: queries
+    -- without an order mostly have the same one, and BRIN indexes are of use.
     IF idx IS NOT NULL THEN
         EXECUTE format('CREATE OR REPLACE FUNCTION pgdist.r_%s(text[], OUT pgdist_dels text[], OUT pgdist_rows text[]) LANGUAGE plpgsql STABLE SECURITY DEFINER', id)
             || ' SET search_path = "$user", public AS ' || tag || '
             #variable_conflict use_column
             BEGIN '
             || CASE WHEN upsert THEN
-                   'SELECT pg_catalog.array_agg(q.k) FILTER (WHERE t.ctid IS NULL), pg_catalog.array_agg(' || img || ') FILTER (WHERE t.ctid IS NOT NULL)
+                   'SELECT pg_catalog.array_agg(q.k) FILTER (WHERE t.ctid IS NULL), pg_catalog.array_agg(' || img || ' ORDER BY t.ctid) FILTER (WHERE t.ctid IS NOT NULL)
                       INTO pgdist_dels, pgdist_rows FROM pg_catalog.unnest($1) q(k) LEFT JOIN ' || onl || tab || ' t ON ' || pgdist.key_match(idx, 't', 'q.k') || ';'
                ELSE
                    'pgdist_dels := $1;
-                    SELECT pg_catalog.array_agg(DISTINCT (' || img || ')) INTO pgdist_rows FROM pg_catalog.unnest($1) q(k) JOIN ' || onl || tab || ' t ON ' || pgdist.key_match(idx, 't', 'q.k') || ';'
+                    SELECT pg_catalog.array_agg(z.img) INTO pgdist_rows FROM (SELECT DISTINCT ON (t.ctid, t.tableoid) ' || img || ' AS img
+                           FROM pg_catalog.unnest($1) q(k) JOIN ' || onl || tab || ' t ON ' || pgdist.key_match(idx, 't', 'q.k') || ' ORDER BY t.ctid, t.tableoid) z;'
                END || ' END ' || tag;
         IF upsert THEN
             SELECT string_agg(format('%I = EXCLUDED.%1$I', attname), ', ' ORDER BY attnum) INTO upd

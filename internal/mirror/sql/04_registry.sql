@@ -113,6 +113,10 @@ BEGIN
     IF EXISTS (SELECT 1 FROM pg_attribute a JOIN pg_type y ON y.oid = a.atttypid WHERE a.attrelid = rel AND a.attnum > 0 AND NOT a.attisdropped AND y.typelem = 'xml'::regtype) THEN
         RETURN 'has a column of xml[], whose text form loses the XML declarations; store text[]';
     END IF;
+    -- Those of system catalogs and of indexes, whose input functions refuse everything.
+    SELECT y.typname INTO what FROM pg_type y WHERE y.oid = ANY (types) AND y.typnamespace = 'pg_catalog'::regnamespace AND y.typname IN (
+        'pg_node_tree', 'pg_ndistinct', 'pg_dependencies', 'pg_mcv_list', 'pg_brin_bloom_summary', 'pg_brin_minmax_multi_summary', 'gtsvector');
+    IF what IS NOT NULL THEN RETURN format('has a column of type %s, of which PostgreSQL reads no text; store it as text', what); END IF;
     RETURN NULL;
 END $$;
 

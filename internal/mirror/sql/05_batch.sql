@@ -206,16 +206,17 @@ BEGIN
        AND NOT EXISTS (SELECT 1 FROM pgdist.terms n WHERE n.prev = t AND n.snap IS NOT NULL AND NOT pg_catalog.pg_visible_in_snapshot(x, n.snap));
 END $$;
 
--- net: what is left of the journaled images of a table without a key.
+-- net: what is left of the journaled images of a table without a key; new ones in the
+-- order in which they came.
 CREATE FUNCTION pgdist.net_of(ents pgdist.journal[], id int, cur bigint, OUT dels text[], OUT rows text[])
 LANGUAGE plpgsql STABLE AS $$
 DECLARE eterm bigint; eid bigint;
 BEGIN
     -- Numbers of entries begin anew with each leader.
     SELECT j.term, j.id INTO eterm, eid FROM unnest(ents) j WHERE j.tab = net_of.id AND j.op = 't' AND pgdist.kept(j.term, j.xid) ORDER BY j.term DESC, j.id DESC LIMIT 1;
-    SELECT array_agg(d.k) FILTER (WHERE d.n < 0), array_agg(d.k) FILTER (WHERE d.n > 0) INTO dels, rows
-      FROM (SELECT u.k COLLATE "C" AS k, sum(CASE j.op WHEN '+' THEN 1 ELSE -1 END) AS n
-              FROM (SELECT * FROM unnest(ents) e WHERE e.tab = net_of.id AND e.op IN ('+', '-') AND (eid IS NULL OR (e.term, e.id) > (eterm, eid)) AND (e.term = cur OR pgdist.kept(e.term, e.xid))) j, unnest(j.keys) u(k)
+    SELECT array_agg(d.k) FILTER (WHERE d.n < 0), array_agg(d.k ORDER BY d.at) FILTER (WHERE d.n > 0) INTO dels, rows
+      FROM (SELECT u.k COLLATE "C" AS k, sum(CASE j.op WHEN '+' THEN 1 ELSE -1 END) AS n, min((j.id << 20) + u.ord) AS at
+              FROM (SELECT * FROM unnest(ents) e WHERE e.tab = net_of.id AND e.op IN ('+', '-') AND (eid IS NULL OR (e.term, e.id) > (eterm, eid)) AND (e.term = cur OR pgdist.kept(e.term, e.xid))) j, unnest(j.keys) WITH ORDINALITY u(k, ord)
              GROUP BY 1) d, generate_series(1, abs(d.n)::bigint);
 END $$;
 

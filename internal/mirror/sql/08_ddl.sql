@@ -114,6 +114,7 @@ BEGIN
             whole := whole || ARRAY(SELECT t.id FROM pgdist.tables t WHERE t.oid = made);
         END IF;
     END IF;
+    IF tag LIKE 'DROP%' AND dropped LIKE 'DROP%' THEN body := dropped; END IF; -- of what followers have
     PERFORM pgdist.note(0, 'd', jsonb_build_object('tag', tag, 'text', body, 'path', path, 'role', who,
         'roles', (SELECT coalesce(jsonb_agg(a.rolname), '[]') FROM pg_authid a WHERE a.rolname !~ '^pg_' AND (a.rolname = who OR strpos(body, a.rolname) > 0)),
         'settings', (SELECT jsonb_object_agg(g.name, g.setting) FROM pg_settings g WHERE g.name IN (
@@ -157,21 +158,23 @@ BEGIN
     IF NOT FOUND THEN PERFORM pgdist.refuse(); END IF;
 END $$;
 
--- on_drop notes for statement() whether only temporary objects went, and keeps
--- pgdist's own from being dropped by hand.
+-- on_drop notes for statement() whether only temporary objects went, or what to ship
+-- where one statement names some of both kinds, and keeps pgdist's own from being dropped
+-- by hand.
 CREATE FUNCTION pgdist.on_drop() RETURNS event_trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE all_temp boolean; own text;
+DECLARE all_temp boolean; own text; mixed text;
 BEGIN
     IF pgdist.busy() THEN RETURN; END IF;
-    SELECT bool_and(d.is_temporary), min(d.object_identity) FILTER (WHERE d.original AND (d.schema_name = 'pgdist' OR d.object_identity = 'pgdist'
+    SELECT bool_and(d.is_temporary), TG_TAG || ' ' || string_agg(d.object_identity, ', ') FILTER (WHERE d.original AND NOT d.is_temporary) || ' CASCADE', min(d.object_identity) FILTER (WHERE d.original AND (d.schema_name = 'pgdist' OR d.object_identity = 'pgdist'
                                                                 OR d.object_identity LIKE 'pgdist\_% on %' OR d.object_identity LIKE '"!pgdist\_%'))
-      INTO all_temp, own FROM pg_event_trigger_dropped_objects() d
+      INTO all_temp, mixed, own FROM pg_event_trigger_dropped_objects() d
      WHERE NOT (TG_TAG = 'DROP OWNED' AND d.object_identity ~ '^pgdist\.[arwxy]_[0-9]+\('); -- of a table that goes with them
     IF own IS NOT NULL THEN
         RAISE EXCEPTION '% belongs to pgdist', own USING ERRCODE = '2BP01', HINT = 'pgdist uninstall removes it from all members.';
     END IF;
-    PERFORM set_config('pgdist.dropped', CASE WHEN all_temp THEN 'temp' ELSE 'user' END, true);
+    IF NOT EXISTS (SELECT 1 FROM pg_event_trigger_dropped_objects() d WHERE d.original AND d.is_temporary) THEN mixed := NULL; END IF;
+    PERFORM set_config('pgdist.dropped', CASE WHEN all_temp THEN 'temp' ELSE coalesce(mixed, 'user') END, true);
 END $$;
 
 -- on_start keeps names what they are until DDL that uses them is committed.
