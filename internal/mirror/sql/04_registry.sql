@@ -1,5 +1,12 @@
--- user_tables lists the relations whose rows are mirrored, one for a partition
--- tree, with everything their generated functions depend on.
+-- user_roots lists the relations whose rows are mirrored, one for a partition tree.
+CREATE FUNCTION pgdist.user_roots() RETURNS TABLE (oid oid)
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relpersistence <> 't'
+       AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgdist') AND n.nspname !~ '^pg_(toast|temp)'
+$$;
+
+-- user_tables lists them with everything their generated functions depend on.
 CREATE FUNCTION pgdist.user_tables()
 RETURNS TABLE (oid oid, nsp name, rel name, files oid[], rels oid[], keyed boolean, byrow boolean, upsert boolean,
                shape text, form text, missing text)
@@ -10,18 +17,19 @@ BEGIN
         SELECT c.oid, n.nspname, c.relname, c.relkind, c.relowner, pgdist.key_index(c.oid) AS idx,
                -- The trigger of a plain inheritance parent sees only the parent's columns.
                (c.relkind = 'r' AND EXISTS (SELECT 1 FROM pg_inherits h WHERE h.inhparent = c.oid OR h.inhrelid = c.oid)) AS byrow
-          FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-         WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relpersistence <> 't'
-           AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgdist') AND n.nspname !~ '^pg_(toast|temp)'),
+          FROM pgdist.user_roots() u JOIN pg_class c ON c.oid = u.oid JOIN pg_namespace n ON n.oid = c.relnamespace),
     tree AS (
         SELECT r.oid AS root, p.relid::oid AS rel, p.isleaf FROM root r, pg_partition_tree(r.oid) p WHERE r.relkind = 'p'
         UNION ALL SELECT r.oid, r.oid, true FROM root r WHERE r.relkind <> 'p'),
     att AS (
-        SELECT a.attrelid, string_agg(concat_ws(':', a.attname, pgdist.type_name(a.atttypid), a.attnotnull, a.attgenerated, a.attidentity, a.attcollation),
+        -- Types by name, as type_name() has them: called for each column it takes longer than all else.
+        SELECT a.attrelid, string_agg(concat_ws(':', a.attname, y.name, a.attnotnull, a.attgenerated, a.attidentity, a.attcollation),
                                       ',' ORDER BY a.attnum) AS cols,
-               string_agg(concat_ws(':', a.attname, pgdist.type_name(a.atttypid)), ',' ORDER BY a.attnum) AS plain,
+               string_agg(concat_ws(':', a.attname, y.name), ',' ORDER BY a.attnum) AS plain,
                md5(coalesce(string_agg(a.attname || '=' || a.attmissingval::text, ',' ORDER BY a.attnum), '')) AS missing
-          FROM pg_attribute a JOIN root r ON r.oid = a.attrelid WHERE a.attnum > 0 AND NOT a.attisdropped GROUP BY 1),
+          FROM pg_attribute a JOIN root r ON r.oid = a.attrelid
+          JOIN (SELECT t.oid, quote_ident(n.nspname) || '.' || quote_ident(t.typname) AS name FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace) y ON y.oid = a.atttypid
+         WHERE a.attnum > 0 AND NOT a.attisdropped GROUP BY 1),
     key AS (
         SELECT r.oid, string_agg(concat_ws(':', k.col, pgdist.type_name(k.typ), k.eq), ',' ORDER BY k.ord) AS cols,
                bool_and(pgdist.exact_type(k.typ, k.coll)) AS exact, array_agg(k.col) AS names
@@ -99,8 +107,9 @@ BEGIN
         RETURN 'has a rule that is ENABLE ALWAYS or REPLICA and would fire a second time on the followers; ALTER TABLE … ENABLE RULE';
     END IF;
     -- Its row type, its columns' types, what these are made of.
-    SELECT array_agg(v.x) || c.reltype INTO types FROM pg_attribute a JOIN pg_type y ON y.oid = a.atttypid, LATERAL (VALUES (a.atttypid), (pgdist.base_type(a.atttypid)), (y.typelem)) v(x)
-     WHERE a.attrelid = rel AND a.attnum > 0 AND NOT a.attisdropped;
+    SELECT array_agg(v.x) || c.reltype INTO types
+      FROM (SELECT DISTINCT a.atttypid AS typ FROM pg_attribute a WHERE a.attrelid = rel AND a.attnum > 0 AND NOT a.attisdropped) a,
+           LATERAL (VALUES (a.typ), (pgdist.base_type(a.typ)), ((SELECT y.typelem FROM pg_type y WHERE y.oid = a.typ))) v(x);
     IF EXISTS (SELECT 1 FROM pg_cast k WHERE k.castmethod = 'f' AND k.oid >= 16384
                  AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.classid = 'pg_cast'::regclass AND d.objid = k.oid AND d.deptype = 'e')
                  AND ((k.castsource IN ('text'::regtype, 'varchar'::regtype, 'bpchar'::regtype) AND k.casttarget = ANY (types))
@@ -110,7 +119,7 @@ BEGIN
     IF EXISTS (SELECT 1 FROM unnest(types) t WHERE t = ANY ('{regclass,regproc,regprocedure,regoper,regoperator,regconfig,regdictionary,regcollation}'::regtype[]::oid[])) THEN
         RETURN 'has a column that holds object numbers (regclass and the like), which differ between databases; store the name as text';
     END IF;
-    IF EXISTS (SELECT 1 FROM pg_attribute a JOIN pg_type y ON y.oid = a.atttypid WHERE a.attrelid = rel AND a.attnum > 0 AND NOT a.attisdropped AND y.typelem = 'xml'::regtype) THEN
+    IF 'xml[]'::regtype = ANY (types) THEN
         RETURN 'has a column of xml[], whose text form loses the XML declarations; store text[]';
     END IF;
     -- Those of system catalogs and of indexes, whose input functions refuse everything.
@@ -131,7 +140,7 @@ DECLARE
     r record; why text; fn regprocedure; gone int[]; num int; g int; mirror name; dirty oid[]; def text;
 BEGIN
     SELECT m.mirror, set_config('pgdist.busy', m.secret, true) INTO mirror, why FROM pgdist.meta m;
-    SELECT array_agg(t.id) INTO gone FROM pgdist.tables t WHERE NOT EXISTS (SELECT 1 FROM pgdist.user_tables() u WHERE u.oid = t.oid);
+    SELECT array_agg(t.id) INTO gone FROM pgdist.tables t WHERE t.oid NOT IN (SELECT u.oid FROM pgdist.user_roots() u);
     FOR r IN SELECT t.id, t.oid FROM pgdist.tables t WHERE t.id = ANY (gone) LOOP
         -- Attached to another tree after being written to in this transaction:
         -- the keys journaled under the old id cannot be found there.
@@ -150,7 +159,7 @@ BEGIN
     FOR r IN SELECT u.*, t.id, t.gen, t.shape AS old_shape, t.form AS old_form, t.missing AS old_missing,
                     (SELECT count(*) FROM pg_trigger g WHERE g.tgrelid = ANY (u.rels) AND g.tgname IN ('pgdist_i', 'pgdist_u', 'pgdist_d', 'pgdist_t')
                         AND g.tgfoid = to_regproc('pgdist.c_' || t.id) AND g.tgenabled = 'O') AS trigs
-               FROM pgdist.user_tables() u LEFT JOIN pgdist.tables t ON t.oid = u.oid LOOP
+               FROM pgdist.user_tables() u LEFT JOIN pgdist.tables t ON t.oid = u.oid ORDER BY u.oid LOOP
         SELECT w.why INTO why
           FROM unnest(r.rels) x, LATERAL (SELECT pgdist.unfit(x) AS why) w WHERE w.why IS NOT NULL LIMIT 1;
         IF why IS NOT NULL THEN
