@@ -47,6 +47,17 @@ CREATE TYPE ct AS (x int, y int); CREATE TABLE comp (k int PRIMARY KEY, c ct, d 
 		a.everywhere("1", `SELECT count(*)::text FROM pg_class WHERE relname = 'stays'`)
 		a.ddl(c, `DROP TABLE stays`)
 	})
+	a.steady("functions about temporary tables", func(a *arena) {
+		c := a.client()
+		a.exec(c, `CREATE TEMP TABLE passing (k int); SET check_function_bodies = on`)
+		a.ddl(c, `CREATE FUNCTION fill() RETURNS void LANGUAGE sql AS 'INSERT INTO passing VALUES (1)'`)
+		a.ddl(c, `CREATE FUNCTION count_it() RETURNS bigint LANGUAGE plpgsql AS 'BEGIN RETURN (SELECT count(*) FROM passing); END'`)
+		a.exec(c, `SELECT fill()`)
+		a.refused(c, "0A000", "CREATE FUNCTION that depends on something temporary", `ddl: CREATE FUNCTION of_it(passing) RETURNS int LANGUAGE sql AS 'SELECT 1'`)
+		a.refused(c, "0A000", "ALTER TABLE that depends on something temporary", `ddl: ALTER TABLE dc ADD p passing`)
+		a.ddl(c, `CREATE FUNCTION pg_temp.of_it(passing) RETURNS int LANGUAGE sql AS 'SELECT 1'`)
+		a.ddl(c, `DROP FUNCTION fill(), count_it()`)
+	})
 	a.steady("rows without a key, retyped", func(a *arena) {
 		c := a.client()
 		a.do(c, `INSERT INTO kl VALUES (1, 'x'), (1, 'x'), (3, 'y')`)

@@ -102,6 +102,14 @@ BEGIN
                 WHERE pg_get_functiondef(p.oid) ~* '\m(lo_(creat|create|from_bytea|import|open|put|truncate|truncate64|unlink)|lowrite)"?\s*\(') THEN
         RAISE EXCEPTION 'large objects are not supported: they cannot be mirrored, and the function uses some' USING ERRCODE = '0A000', HINT = 'Store the data in a column of type bytea.';
     END IF;
+    -- Bodies of functions are no matter (replay() does not check them), but what a definition
+    -- itself names must be there.
+    IF pg_my_temp_schema() <> 0 AND EXISTS (SELECT 1 FROM pg_event_trigger_ddl_commands() c JOIN pg_depend d ON d.classid = c.classid AND d.objid = c.objid, LATERAL (
+            SELECT r.relnamespace AS nsp FROM pg_class r WHERE d.refclassid = 'pg_class'::regclass AND r.oid = d.refobjid
+            UNION ALL SELECT y.typnamespace FROM pg_type y WHERE d.refclassid = 'pg_type'::regclass AND y.oid = d.refobjid
+            UNION ALL SELECT p.pronamespace FROM pg_proc p WHERE d.refclassid = 'pg_proc'::regclass AND p.oid = d.refobjid) o WHERE o.nsp = pg_my_temp_schema()) THEN
+        RAISE EXCEPTION '% that depends on something temporary is not supported: only the leader has it', tag USING ERRCODE = '0A000', HINT = 'Use what is not temporary, or make this temporary, too (in schema pg_temp).';
+    END IF;
     SELECT array_agg(t.id), array_agg(f) INTO ids, files FROM pgdist.tables t, unnest(t.files) f;
     whole := ARRAY(SELECT pgdist.sync());
     IF tag IN ('CREATE TABLE AS', 'SELECT INTO', 'CREATE MATERIALIZED VIEW') THEN
@@ -119,7 +127,7 @@ BEGIN
         'roles', (SELECT coalesce(jsonb_agg(a.rolname), '[]') FROM pg_authid a WHERE a.rolname !~ '^pg_' AND (a.rolname = who OR strpos(body, a.rolname) > 0)),
         'settings', (SELECT jsonb_object_agg(g.name, g.setting) FROM pg_settings g WHERE g.name IN (
             'DateStyle', 'IntervalStyle', 'TimeZone', 'lc_monetary', 'lc_numeric', 'lc_time', 'bytea_output', 'extra_float_digits', 'xmloption',
-            'default_tablespace', 'default_table_access_method', 'default_toast_compression', 'check_function_bodies', 'array_nulls',
+            'default_tablespace', 'default_table_access_method', 'default_toast_compression', 'array_nulls',
             'standard_conforming_strings', 'default_text_search_config')),
         'extensions', CASE WHEN tag ~ ' EXTENSION$' THEN (SELECT jsonb_object_agg(x.extname, x.extversion) FROM pg_extension x) END,
         'enums', (SELECT jsonb_agg(jsonb_build_array(format('%I.%I', n.nspname, y.typname), (SELECT jsonb_agg(l.enumlabel ORDER BY l.enumsortorder) FROM pg_enum l WHERE l.enumtypid = y.oid)))
