@@ -123,3 +123,37 @@ func TestCopiesNeedRights(t *testing.T) {
 		t.Errorf("%+v", n)
 	}
 }
+
+// A member whose server refuses, time and again, what the leader's did, is copied afresh;
+// before, and where no copy is made, it is tried again, for somebody may have mended it.
+func TestCopiesWhoCannotRepeat(t *testing.T) {
+	soon(t)
+	var told heard
+	a := trial{schema: `CREATE TABLE w (id int PRIMARY KEY)`, config: func(c *Config) { c.Notice = told.add }}.on(t, ground(t, 3, nil))
+	c := a.client()
+	clash := func(name string) {
+		a.spoil(3, `CREATE TABLE `+name+` (other text)`)
+		a.ddl(c, `CREATE TABLE `+name+` (k int PRIMARY KEY)`)
+		a.do(c, `INSERT INTO `+name+` VALUES (1)`)
+		m := a.set.members.get(3)
+		a.await("it is said to be lost", func() bool {
+			m.retry.Store(0) // no pauses
+			return m.note.Load().Text == textLost
+		})
+		m.tries.Store(0)
+		if n := a.set.members.get(3).note.Load(); !errors.Is(n.Err, ErrPlaceLost) || !strings.Contains(n.Err.Error(), "already exists") {
+			t.Errorf("why it is lost: %v", n.Err)
+		}
+	}
+	clash("mended")
+	a.spoil(3, `DROP TABLE mended`)
+	a.whole()
+	a.same()
+	clash("copied")
+	a.set.Close()
+	a.cfg.AutoResync = true
+	a.open()
+	a.await("it is copied", func() bool { return told.has(a.server(3).Addr() + " was copied afresh") })
+	a.whole()
+	a.same()
+}

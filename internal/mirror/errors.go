@@ -50,6 +50,9 @@ const (
 	codeCrashed   = "PD006" // UNLOGGED tables were emptied by a crash
 )
 
+// opApply is bringing a follower a batch, as errors name it.
+const opApply = "apply"
+
 // Error says what went wrong with which member, and what to do about it.
 type Error struct {
 	Op     string

@@ -35,7 +35,7 @@ func (s *Set) inviteBack(ctx context.Context) {
 		view := s.cur
 		s.done.Go(func() {
 			defer m.joining.Store(false)
-			if n := m.note.Load(); n != nil && n.Text == textLost && !m.copied(ctx) {
+			if n := m.note.Load(); n != nil && n.Text == textLost && !errors.Is(n.Err, errUnrepeatable) && !m.copied(ctx) {
 				m.retry.Store(time.Now().Add(lostPause).UnixNano())
 				return
 			}
@@ -46,12 +46,47 @@ func (s *Set) inviteBack(ctx context.Context) {
 				m.retry.Store(time.Now().Add(claimedPause).UnixNano())
 				return
 			}
+			err = m.despair(err)
 			if err != nil && ctx.Err() == nil {
 				s.postpone(m, err)
 				s.log.Warn("a member could not be taken back", "member", m.host, "err", err)
 			}
 		})
 	}
+}
+
+// errUnrepeatable: the member's server refuses what the leader's did.
+var errUnrepeatable = errors.New("its server refuses what the leader's did")
+
+// maxRefusals is how often in a row that is, for the member to have lost its place. It is
+// still tried again while it has not been copied: people may have mended it.
+const maxRefusals = 4
+
+// despair counts the attempts to take a member back that failed because its server refuses a
+// statement or a row for what it is, not for a want that may pass (of space, locks, rights,
+// or files of an extension). Such a member would stay out for ever.
+func (m *member) despair(err error) error {
+	var e *Error
+	if !errors.As(err, &e) || e.Member != m.id || e.Op != opApply || !refusing(sqlState(err)) {
+		m.refused.Store(0)
+		return err
+	}
+	if m.refused.Add(1) < maxRefusals {
+		return err
+	}
+	return fmt.Errorf("%w: %w: %w", ErrPlaceLost, errUnrepeatable, err)
+}
+
+// refusing tells of SQLSTATEs with which a server refuses what is asked of it, and will again
+// (PostgreSQL docs, appendix A).
+func refusing(state string) bool {
+	switch state {
+	case "42501", "42704": // a right, or a role or tablespace, that is missing: somebody's to give
+		return false
+	case "2BP01", "3F000":
+		return true
+	}
+	return len(state) == 5 && (state[:2] == "42" || state[:2] == "22" || state[:2] == "23")
 }
 
 // errClaimed: another distributor brings the member up to date already.

@@ -53,6 +53,7 @@ type member struct {
 	retry             atomic.Int64            // not to be tried again before (unix nanoseconds)
 	joined            atomic.Int64            // when it came in sync (unix nanoseconds); 0: it is not
 	tries             atomic.Int64            // how often it was left out, or could not be taken back, since it was last in sync for long
+	refused           atomic.Int64            // how often in a row its server refused what the leader's did
 	note              atomic.Pointer[State]   // what status shows
 	left              atomic.Pointer[Place]   // where it was when last heard of; nil: never
 	seen              atomic.Pointer[spotted] // where it was when it was last to be caught up; nil: never

@@ -89,7 +89,7 @@ func stream(ctx context.Context, j streamJob) (*batch, map[health.MemberID]error
 	failed := map[health.MemberID]error{}
 	for _, r := range runners {
 		if r.err != nil {
-			failed[r.m.id] = r.m.fail("apply", r.err)
+			failed[r.m.id] = r.m.fail(opApply, r.err)
 		}
 	}
 	if gate != nil {
