@@ -103,7 +103,7 @@ func (t *tools) definitions(ctx context.Context, cfg *pgconn.Config, snapshot st
 	}
 	defer os.RemoveAll(dir)
 	archive, list := filepath.Join(dir, "archive"), filepath.Join(dir, "list")
-	args := []string{"--format=custom", "--schema-only", "--no-sync", "--exclude-schema=pgdist", "--snapshot=" + snapshot, "--file=" + archive}
+	args := []string{"--format=custom", "--schema-only", "--no-sync", "--exclude-schema=pgdist", "--lock-wait-timeout=" + dumpLockWait, "--snapshot=" + snapshot, "--file=" + archive}
 	if _, err := run(ctx, cfg, t.dump, args...); err != nil {
 		return nil, err
 	}
@@ -198,7 +198,7 @@ func run(ctx context.Context, cfg *pgconn.Config, program string, args ...string
 	}
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Env = append(os.Environ(), "PGHOST="+cfg.Host, "PGPORT="+strconv.Itoa(int(cfg.Port)), "PGUSER="+cfg.User, "PGDATABASE="+cfg.Database,
-		"PGCLIENTENCODING=UTF8", "PGAPPNAME=pgdist", "PGOPTIONS=", "LC_ALL=C")
+		"PGCLIENTENCODING=UTF8", "PGAPPNAME=pgdist", "PGOPTIONS=-c lc_messages=C", "LC_ALL=C")
 	if os.Getenv("PGSSLMODE") == "" || mode == "disable" {
 		cmd.Env = append(cmd.Env, "PGSSLMODE="+mode)
 	}
@@ -255,6 +255,11 @@ const positionSQL = `SELECT json_build_object(
 // freezeTries is how often definitions are read again because DDL came in between.
 const freezeTries = 10
 
+// dumpLockWait is how long pg_dump waits for tables, in milliseconds: it locks all of them, and
+// a client that has some and wants more would find itself in a deadlock after deadlock_timeout,
+// one second by default, if pg_dump waited longer.
+const dumpLockWait = "400"
+
 // freezePause is how long a change of the view is left to come to its end.
 const freezePause = 200 * time.Millisecond
 
@@ -282,12 +287,15 @@ func (r *resync) freeze(ctx context.Context, t *tools) (*dumped, error) {
 			return defs, nil
 		}
 		if err != nil { // DDL may have been the reason
-			if changed, why := r.ddlSince(ctx); why != nil || !changed {
+			if changed, why := r.ddlSince(ctx); why != nil || !changed && !strings.Contains(err.Error(), "due to lock timeout") {
 				return nil, r.source.fail("read definitions", err)
 			}
 		}
+		if !sleep(ctx, freezePause) {
+			return nil, context.Cause(ctx)
+		}
 	}
-	return nil, r.source.fail("read definitions", errors.New("the schema changes all the time"))
+	return nil, r.source.fail("read definitions", errors.New("the schema changes all the time, or tables stay locked"))
 }
 
 func (r *resync) snapshot(ctx context.Context) (*frozen, error) {

@@ -65,7 +65,12 @@ BEGIN
         PERFORM pgdist.refreshed(strpos(around, E'\n') = 0);
         RETURN;
     END IF;
-    SELECT bool_and(c.schema_name = 'pg_temp' OR c.schema_name LIKE 'pg\_temp\_%'), bool_and(c.in_extension)
+    -- Of triggers, rules and policies it does not tell the schema: they are where their table is.
+    SELECT bool_and(c.schema_name = 'pg_temp' OR c.schema_name LIKE 'pg\_temp\_%' OR c.schema_name IS NULL AND pg_my_temp_schema() <> 0 AND EXISTS (
+               SELECT 1 FROM (SELECT g.tgrelid AS rel FROM pg_trigger g WHERE c.classid = 'pg_trigger'::regclass AND g.oid = c.objid
+                              UNION ALL SELECT w.ev_class FROM pg_rewrite w WHERE c.classid = 'pg_rewrite'::regclass AND w.oid = c.objid
+                              UNION ALL SELECT p.polrelid FROM pg_policy p WHERE c.classid = 'pg_policy'::regclass AND p.oid = c.objid) x JOIN pg_class r ON r.oid = x.rel
+                WHERE r.relpersistence = 't')), bool_and(c.in_extension)
       INTO temp, inside FROM pg_event_trigger_ddl_commands() c;
     IF tag LIKE 'DROP%' THEN
         PERFORM set_config('pgdist.dropped', '', true);
@@ -174,7 +179,8 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE all_temp boolean; own text; mixed text;
 BEGIN
     IF pgdist.busy() THEN RETURN; END IF;
-    SELECT bool_and(d.is_temporary), TG_TAG || ' ' || string_agg(d.object_identity, ', ') FILTER (WHERE d.original AND NOT d.is_temporary) || ' CASCADE', min(d.object_identity) FILTER (WHERE d.original AND (d.schema_name = 'pgdist' OR d.object_identity = 'pgdist'
+    -- Triggers, rules and policies of temporary tables are not told to be temporary.
+    SELECT bool_and(d.is_temporary OR d.schema_name IS NULL AND d.object_type IN ('trigger', 'rule', 'policy') AND d.object_identity ~ '^("([^"]|"")+"|[^" ]+) on pg_temp(_[0-9]+)?\.'), TG_TAG || ' ' || string_agg(d.object_identity, ', ') FILTER (WHERE d.original AND NOT d.is_temporary) || ' CASCADE', min(d.object_identity) FILTER (WHERE d.original AND (d.schema_name = 'pgdist' OR d.object_identity = 'pgdist'
                                                                 OR d.object_identity LIKE 'pgdist\_% on %' OR d.object_identity LIKE '"!pgdist\_%'))
       INTO all_temp, mixed, own FROM pg_event_trigger_dropped_objects() d
      WHERE NOT (TG_TAG = 'DROP OWNED' AND d.object_identity ~ '^pgdist\.[arwxy]_[0-9]+\('); -- of a table that goes with them
