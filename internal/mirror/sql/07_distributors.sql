@@ -93,6 +93,7 @@ CREATE FUNCTION pgdist.claim() RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE lock bigint := pgdist.secret_lock('claim');
 BEGIN
+    IF lock IS NULL THEN RETURN NULL; END IF; -- a copy was broken off: this database is nobody yet
     IF pg_try_advisory_lock(lock) THEN RETURN true; END IF;
     PERFORM pgdist.oust(lock);
     RETURN false;
