@@ -31,6 +31,7 @@ const (
 	BugTailInSync
 	BugToldFromOne
 	BugResolveLooksOnly
+	BugResolveByTerm
 	BugNoLease
 	BugNoDrain
 	BugSettledAlways
@@ -38,6 +39,8 @@ const (
 	BugLeaseFromAnswer
 	BugLeaseLate
 	BugUnknownReads
+	BugNameKept
+	BugLeaseLengthened
 	BugBootIgnored
 	BugStrangersVote
 	BugStrangersAccept
@@ -118,4 +121,15 @@ func (d *dist) majority(v *health.View, ids []id) bool {
 		return len(ids) > 0
 	}
 	return v.Quorum(ids)
+}
+
+// changing tells whether the newest view among the promises is one that gives or takes votes.
+func changing(stands []health.Stand[place]) bool {
+	var base *health.View
+	for _, s := range stands {
+		if s.Accepted != nil && (base == nil || s.Accepted.Epoch > base.Epoch) {
+			base = s.Accepted
+		}
+	}
+	return base != nil && len(base.Former) > 0
 }

@@ -150,7 +150,11 @@ func (d *dist) stand(epoch int64, a *answer, hard bool) health.Stand[place] {
 // next is the view that the promises allow.
 func (d *dist) next(epoch int64, stands []health.Stand[place], in health.Intent) (*health.View, error) {
 	d.bend(stands)
-	return health.Propose(epoch, stands, in, d.cur, d.within())
+	next, err := health.Propose(epoch, stands, in, d.cur, d.within())
+	if err == nil && d.w.Bug == BugSettleUnseen && changing(stands) {
+		next.Former = nil
+	}
+	return next, err
 }
 
 // install has the view accepted and put into force.

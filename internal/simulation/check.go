@@ -2,6 +2,7 @@ package simulation
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -111,6 +112,9 @@ func (w *world) settle() {
 		w.newDist()
 	}
 	for limit := w.step + 20000; w.step < limit && w.err == nil; w.step++ {
+		if w.deserted() {
+			return
+		}
 		w.once()
 		if w.step%16 == 0 && w.rested() {
 			w.restedWell()
@@ -120,6 +124,11 @@ func (w *world) settle() {
 	if w.err == nil {
 		w.fail("the set does not come to rest: %s", w.state())
 	}
+}
+
+// deserted tells whether there is no distributor left, for the world has run out of names for them.
+func (w *world) deserted() bool {
+	return len(w.names) == maxNames && !slices.ContainsFunc(w.dists, func(d *dist) bool { return !d.dead })
 }
 
 // rested tells whether there is nothing left to do.

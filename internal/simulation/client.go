@@ -118,7 +118,8 @@ func (d *dist) resolve(k int, term int64, leader id, left int) {
 			})
 		})
 	}
-	if v.Term != term || v.Leader != leader || w.Bug == BugResolveLooksOnly {
+	// Its connection may have written in a later term of this leader than the view told: the term is no question.
+	if v.Leader != leader || w.Bug == BugResolveLooksOnly || w.Bug == BugResolveByTerm && v.Term != term {
 		decide()
 		return
 	}

@@ -11,7 +11,8 @@ import (
 // dist is a distributor: mirror.Set.
 type dist struct {
 	w       *world
-	slot    int // its place on the members' lists
+	slot    int  // its name on the members' lists
+	former  bits // names that it had before
 	name    string
 	dead    bool
 	stopped bool
@@ -46,6 +47,9 @@ type dist struct {
 	confirmer
 }
 
+// Clocks run so fast, in thousandths of the world's: what differs by a twentieth is allowed for.
+const slowest, fastest = 976, 1024
+
 // waiter is who waits for an acknowledgement.
 type waiter struct {
 	term int64
@@ -55,9 +59,10 @@ type waiter struct {
 func (d *dist) String() string { return d.name }
 
 func (w *world) newDist() *dist {
-	d := &dist{w: w, slot: len(w.dists), rate: int64(976 + 48*w.rng.n(2)), offset: int64(w.rng.n(1000))}
-	d.name = fmt.Sprintf("D%d", d.slot+1)
+	d := &dist{w: w, rate: []int64{slowest, fastest}[w.rng.n(2)], offset: int64(w.rng.n(1000))}
 	w.dists = append(w.dists, d)
+	d.name = fmt.Sprintf("D%d", len(w.dists))
+	d.rename()
 	return d
 }
 
@@ -218,8 +223,9 @@ func (d *dist) open(end func(error)) {
 			return
 		}
 		d.cur, d.entered, d.roster = v, v.Epoch, named(v)
+		me := d.as(v.Epoch)
 		d.all(d.ids(), "enrol", func(c *call) verdict {
-			c.m.enrol(d, v.Epoch, d.lease())
+			c.m.enrol(me)
 			return done
 		}, func(did []*answer) {
 			if !v.Quorum(answered(did)) {
@@ -227,8 +233,8 @@ func (d *dist) open(end func(error)) {
 				return
 			}
 			d.others = 0
-			for i := range maxDists {
-				if i != d.slot && slices.ContainsFunc(found, func(a *answer) bool { return a.err == nil && a.list[i].on }) {
+			for i := range maxNames {
+				if !d.mine(i) && slices.ContainsFunc(found, func(a *answer) bool { return a.err == nil && a.list[i].on }) {
 					d.others++
 				}
 			}

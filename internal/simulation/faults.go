@@ -103,16 +103,22 @@ func (w *world) replace(m *member) {
 	if !w.spared(m) {
 		return
 	}
+	old := *m.old
+	m.old = nil
+	if w.rng.oneIn(3) {
+		old = disk{}
+	}
+	w.exchange(m, old)
+}
+
+// exchange puts a new server with these data in a member's place; an empty one is nobody yet.
+func (w *world) exchange(m *member, data disk) {
 	m.crash()
 	was := m.disk
 	m.away = &was
-	m.disk = *m.old
-	m.old = nil
+	m.disk = data
 	m.system = w.newSystem()
-	if w.rng.oneIn(3) {
-		m.disk = disk{system: m.system}
-		m.vacant = true
-	}
+	m.vacant = data.accepted == nil
 	m.up = true
 	w.dirty = true
 	w.note("member %d was replaced: system %s, vacant %v, promised %d", m.id, m.system, m.vacant, m.promised)

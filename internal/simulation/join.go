@@ -258,7 +258,7 @@ func (d *dist) renewWithout(target id, server string, v *health.View, left int, 
 	w := d.w
 	var others []id
 	for _, m := range list(named(v), nil) {
-		if m != target || w.Bug == BugResyncTargetVotes {
+		if m != target {
 			others = append(others, m)
 		}
 	}
@@ -300,6 +300,9 @@ func (d *dist) renewWithout(target id, server string, v *health.View, left int, 
 			again()
 			return
 		}
+		if w.Bug == BugResyncTargetVotes { // as if it had been asked, and knew of nothing
+			promises = append(promises, health.Promise{Member: target, Epoch: epoch, Hard: true})
+		}
 		next, err := health.Next(epoch, promises, health.Intent{Exclude: []id{target}})
 		if err != nil || next.Term == epoch || next.Leader == target {
 			end(nil)
@@ -320,6 +323,9 @@ func (d *dist) renewWithout(target id, server string, v *health.View, left int, 
 				if a.err == nil && a.given {
 					accepted = append(accepted, a.id)
 				}
+			}
+			if w.Bug == BugResyncTargetVotes {
+				accepted = append(accepted, target)
 			}
 			if !next.Quorum(accepted) {
 				end(nil)

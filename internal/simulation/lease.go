@@ -14,9 +14,11 @@ type confirmer struct {
 	at           int64 // when the next is due
 	asking       bits  // members that have not answered yet
 	running      bool
-	seen, since  int64 // the epoch that is being drained, since when
-	gone         [maxDists]int64
-	poll         func() bool // what the loop waits for
+	seen, since  int64           // the epoch that is being drained, since when
+	gone         [maxNames]int64 // since when they are not alive
+	until        int64           // when the name that it has now is to be given up, by its own clock
+	long         bool            // the lease that goes with the name is of who is alone
+	poll         func() bool     // what the loop waits for
 	tries        int
 	late         func() // see BugLeaseLate
 }
@@ -25,10 +27,38 @@ type confirmer struct {
 const aloneLeases = 4
 
 func (d *dist) lease() int64 {
-	if d.others == 0 {
+	if d.long {
 		return aloneLeases * lease
 	}
 	return lease
+}
+
+// caller is a distributor as it tells members of itself.
+type caller struct {
+	slot         int
+	epoch, lease int64
+}
+
+// as is this distributor, serving by the view of that epoch.
+func (d *dist) as(epoch int64) caller { return caller{slot: d.slot, epoch: epoch, lease: d.lease()} }
+
+// mine tells whether it has, or had, this name on the lists.
+func (d *dist) mine(slot int) bool { return slot == d.slot || d.former>>slot&1 == 1 }
+
+// rename is confirmer.rename: requests that are under way are about the name before, and can do it no harm
+// any more. A world has only so many names; who needs another one ends.
+func (d *dist) rename() {
+	if len(d.w.names) > 0 && d.w.names[d.slot] == d {
+		d.former |= 1 << d.slot
+	}
+	if len(d.w.names) == maxNames {
+		d.dead = true
+		return
+	}
+	d.slot = len(d.w.names)
+	d.w.names = append(d.w.names, d)
+	d.long = d.others == 0
+	d.until = d.clock() + d.lease()
 }
 
 // holds tells whether the grant is still good.
@@ -55,7 +85,7 @@ func (d *dist) confirmRound() {
 		d.seen, d.since = v.Epoch, d.clock()
 	}
 	began := d.clock()
-	asked := d.lease()
+	me := d.as(v.Epoch)
 	var got []health.Confirmation
 	var lists []*answer
 	var yes []id
@@ -66,7 +96,7 @@ func (d *dist) confirmRound() {
 		if d.w.Bug == BugLeaseFromAnswer {
 			began = d.clock()
 		}
-		d.conclude(v, got, lists, asked, began)
+		d.conclude(v, got, lists, me.lease, began)
 	}
 	ids := d.ids()
 	for _, m := range ids {
@@ -85,7 +115,7 @@ func (d *dist) confirmRound() {
 			continue
 		}
 		d.ask(d.member(m), "confirm", d.seated(func(c *call) verdict {
-			c.m.confirm(d, v.Epoch, d.lease(), &c.ans)
+			c.m.confirm(me, &c.ans)
 			return done
 		}), func(a *answer) {
 			d.asking &^= bit(m)
@@ -93,13 +123,13 @@ func (d *dist) confirmRound() {
 				return
 			}
 			if a.err == nil && !a.known {
-				d.ask(d.member(m), "enrol", func(c *call) verdict { c.m.enrol(d, v.Epoch, d.lease()); return done }, func(*answer) {})
+				d.ask(d.member(m), "enrol", func(c *call) verdict { c.m.enrol(me); return done }, func(*answer) {})
 			}
 			if a.err == nil {
 				c := health.Confirmation{Member: a.id, Promised: a.promised, Accepted: epochOf(a.accepted), Known: a.known}
 				for i, e := range a.list {
-					if e.on && i != d.slot {
-						c.Others = append(c.Others, health.Mate{ID: names[i], Epoch: e.epoch, Lease: ticks(e.lease)})
+					if e.on && !d.mine(i) {
+						c.Others = append(c.Others, health.Mate{ID: names[i], Epoch: int64(e.epoch), Lease: ticks(int64(e.lease))})
 					}
 				}
 				got, lists = append(got, c), append(lists, a)
@@ -117,9 +147,15 @@ func (d *dist) confirmRound() {
 // conclude is confirmer.conclude.
 func (d *dist) conclude(v *health.View, got []health.Confirmation, lists []*answer, asked, began int64) {
 	out := health.Conclude(v, got, health.Reader{Lease: ticks(lease), Asked: ticks(asked), Proposing: d.proposing, Entered: d.entered})
+	if out.Grant > 0 && d.clock() >= d.until && d.w.Bug != BugNameKept {
+		d.rename()
+		d.soon = true
+		return
+	}
 	allow := func() {
 		if out.Grant > 0 {
 			d.from, d.length = began, int64(out.Grant)/int64(ticks(1))
+			d.until = d.from + d.length
 		}
 	}
 	if d.w.Bug != BugLeaseLate {
@@ -145,19 +181,22 @@ func (d *dist) conclude(v *health.View, got []health.Confirmation, lists []*answ
 func (d *dist) mates(lists []*answer) {
 	living := 0
 	var gone bits
-	for i := range maxDists {
+	for i := range d.w.names {
 		var longest int64
-		on := false
+		on, alive := false, false
 		for _, a := range lists {
-			if i != d.slot && a.list[i].on {
-				on, longest = true, max(longest, a.list[i].lease)
+			if a.list[i].on {
+				on, longest = true, max(longest, int64(a.list[i].lease))
+				alive = alive || a.alive>>i&1 == 1
 			}
 		}
-		if !on {
+		if !on || i == d.slot {
 			d.gone[i] = 0
 			continue
 		}
-		if mate := d.w.dists[i]; !mate.dead && !mate.stopped {
+		if d.mine(i) {
+			gone |= 1 << i
+		} else if alive {
 			living++
 			d.gone[i] = 0
 		} else if d.gone[i] == 0 {
@@ -167,6 +206,14 @@ func (d *dist) mates(lists []*answer) {
 		}
 	}
 	d.others = living
+	switch {
+	case living > 0:
+		d.long = false
+	case !d.long && d.w.Bug == BugLeaseLengthened:
+		d.long = true
+	case !d.long:
+		d.rename()
+	}
 	if gone != 0 {
 		d.dismiss(gone, 1<<62, func([]id) {})
 	}
@@ -195,7 +242,7 @@ func (d *dist) drain(v *health.View, got []health.Confirmation, began int64) {
 	}
 	var slots bits
 	for _, l := range lag {
-		slots |= 1 << (l[1] - '1')
+		slots |= 1 << (10*(l[0]-'0') + l[1] - '0')
 	}
 	d.dismiss(slots, v.Epoch, func(did []id) {
 		if v.Quorum(did) || d.w.Bug == BugNoDrain {
@@ -243,7 +290,7 @@ func (d *dist) settled(next *health.View, answers []*answer) {
 			continue
 		}
 		for i, e := range a.list {
-			alone = alone && (!e.on || i == d.slot)
+			alone = alone && (!e.on || d.mine(i))
 		}
 		base = max(base, epochOf(a.accepted))
 	}
@@ -258,9 +305,9 @@ func (d *dist) settled(next *health.View, answers []*answer) {
 // ticks is so much of the world's time.
 func ticks(n int64) time.Duration { return time.Duration(n) * time.Millisecond }
 
-var names = func() (out [maxDists]string) {
+var names = func() (out [maxNames]string) {
 	for i := range out {
-		out[i] = fmt.Sprintf("D%d", i+1)
+		out[i] = fmt.Sprintf("%02d", i)
 	}
 	return out
 }()

@@ -35,8 +35,15 @@ type termRow struct {
 
 // listed is a row of pgdist.distributors.
 type listed struct {
-	on           bool
-	epoch, lease int64
+	on    bool
+	epoch int32
+	lease int32
+	asked int32 // when it was put there, or last asked for a confirmation
+}
+
+// alive is pgdist.alive(): it has asked within its lease, and the twentieth that clocks may differ by.
+func (e *listed) alive(now int64) bool {
+	return e.on && now <= int64(e.asked+e.lease+e.lease/20)
 }
 
 // disk is what a member keeps whatever happens to it.
@@ -51,7 +58,7 @@ type disk struct {
 	rows     mask
 	journal  mask
 	terms    []termRow // never changed in place
-	list     [maxDists]listed
+	list     [maxNames]listed
 }
 
 // member is one database and its server.
@@ -84,6 +91,7 @@ type answer struct {
 	err           error
 	given, fenced bool
 	known         bool // to confirm()
+	alive         bits // … who else is
 	here
 }
 
@@ -125,7 +133,7 @@ type here struct {
 	journal  mask
 	seen     mask // numbers of this term that are done
 	terms    []termRow
-	list     [maxDists]listed
+	list     [maxNames]listed
 }
 
 // say fills in an answer.
@@ -363,27 +371,32 @@ func (m *member) crash() {
 }
 
 // enrol is pgdist.enrol().
-func (m *member) enrol(d *dist, epoch, lease int64) {
-	e := &m.list[d.slot]
-	*e = listed{on: true, epoch: max(e.epoch, epoch), lease: lease}
+func (m *member) enrol(who caller) {
+	e := &m.list[who.slot]
+	*e = listed{on: true, epoch: max(e.epoch, int32(who.epoch)), lease: int32(who.lease), asked: int32(m.w.now)}
 }
 
 // dismiss is pgdist.dismiss().
 func (m *member) dismiss(slots bits, epoch int64) {
 	for i := range m.list {
-		if slots>>i&1 == 1 && m.list[i].epoch < epoch {
+		if slots>>i&1 == 1 && int64(m.list[i].epoch) < epoch {
 			m.list[i] = listed{}
 		}
 	}
 }
 
 // confirm is pgdist.confirm().
-func (m *member) confirm(d *dist, epoch, lease int64, a *answer) {
-	e := &m.list[d.slot]
+func (m *member) confirm(who caller, a *answer) {
+	e := &m.list[who.slot]
 	a.known = e.on
-	if e.on && (e.epoch < epoch || e.lease != lease) {
-		*e = listed{on: true, epoch: max(e.epoch, epoch), lease: lease}
+	if e.on {
+		*e = listed{on: true, epoch: max(e.epoch, int32(who.epoch)), lease: int32(who.lease), asked: int32(m.w.now)}
 	}
 	m.say(a)
+	for i := range m.list {
+		if m.list[i].alive(m.w.now) {
+			a.alive |= 1 << i
+		}
+	}
 	a.known = a.known || m.w.Bug == BugUnknownReads
 }

@@ -7,19 +7,21 @@ import (
 )
 
 var (
+	sceneFlag  = flag.Int("sim.scene", 0, "with -sim.seed: the number of the scene, as a message gives it")
+	bugFlag    = flag.Int("sim.bug", 0, "with -sim.seed: the number of the rule that is broken, as a message gives it")
 	seedFlag   = flag.Uint64("sim.seed", 0, "run the schedule of this seed alone, and print what happens in it")
 	mutantFlag = flag.Uint64("sim.mutants", 0, "how many schedules each mutant is given at least")
 	countFlag  = flag.Int("sim.schedules", 100_000, "how many schedules to run")
 )
 
-const steps = 200
+const steps = 200 // of a schedule without a script
 
 // TestSchedules goes through schedules 1, 2, 3, …: what a number does is the same for ever, until the
 // simulation is changed. One that fails is shown step by step; -sim.seed shows any.
 func TestSchedules(t *testing.T) {
 	began := time.Now()
 	if *seedFlag > 0 {
-		w := newWorld(Options{Seed: *seedFlag, Steps: steps, Calm: *seedFlag%32 == 0, Trace: true}, &arena{})
+		w := newWorld(Options{Seed: *seedFlag, Steps: steps, Scene: *sceneFlag, Bug: Bug(*bugFlag), Calm: *seedFlag%32 == 0 || Bug(*bugFlag) == BugPromisedForEver, Trace: true}, &arena{})
 		err := w.run()
 		t.Logf("seed %d: %v\n%s", *seedFlag, err, w.trace())
 		if err != nil {

@@ -15,7 +15,8 @@ type (
 )
 
 const (
-	maxDists  = 8 // distributors that ever live in one world
+	maxDists  = 8  // distributors that ever live in one world
+	maxNames  = 16 // names that they ever have on the lists
 	maxWrites = 60
 	// lease is the distributors' view_lease, in ticks of the world's clock.
 	lease = 120
@@ -44,7 +45,9 @@ func (r *rng) between(a, b int) int { return a + r.n(b-a+1) }
 // Options are what a world begins with.
 type Options struct {
 	Seed  uint64
-	Steps int // before the calm
+	Steps int // before the calm; a scene with a script has its own
+	// Scene is the number of the scene, from 1; 0 leaves it to the seed.
+	Scene int
 	// Bug is the rule that is broken, if any.
 	Bug Bug
 	// Calm has all faults end after Steps, and demands that the set comes to rest.
@@ -60,19 +63,22 @@ type world struct {
 	now     int64
 	step    int
 	members []*member // member i+1 at i
-	dists   []*dist   // all that ever lived, by their place on the lists
+	dists   []*dist   // all that ever lived
+	names   []*dist   // whose a name on the lists is, or was
 	calls   []*call   // under way
 	writes  [maxWrites]write
 	made    int
 	views   []*known // by epoch
 	newest  int64    // epoch of the newest view that was chosen
 	office  map[int64]id
-	told    mask // writes whose clients heard "committed"
-	undone  mask // … "rolled back"
-	dirty   bool // what check looks at has changed
-	calm    bool // nothing fails any more
-	systems int  // servers that were made
+	told    mask   // writes whose clients heard "committed"
+	undone  mask   // … "rolled back"
+	dirty   bool   // what check looks at has changed
+	calm    bool   // nothing fails any more
+	systems int    // servers that were made
+	scene   *scene // nil: no special one
 	mood
+	guide
 	arena *arena
 	err   error
 	log   []string
@@ -115,54 +121,6 @@ type known struct {
 	chosen bool
 }
 
-// mood is what a world is like: each has faults of some kinds only, and more or less of all, so
-// that what takes many of one kind, and none of another, comes up as well (Groce et al.,
-// "Swarm Testing", 2012).
-type mood struct {
-	mute   uint32 // bit k: no faults of kind k
-	often  int    // of 64 steps, how many are faults
-	loss   int    // one message in so many is lost; 0 none
-	speed  int    // how fast time goes
-	eager  int    // of 64 steps, how many are clients'
-	orders int    // one call in so many overtakes others
-}
-
-// scenes are moods that some accidents need.
-var scenes = []struct {
-	name  string
-	kinds []int // of faults
-	mood
-}{
-	{"readers that sleep", []int{9, 9, 10, 17, 18, 19, 23}, mood{often: 4, speed: 8, eager: 14, orders: 8}},
-	{"members that come and go", []int{0, 1, 2, 3, 4, 5, 6, 17, 20}, mood{often: 4, speed: 2, eager: 8, orders: 4}},
-	{"servers that are replaced", []int{21, 24, 25, 17, 18, 13, 15, 16, 11}, mood{often: 4, speed: 3, eager: 8, orders: 4}},
-	{"crashes that nobody sees", []int{6, 17}, mood{often: 2, speed: 2, eager: 14, orders: 8}},
-	{"voters that change", []int{22, 22, 13, 14, 15, 17, 20, 11, 9, 10}, mood{often: 4, speed: 3, eager: 6, orders: 4}},
-	{"distributors that see different things", []int{13, 14, 15, 9, 10, 17, 18, 20}, mood{often: 5, loss: 20, speed: 3, eager: 6, orders: 2}},
-	{"leaders that are dropped", []int{17, 18, 19, 20}, mood{often: 4, speed: 2, eager: 10, orders: 2}},
-}
-
-func (w *world) feel() {
-	r := &w.rng
-	if r.oneIn(2) {
-		s := &scenes[r.n(len(scenes))]
-		w.mood = s.mood
-		w.mute = 1<<kinds - 1
-		for _, k := range s.kinds {
-			w.mute &^= 1 << k
-		}
-		if w.Trace {
-			w.note("a world of %s", s.name)
-		}
-		return
-	}
-	w.mood = mood{mute: uint32(r.next()), often: []int{1, 2, 3, 6}[r.n(4)], loss: []int{0, 20, 50, 100}[r.n(4)], speed: []int{2, 3, 5, 12}[r.n(4)],
-		eager: []int{3, 5, 10}[r.n(3)], orders: []int{2, 4, 16}[r.n(3)]}
-	if r.oneIn(4) {
-		w.mute = 0
-	}
-}
-
 // arena has memory for calls that worlds use one after the other.
 type arena struct {
 	calls []*call
@@ -196,6 +154,11 @@ func newWorld(o Options, a *arena) *world {
 	case 3:
 		n = 5
 	}
+	guided := w.scene != nil && w.scene.script != nil
+	if guided {
+		n = 3
+		w.Steps = w.scene.steps
+	}
 	v := &health.View{Set: "s", Epoch: 1, Term: 1, Leader: 1}
 	for i, votes := range health.Weights(n) {
 		m := &member{w: w, id: id(i + 1), up: true, boot: -1, next: 1}
@@ -204,7 +167,7 @@ func newWorld(o Options, a *arena) *world {
 		v.Members = append(v.Members, health.Member{ID: m.id, Host: host(m.id), System: m.system, Weight: votes})
 		v.InSync = append(v.InSync, m.id)
 	}
-	if n > 2 && w.rng.oneIn(4) { // one that votes only
+	if n > 2 && !guided && w.rng.oneIn(4) { // one that votes only
 		w.members[n-1].witness = true
 		v.Members[n-1].Witness = true
 		v.InSync = v.InSync[:n-1]
@@ -213,6 +176,13 @@ func newWorld(o Options, a *arena) *world {
 	lead.leads, lead.office, lead.boot, lead.pos.all = true, 1, 1, true
 	w.register(v)
 	w.views[1].voted, w.views[1].chosen = 1<<n-1, true
+	if guided {
+		for range w.scene.dists {
+			w.newDist()
+		}
+		w.script = w.scene.script(w)
+		return w
+	}
 	for range w.rng.between(1, 3) {
 		w.newDist()
 	}
@@ -297,6 +267,7 @@ func (w *world) run() error {
 
 // once is one step.
 func (w *world) once() {
+	w.guided()
 	w.now += int64(w.rng.n(w.speed))
 	r := w.rng.n(64)
 	switch {
@@ -304,15 +275,14 @@ func (w *world) once() {
 		w.fault()
 	case r < w.often+w.eager:
 		w.anyDist().client()
-	case len(w.calls) > 0 && r < 56:
-		i := 0
-		if n := len(w.calls); n > 1 && w.rng.oneIn(w.orders) {
-			i = w.rng.n(n)
-		}
-		w.advance(i)
+	case r < 56 && w.anyCall():
 	default:
-		if d := w.anyDist(); !d.turn() && len(w.calls) == 0 {
-			w.now += int64(w.rng.n(lease / 4))
+		if d := w.anyDist(); !d.turn() && w.idle() {
+			if w.leap > 0 {
+				w.now += int64(w.rng.n(w.leap))
+			} else {
+				w.now += int64(w.rng.n(lease / 4))
+			}
 		}
 	}
 	if w.dirty {
@@ -321,7 +291,46 @@ func (w *world) once() {
 	}
 }
 
+// anyCall does the next thing about a call, if there is one that is not held up.
+func (w *world) anyCall() bool {
+	n := len(w.calls)
+	if n == 0 {
+		return false
+	}
+	i := 0
+	if n > 1 && w.rng.oneIn(w.orders) {
+		i = w.rng.n(n)
+	}
+	for range w.calls {
+		if c := w.calls[i]; !w.held(c) {
+			w.advance(i)
+			return true
+		}
+		i = (i + 1) % n
+	}
+	return false
+}
+
+// held tells whether nothing can be done about a call: a script holds it up, or who waits for its answer is stopped.
+func (w *world) held(c *call) bool {
+	waits := c.answered || !c.m.up || c.d.cut&bit(c.m.id) != 0
+	return waits && c.d.stopped && !c.orphan || w.hold != nil && !w.calm && w.hold(c)
+}
+
+// idle tells whether no call is under way but such as are held up.
+func (w *world) idle() bool {
+	for _, c := range w.calls {
+		if !w.held(c) {
+			return false
+		}
+	}
+	return true
+}
+
 func (w *world) anyDist() *dist {
+	if d := w.favour; d != nil && !d.dead && !w.rng.oneIn(8) {
+		return d
+	}
 	for range 4 {
 		if d := w.dists[w.rng.n(len(w.dists))]; !d.dead {
 			return d
@@ -409,6 +418,12 @@ func (w *world) advance(i int) {
 			w.giveUp(i, true)
 		}
 		return
+	case w.lose != nil && !w.calm && !c.orphan && w.lose(c):
+		w.giveUp(i, false)
+		return
+	case w.deaf > 0 && !w.calm && c.name == "accept" && w.rng.percent(w.deaf):
+		w.giveUp(i, w.rng.oneIn(2))
+		return
 	case !w.calm && w.loss > 0 && w.rng.oneIn(w.loss):
 		if c.m.apply != c || w.rng.oneIn(2) {
 			w.giveUp(i, w.rng.oneIn(2))
@@ -438,7 +453,7 @@ func (w *world) advance(i int) {
 		w.calls = append(w.calls, x)
 	}
 	c.answered = true
-	if !w.rng.oneIn(4) {
+	if !w.rng.oneIn(4) && !w.held(c) {
 		w.deliver(i)
 	}
 }
