@@ -58,11 +58,14 @@ type Conclusion struct {
 
 // Conclude draws the conclusion of a round under v.
 func Conclude(v *View, got []Confirmation, r Reader) Conclusion {
-	var ids, yes []MemberID
+	var ids, yes, by []MemberID
 	newest, alone := int64(0), true
 	for _, a := range got {
 		ids = append(ids, a.Member)
 		newest = max(newest, a.Promised, a.Accepted)
+		if a.Promised == v.Epoch && a.Accepted == v.Epoch {
+			by = append(by, a.Member)
+		}
 		if a.Confirms(v) {
 			yes = append(yes, a.Member)
 		}
@@ -73,6 +76,8 @@ func Conclude(v *View, got []Confirmation, r Reader) Conclusion {
 		return Conclusion{Confirmed: true, Grant: r.Asked}
 	case v.Quorum(yes):
 		return Conclusion{Confirmed: true, Grant: r.Lease}
+	case v.Quorum(by): // all that is missing is its name on their lists
+		return Conclusion{}
 	}
 	var out Conclusion
 	if !v.Quorum(ids) && r.Minority && alone {

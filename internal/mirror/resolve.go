@@ -61,9 +61,10 @@ func (s *Set) Resolve(ctx context.Context, a Attempt) (committed bool, err error
 	return false, errors.Join(ErrOutcomeUnknown, last, context.Cause(ctx))
 }
 
-// decide asks the leader of v. In the attempt's own term its backend must be
-// gone first; in a later one the old leader's transactions count only as far as
-// this leader has them.
+// decide asks the leader of v. Where that is the attempt's own leader its backend must be gone
+// first, in a later term, too: a connection that was idle at the change stays, and what is then written
+// over it by somebody who has not heard of the change is of the new term, and may yet be committed. Of
+// another leader only what this one has counts.
 func (s *Set) decide(ctx context.Context, v *health.View, a Attempt) (string, error) {
 	m := s.members.get(v.Leader)
 	if m == nil {
@@ -76,7 +77,7 @@ func (s *Set) decide(ctx context.Context, v *health.View, a Attempt) (string, er
 		return "", err
 	}
 	defer c.close()
-	if v.Term == a.Term && v.Leader == a.Leader {
+	if v.Leader == a.Leader {
 		if err := c.end(ctx, m, a); err != nil {
 			return "", err
 		}

@@ -52,9 +52,15 @@ func (w *world) guided() {
 	}
 }
 
+// after is how many steps there are after a script.
+const after = 200
+
 // release leaves everything to chance.
 func (w *world) release() {
 	w.guide = guide{}
+	if !w.calm {
+		w.Steps = min(w.Steps, w.step+after)
+	}
 	w.speed, w.eager, w.leap = quiet.speed, quiet.eager, 0
 	for _, d := range w.dists {
 		d.stopped, d.cut = false, 0

@@ -53,7 +53,7 @@ var mutants = []mutant{
 	{BugAdoptUnchosen, "adopt_unchosen", "a view is gone by once a majority has accepted it", "", 500},
 	{BugNoJointVotes, "no_joint_votes", "voters are changed by majorities of both lists", "a change of votes that half of them know", 200},
 	{BugSettleUnseen, "settle_unseen", "… until a majority of both has the view that says so", "a change of votes that half of them know", 200},
-	{BugPromisedForEver, "promised_for_ever", "who promised what nobody chose is asked again", "views that few accept", 1500},
+	{BugPromisedForEver, "promised_for_ever", "who promised what nobody chose is asked again", "a promise for nothing", 100},
 	{BugNoIdentity, "no_identity", "nothing is read from another server under a member's address", "servers that are replaced", 500},
 }
 
@@ -83,18 +83,5 @@ func TestMutants(t *testing.T) {
 			}
 			t.Errorf("%d schedules did not notice that this rule is broken: %s", limit, x.rule)
 		})
-	}
-}
-
-// TestScenes goes through each scene with a script for a while: among the schedules by numbers they are rare.
-func TestScenes(t *testing.T) {
-	var mem arena
-	for i := len(scenes) - scripted; i < len(scenes); i++ {
-		for seed := uint64(1); seed <= 500; seed++ {
-			w := newWorld(Options{Seed: seed, Steps: steps, Scene: i + 1, Calm: seed%32 == 0}, &mem)
-			if err := w.run(); err != nil {
-				t.Fatalf("scene %d, seed %d: %v", i+1, seed, err)
-			}
-		}
 	}
 }

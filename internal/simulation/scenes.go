@@ -19,8 +19,8 @@ type scene struct {
 	name  string
 	kinds []int // of faults
 	mood
-	// script says what happens, in a set of three members and so many distributors, during so many
-	// steps; nil if that is left to chance.
+	// script says what happens, in a set of three members and so many distributors; nil if that is left
+	// to chance. The world goes on for a while after it, and has so many steps at most.
 	script       func(*world) []stage
 	dists, steps int
 }
@@ -45,13 +45,14 @@ var scenes = []scene{
 	{name: "a change of votes that half of them know", mood: quiet, script: votersByHalves, dists: 2, steps: 900},
 	{name: "a leader that takes office again", mood: quiet, script: officeAgain, dists: 2, steps: 900},
 	{name: "a member that joins under the next leader", mood: quiet, script: joinOfOtherTerm, dists: 1, steps: 600},
+	{name: "a promise for nothing", mood: quiet, script: promiseForNothing, dists: 2, steps: 500},
 }
 
 // quiet is a world in which little goes wrong but by a script.
 var quiet = mood{often: 0, speed: 2, eager: 10, orders: 8, leap: 6}
 
 // scripted is how many of them, the last ones, have a script.
-const scripted = 10
+const scripted = 11
 
 // chosen is the scene of this world; nil if it has none. Those with a script take long, and are rare.
 func (w *world) chosen() *scene {

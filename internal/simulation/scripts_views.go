@@ -238,3 +238,26 @@ func joinOfOtherTerm(w *world) []stage {
 		{limit: 1, begin: func() { lead.up = true }, over: func() bool { return true }},
 	}
 }
+
+// promiseForNothing: a member that is left out promises an epoch to a distributor that reaches nobody else, and ends.
+func promiseForNothing(w *world) []stage {
+	x, d := w.dists[0], w.dists[1]
+	out := w.members[2]
+	return []stage{
+		{limit: 150, over: func() bool { return w.serves(x) && w.serves(d) }},
+		{limit: 150, begin: func() { w.eager, w.favour = 0, d }, over: func() bool {
+			w.hold = func(c *call) bool { return c.m == out && c.name == "apply" }
+			if d.cur.Has(out.id) && !d.busy {
+				d.suspects = bit(out.id)
+			}
+			return w.serves(d) && !d.view.Has(out.id)
+		}},
+		{limit: 200, begin: func() { w.favour, x.cut = x, w.everybody()&^bit(out.id) }, over: func() bool {
+			if !x.busy {
+				x.suspects = bit(1) | bit(2)
+			}
+			return out.promised > w.newest
+		}},
+		{limit: 1, begin: func() { x.dead = true }, over: func() bool { return true }},
+	}
+}

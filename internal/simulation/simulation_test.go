@@ -2,6 +2,8 @@ package simulation
 
 import (
 	"flag"
+	"os"
+	"runtime/debug"
 	"testing"
 	"time"
 )
@@ -14,7 +16,14 @@ var (
 	countFlag  = flag.Int("sim.schedules", 100_000, "how many schedules to run")
 )
 
-const steps = 200 // of a schedule without a script
+const steps = 150 // of a schedule without a script
+
+// TestMain lets garbage lie: a world is small and soon forgotten.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	debug.SetGCPercent(800)
+	os.Exit(m.Run())
+}
 
 // TestSchedules goes through schedules 1, 2, 3, …: what a number does is the same for ever, until the
 // simulation is changed. One that fails is shown step by step; -sim.seed shows any.
