@@ -77,6 +77,17 @@ func TestAttackOutcome(t *testing.T) {
 		a.exec(c, `ROLLBACK`)
 		a.everywhere("0,1,3", `SELECT string_agg(k::text, ',' ORDER BY k) FROM k`)
 	})
+	a.sub("written in a later term of the same leader", func(a *arena) {
+		c := a.client()
+		at := a.attempt(c)
+		a.exec(c, `SELECT 1`)
+		at.Term-- // as somebody has it who has not heard that this leader took office again
+		a.exec(c, `BEGIN`, `INSERT INTO k VALUES (5)`)
+		a.outcome(at, false)
+		if _, err := c.Exec(a.ctx(), `COMMIT`); err == nil {
+			a.t.Error("it was said to be rolled back, and could commit")
+		}
+	})
 	a.sub("procedure that commits", func(a *arena) {
 		c := a.client()
 		at := a.attempt(c)

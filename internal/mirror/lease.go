@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -98,6 +99,7 @@ type confirmation struct {
 	Others   []mate   `json:"others"`
 	Alive    []string `json:"alive"`
 	DDL      int64    `json:"ddl"`
+	former   []string // names that this distributor had before
 	err      error
 }
 
@@ -113,7 +115,7 @@ const (
 
 // confirm asks for confirmations again and again.
 func (s *Set) confirm(ctx context.Context) {
-	c := &confirmer{s: s, dead: map[string]time.Time{}, lives: map[string]bool{}}
+	c := &confirmer{s: s, dead: map[string]time.Time{}, lives: map[string]bool{}, heard: newGrant(s.listed.Load().since, s.listed.Load().lease)}
 	for ctx.Err() == nil {
 		v := s.view.Load()
 		c.round(ctx, v)
@@ -131,18 +133,10 @@ func (s *Set) confirm(ctx context.Context) {
 	}
 }
 
-// lease is what this distributor lets the members write down. As long as it is alone
-// it takes a longer one than it has been configured to: a program that is short of processor
-// time need not wait then, and if somebody comes it goes back to the shorter one, first by itself
-// and then in what is written down.
-func (s *Set) lease() time.Duration {
-	if s.others.Load() == 0 {
-		return aloneLeases * s.cfg.ViewLease
-	}
-	return s.cfg.ViewLease
-}
-
-// aloneLeases is how many leases a distributor that is alone takes at a time.
+// aloneLeases is how many leases a distributor that is alone takes at a time: a program that is
+// short of processor time need not wait then. If somebody comes it goes back to one, first by itself
+// and then in what is written down. The other way it takes another name: under the old one a
+// request of the shorter lease may be under way yet, and must not be written over the longer.
 const aloneLeases = 4
 
 // confirmer is the state of that, owned by its goroutine.
@@ -153,6 +147,7 @@ type confirmer struct {
 	dead   map[string]time.Time // since when who is not
 	seen   int64                // the epoch that is being drained …
 	since  time.Time            // … since when
+	heard  *grant               // until when the name on the lists is certain to have stayed there
 }
 
 // round asks all members and takes what the first majority of them says.
@@ -255,6 +250,12 @@ func (s *Set) askConfirm(ctx context.Context, m *member, epoch int64, look bool)
 		m.lease.close()
 		m.lease = nil
 	}
+	for _, m := range a.Others {
+		if idOf(m.ID) == s.id {
+			a.former = append(a.former, m.ID)
+		}
+	}
+	a.Others = s.without(a.Others)
 	a.err = err
 	return a
 }
@@ -266,12 +267,23 @@ func (c *confirmer) conclude(v *health.View, got []confirmation, began time.Time
 	for i := range got {
 		heard[i] = got[i].confirmation()
 	}
-	out := health.Conclude(v, heard, health.Reader{Lease: s.cfg.ViewLease, Asked: s.lease(), Proposing: s.proposing.Load(), Entered: s.entered.Load(),
+	out := health.Conclude(v, heard, health.Reader{Lease: s.cfg.ViewLease, Asked: s.listed.Load().lease, Proposing: s.proposing.Load(), Entered: s.entered.Load(),
 		Minority: s.cfg.MinorityReads && s.others.Load() == 0})
+	switch {
+	case out.Grant > 0 && !c.heard.holds():
+		// Its lease had run out before the answers came: whoever has seen that may be striking it off, and
+		// that may happen at any time, also at members that have just confirmed.
+		c.rename()
+		return
+	case out == (health.Conclusion{}) && slices.ContainsFunc(heard, func(a health.Confirmation) bool { return !a.Known }): // they have put it on their lists now
+		s.confirmSoon()
+		return
+	}
 	// First this, then what others are told: a lease that is to be shorter from now on is
 	// shorter here before any member writes that down.
 	if out.Grant > 0 {
-		s.allow(newGrant(began, out.Grant))
+		c.heard = newGrant(began, out.Grant)
+		s.allow(c.heard)
 	}
 	switch {
 	case out.Confirmed:
@@ -287,6 +299,13 @@ func (c *confirmer) conclude(v *health.View, got []confirmation, began time.Time
 			s.poke()
 		}
 	}
+}
+
+// rename has another name put on the lists, at once.
+func (c *confirmer) rename() {
+	l := c.s.rename()
+	c.heard = newGrant(l.since, l.lease)
+	c.s.confirmSoon()
 }
 
 // allow lets reads go on.
@@ -314,12 +333,12 @@ func (c *confirmer) mates(got []confirmation, look bool) {
 	var gone []string
 	for _, a := range got {
 		for _, m := range a.Others {
-			alive, known := c.lives[m.ID]
+			alive, known := c.lives[idOf(m.ID)]
 			if !known && !look {
 				alive = true // it is new
 			}
 			if alive {
-				living[m.ID] = true
+				living[idOf(m.ID)] = true
 				delete(c.dead, m.ID)
 			} else if look {
 				if _, ok := c.dead[m.ID]; !ok {
@@ -332,6 +351,17 @@ func (c *confirmer) mates(got []confirmation, look bool) {
 	}
 	if was := s.others.Swap(int32(len(living))); was != int32(len(living)) {
 		s.log.Debug("distributors beside this one", "alive", len(living))
+	}
+	switch l := s.listed.Load(); {
+	case len(living) > 0 && l.lease > s.cfg.ViewLease:
+		short := *l
+		short.lease = s.cfg.ViewLease
+		s.listed.Store(&short)
+	case len(living) == 0 && l.lease < aloneLeases*s.cfg.ViewLease:
+		c.rename()
+	}
+	for _, a := range got { // they are of no more use: its grant is by the present one
+		gone = append(gone, a.former...)
 	}
 	if len(gone) > 0 {
 		for _, id := range gone {

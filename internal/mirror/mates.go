@@ -3,6 +3,8 @@ package mirror
 import (
 	"context"
 	"errors"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -32,15 +34,45 @@ func (s *Set) app() string {
 	return "pgdist " + s.id
 }
 
-// without leaves this distributor out of a list.
+// without leaves this distributor out of a list, under whatever name it is there.
 func (s *Set) without(list []mate) []mate {
 	var out []mate
 	for _, m := range list {
-		if m.ID != s.id {
+		if idOf(m.ID) != s.id {
 			out = append(out, m)
 		}
 	}
 	return out
+}
+
+// listing is how this distributor stands on the members' lists: under which name, and for how long
+// it lets them write down that it may read unconfirmed.
+type listing struct {
+	name  string
+	lease time.Duration
+	n     int       // which of its names that is, from 1
+	since time.Time // when it took that
+}
+
+// idOf is the id of the distributor that has a name on the lists.
+func idOf(name string) string {
+	id, _, _ := strings.Cut(name, ".")
+	return id
+}
+
+// rename takes the next name, by which nothing that is under way can be meant: neither that
+// somebody strikes it off, nor that it is to be written down with a shorter lease. The first is the id itself.
+func (s *Set) rename() *listing {
+	next := &listing{name: s.id, lease: s.cfg.ViewLease, n: 1, since: time.Now()}
+	if was := s.listed.Load(); was != nil {
+		next.n = was.n + 1
+		next.name += "." + strconv.Itoa(next.n)
+	}
+	if s.others.Load() == 0 {
+		next.lease *= aloneLeases
+	}
+	s.listed.Store(next)
+	return next
 }
 
 // everywhere runs f for all members at once, each over a connection of the moment,
@@ -80,6 +112,7 @@ func (s *Set) register(ctx context.Context, v *health.View) error {
 		s.drained.Store(1 << 62)
 		return nil
 	}
+	s.rename()
 	did, err := s.everywhere(ctx, func(ctx context.Context, c voter) error { return c.enrol(ctx, s.as(v.Epoch)) })
 	if !v.Quorum(did) {
 		return &Error{Op: "open the set", Err: errors.Join(ErrNoMajority, err), Hint: "bring the members that do not answer back"}
@@ -93,7 +126,7 @@ func (s *Set) meetMates(found []answerOf) {
 	for _, a := range found {
 		if a.here != nil {
 			for _, m := range s.without(a.here.Mates) {
-				seen[m.ID] = true
+				seen[idOf(m.ID)] = true
 			}
 		}
 	}
@@ -102,12 +135,12 @@ func (s *Set) meetMates(found []answerOf) {
 
 // deregister takes it off again, when it has stopped.
 func (s *Set) deregister() {
-	if s.id == "" || s.cur == nil {
+	if s.listed.Load() == nil || s.cur == nil {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	_, err := s.everywhere(ctx, func(ctx context.Context, c voter) error { return c.dismiss(ctx, []string{s.id}, 1<<62) })
+	_, err := s.everywhere(ctx, func(ctx context.Context, c voter) error { return c.dismiss(ctx, []string{s.listed.Load().name}, 1<<62) })
 	if err != nil {
 		s.log.Debug("not everybody could be told that this distributor has ended", "err", err)
 	}

@@ -34,19 +34,20 @@ type Set struct {
 	cancel  context.CancelCauseFunc   // ends the flush in progress
 	engaged map[health.MemberID]bool  // members that flush talks to
 
-	id          string                // of this distributor
-	grant       atomic.Pointer[grant] // until when reads may go by view; nil: not yet
-	others      atomic.Int32          // distributors beside this one that are alive
-	newer       atomic.Bool           // a member has heard of a newer view
-	unsupported atomic.Bool           // no majority of those that answer has accepted the view
-	proposing   atomic.Int64          // the epoch that this distributor has, or had, a view chosen for
-	entered     atomic.Int64          // of cur
-	changes     atomic.Int64          // see Changes
-	drained     atomic.Int64          // nobody reads by a view older than that of this epoch
-	leaderHeard atomic.Int64          // when the leader last answered (unix nanoseconds); 0: not the last time
-	granted     chan struct{}         // closed and replaced with each grant
-	drains      chan struct{}         // closed and replaced when drained rises
-	confirms    chan struct{}         // asks for a confirmation at once
+	id          string                  // of this distributor
+	grant       atomic.Pointer[grant]   // until when reads may go by view; nil: not yet
+	others      atomic.Int32            // distributors beside this one that are alive
+	listed      atomic.Pointer[listing] // how this one stands on the lists; nil: not at all
+	newer       atomic.Bool             // a member has heard of a newer view
+	unsupported atomic.Bool             // no majority of those that answer has accepted the view
+	proposing   atomic.Int64            // the epoch that this distributor has, or had, a view chosen for
+	entered     atomic.Int64            // of cur
+	changes     atomic.Int64            // see Changes
+	drained     atomic.Int64            // nobody reads by a view older than that of this epoch
+	leaderHeard atomic.Int64            // when the leader last answered (unix nanoseconds); 0: not the last time
+	granted     chan struct{}           // closed and replaced with each grant
+	drains      chan struct{}           // closed and replaced when drained rises
+	confirms    chan struct{}           // asks for a confirmation at once
 
 	wake     chan struct{}
 	joins    chan *joiner

@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"errors"
+	"fmt"
 	"strconv"
 	"testing"
 	"time"
@@ -247,4 +248,36 @@ func TestLeaderStaysWhileOthersReachIt(t *testing.T) {
 	theirs[v.Leader].Heal()
 	a.start(v.Leader)
 	c.same()
+}
+
+// What was asked about a program's name on the lists while it had a short lease, or none, may be executed at any
+// later time: so it has another name once it takes a longer lease, or has been silent for one (found by internal/simulation).
+func TestNamesOnTheLists(t *testing.T) {
+	a := trial{schema: basics}.on(t, ground(t, 3, nil))
+	b, links := a.beside(nil)
+	a.know(1, b)
+	// lists waits until each member knows b by one name that is none of those before, and by that lease.
+	lists := func(before string, lease time.Duration) {
+		t.Helper()
+		for m := range a.servers {
+			a.until(health.MemberID(m+1), fmt.Sprintf(`SELECT count(*) = 1 AND bool_and(id <> '%s' AND lease = '%v') FROM pgdist.distributors WHERE id LIKE '%s%%'`,
+				before, lease, b.set.id))
+		}
+	}
+	b.await("it has one lease at a time", func() bool { return b.set.listed.Load().lease == b.set.cfg.ViewLease })
+	before := b.set.listed.Load().name
+	for _, l := range links {
+		l.Cut()
+	}
+	b.await("its lease runs out", func() bool { return !b.set.Confirmed() })
+	time.Sleep(b.set.cfg.ViewLease)
+	for _, l := range links {
+		l.Heal()
+	}
+	b.await("it is confirmed again", b.set.Confirmed)
+	lists(before, b.set.cfg.ViewLease)
+	before = b.set.listed.Load().name
+	a.set.Close()
+	b.know(0)
+	lists(before, aloneLeases*b.set.cfg.ViewLease)
 }

@@ -39,6 +39,7 @@ var (
 
 // caller is a distributor as it tells voters of itself.
 type caller struct {
+	// id is its name on the lists ([listing]), name what its operator calls it.
 	id, name string
 	// epoch is of the view that it serves by, lease for how long it may do so unconfirmed.
 	epoch int64
@@ -49,7 +50,8 @@ type caller struct {
 
 // as is this distributor, serving by the view of that epoch.
 func (s *Set) as(epoch int64) caller {
-	return caller{id: s.id, name: s.cfg.Name, epoch: epoch, lease: s.lease(), reaches: s.reachesLeader()}
+	l := s.listed.Load()
+	return caller{id: l.name, name: s.cfg.Name, epoch: epoch, lease: l.lease, reaches: s.reachesLeader()}
 }
 
 // voter opens a way to a member's vote for a task of the moment.

@@ -167,7 +167,7 @@ func (r *Register) Accept(ctx context.Context, e int64, view []byte) (took bool,
 
 // Enrol puts a program on the list.
 func (r *Register) Enrol(ctx context.Context, p Program) error {
-	if err := r.s.appear(ctx, p.ID); err != nil {
+	if err := r.s.appear(ctx, p.life()); err != nil {
 		return err
 	}
 	p.Since = time.Now().UTC().Truncate(time.Millisecond)
@@ -195,7 +195,7 @@ func (r *Register) Confirm(ctx context.Context, p Program, look bool) (s *State,
 		return s, known, nil, err
 	}
 	if known { // again, should it have been thought dead
-		if err := r.s.appear(ctx, p.ID); err != nil {
+		if err := r.s.appear(ctx, p.life()); err != nil {
 			return nil, false, nil, err
 		}
 	}

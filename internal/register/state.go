@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -31,6 +32,7 @@ type State struct {
 
 // Program is a distributor: a program with the driver, a gateway, a command.
 type Program struct {
+	// ID is its name on the list: what comes after a dot changes while it runs.
 	ID   string `json:"id"`
 	Name string `json:"name"` // for people
 	// Epoch is of the view that it serves by, Lease for how long it may do so unconfirmed.
@@ -38,6 +40,12 @@ type Program struct {
 	Lease time.Duration `json:"lease"`
 	// Since is when it was put on the list.
 	Since time.Time `json:"since"`
+}
+
+// life is the name under which it is known as alive.
+func (p Program) life() string {
+	id, _, _ := strings.Cut(p.ID, ".")
+	return id
 }
 
 // promise raises the promised epoch to e; false if as much is promised already.

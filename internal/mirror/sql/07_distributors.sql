@@ -2,20 +2,24 @@
 -- the members before it serves a read, and has the view by which it does so confirmed
 -- again and again. Whoever leaves a member out waits until nobody can read there any more.
 
--- alive lists the distributors that have asked for a confirmation here within their
--- lease, and at least within the last second and a half.
+-- A distributor changes its name on the list now and then (lease.go): its id, and from the second
+-- on ".2" and so on. Its connections bear the id alone.
+
+-- alive lists the ids of the distributors that have asked for a confirmation here within their
+-- lease, and the twentieth by which clocks may differ, and at least within the last second and a half.
 CREATE FUNCTION pgdist.alive() RETURNS SETOF text
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT d.id FROM pgdist.distributors d WHERE EXISTS (SELECT 1 FROM pg_stat_activity a
-     WHERE a.application_name = 'pgdist ' || d.id AND a.query LIKE '%pgdist.confirm(%' AND (a.state = 'active' OR a.state_change > clock_timestamp() - greatest(d.lease, interval '1.5 s')))
+    SELECT DISTINCT split_part(d.id, '.', 1) FROM pgdist.distributors d WHERE EXISTS (SELECT 1 FROM pg_stat_activity a
+     WHERE a.application_name = 'pgdist ' || split_part(d.id, '.', 1) AND a.query LIKE '%pgdist.confirm(%'
+       AND (a.state = 'active' OR a.state_change > clock_timestamp() - greatest(d.lease * 1.05, interval '1.5 s')))
 $$;
 
 -- leader_seen names a distributor other than me that goes by the view of epoch e, too, and has
 -- said here a moment ago that it reaches that view's leader.
 CREATE FUNCTION pgdist.leader_seen(me text, e bigint, lately interval) RETURNS text
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT d.name FROM pgdist.distributors d JOIN pg_stat_activity a ON a.application_name = 'pgdist ' || d.id
-     WHERE d.id <> me AND d.epoch = e AND a.query LIKE '%pgdist.confirm(%/* the leader answers */'
+    SELECT d.name FROM pgdist.distributors d JOIN pg_stat_activity a ON a.application_name = 'pgdist ' || split_part(d.id, '.', 1)
+     WHERE split_part(d.id, '.', 1) <> me AND d.epoch = e AND a.query LIKE '%pgdist.confirm(%/* the leader answers */'
        AND (a.state = 'active' OR a.state_change > clock_timestamp() - lately) LIMIT 1
 $$;
 
