@@ -88,7 +88,7 @@ func zombie(ctx context.Context, r *round, _ *rand.Rand) error {
 	return r.c.sleeping(ctx, "engine: COMMIT is about to be sent", func(awake *runner) error {
 		var err error
 		for range 5 {
-			if err = awake.call(ctx, "Switchover", 0*time.Second, &struct{}{}); err == nil {
+			if err = awake.operate(ctx, Operation{Do: Switchover}); err == nil {
 				break
 			}
 			pass(ctx, 300*time.Millisecond)

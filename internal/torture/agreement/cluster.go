@@ -38,8 +38,9 @@ type kind struct {
 // cluster is a set of servers with programs on it.
 type cluster struct {
 	t        *testing.T
-	servers  []*pgtest.Server
-	cfg      mirror.Config // by the servers' own addresses
+	servers  []*pgtest.Server // members, and those that may become one
+	conn     *pgconn.Config   // to any of them but for the address
+	roll     roll
 	programs []*runner
 	points   chan hit // failpoints at which programs do as they were told
 }
@@ -70,18 +71,19 @@ type runner struct {
 	heard sync.WaitGroup // who listens to its lives
 }
 
-// newCluster starts a set of members and programs, with the workloads' tables.
+// newCluster starts a set of members and programs, with the workloads' tables, and a
+// server that is not used yet.
 func newCluster(t *testing.T, members int, kinds []kind) *cluster {
 	t.Helper()
 	o := pgtest.Options{Trouble: true, Settings: map[string]string{"deadlock_timeout": "50ms",
 		"synchronous_commit": "off"}} // it is pgdist that has acknowledged writes be on disk
-	c := &cluster{t: t, servers: pgtest.Set(t, members, o), points: make(chan hit, 100)}
-	for _, s := range c.servers {
-		conn, err := pgconn.ParseConfig(s.DSN())
-		if err != nil {
-			t.Fatal(err)
-		}
-		c.cfg.Members = append(c.cfg.Members, mirror.MemberConfig{Conn: conn})
+	c := &cluster{t: t, servers: pgtest.Set(t, members+1, o), roll: roll{unclear: map[int]bool{}}, points: make(chan hit, 100)}
+	var err error
+	if c.conn, err = pgconn.ParseConfig(c.servers[0].DSN()); err != nil {
+		t.Fatal(err)
+	}
+	for i := range members {
+		c.roll.add(i)
 	}
 	for n, k := range kinds {
 		c.programs = append(c.programs, c.newRunner(n, k))
@@ -91,10 +93,8 @@ func newCluster(t *testing.T, members int, kinds []kind) *cluster {
 	// The members are known by the addresses of the first program's links, which may
 	// then copy one of them afresh.
 	named := mirror.Config{}
-	for i, m := range c.cfg.Members {
-		conn := m.Conn.Copy()
-		conn.Host, conn.Port = c.programs[0].links[i].Addr()
-		named.Members = append(named.Members, mirror.MemberConfig{Conn: conn})
+	for i := range members {
+		named.Members = append(named.Members, mirror.MemberConfig{Conn: mirror.At(c.conn, c.host(i))})
 	}
 	if _, err := mirror.Init(ctx, named, mirror.InitOptions{}); err != nil {
 		t.Fatal(err)
@@ -140,19 +140,10 @@ func quoted(v any) json.RawMessage {
 
 func (c *cluster) newRunner(n int, k kind) *runner {
 	r := &runner{c: c, n: n, kind: k, ready: make(chan struct{})}
-	var hosts []string
 	for _, s := range c.servers {
-		l := pgtest.NewLink(c.t, s.Addr())
-		host, port := l.Addr()
-		hosts, r.links = append(hosts, fmt.Sprintf("%s:%d", host, port)), append(r.links, l)
+		r.links = append(r.links, pgtest.NewLink(c.t, s.Addr()))
 	}
-	r.setup = setup{Gateway: k.gateway, DSN: "pgdist://postgres@" + strings.Join(hosts, ",") + "/" + c.cfg.Members[0].Conn.Database + "?sslmode=disable&pool_size=20"}
-	if !k.gateway {
-		r.setup.DSN += "&balance=round_robin" // reads of each member, one after the other
-	}
-	if k.strict {
-		r.setup.DSN += "&consistency=strict"
-	}
+	r.setup = setup{Gateway: k.gateway}
 	if k.gateway {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
@@ -174,6 +165,7 @@ func (r *runner) start() error {
 	if err != nil {
 		return err
 	}
+	r.setup.DSN = r.dsn()
 	text, err := json.Marshal(r.setup)
 	if err != nil {
 		return err
@@ -245,7 +237,7 @@ func (r *runner) connect(control string) error {
 	defer r.mu.Unlock()
 	r.client = rpc.NewClient(conn)
 	if r.kind.gateway {
-		if r.db, err = sql.Open("pgx", "postgres://postgres@"+r.setup.Listen+"/"+r.c.cfg.Members[0].Conn.Database+"?sslmode=disable"); err != nil {
+		if r.db, err = sql.Open("pgx", "postgres://postgres@"+r.setup.Listen+"/"+r.c.conn.Database+"?sslmode=disable"); err != nil {
 			return err
 		}
 		r.db.SetMaxIdleConns(20)
@@ -426,12 +418,12 @@ func (c *cluster) whole(ctx context.Context) error {
 				}
 			}
 		}
-		st, err := mirror.Inspect(ctx, c.cfg)
+		st, err := mirror.Inspect(ctx, c.config())
 		if err != nil {
 			last = err.Error()
 		} else {
 			last = fmt.Sprintf("%v %+v", st.View, st.Members)
-			if !slices.ContainsFunc(st.Members, func(m mirror.MemberStatus) bool { return !m.InSync }) {
+			if !slices.ContainsFunc(st.Members, func(m mirror.MemberStatus) bool { return !m.InSync && m.Role != "witness" }) {
 				return nil
 			}
 		}
@@ -443,23 +435,11 @@ func (c *cluster) whole(ctx context.Context) error {
 	}
 }
 
-// leader is the place of the member that leads, or -1.
-func (c *cluster) leader(ctx context.Context) int {
-	st, err := mirror.Inspect(ctx, c.cfg)
-	if err != nil {
-		return -1
-	}
-	if st.View == nil {
-		return -1
-	}
-	return int(st.View.Leader) - 1
-}
-
 // compare demands that all members hold the same, by pgdist's own comparison and by one
 // that knows nothing of pgdist.
 func (c *cluster) compare(ctx context.Context) {
 	c.t.Helper()
-	cfg := c.cfg
+	cfg := c.config()
 	cfg.Logger = slog.New(slog.DiscardHandler)
 	s, err := mirror.Open(ctx, cfg)
 	if err != nil {
@@ -474,14 +454,14 @@ func (c *cluster) compare(ctx context.Context) {
 		for _, d := range report.Differences {
 			c.t.Errorf("verify: member %d: %s", d.Member, d.What)
 		}
-		if len(report.View.InSync) != len(c.servers) {
-			c.t.Errorf("verify compared %d of %d members", len(report.View.InSync), len(c.servers))
+		if in := c.members(); len(report.View.InSync) != len(in) {
+			c.t.Errorf("verify compared %d of %d members", len(report.View.InSync), len(in))
 		}
 	}
 	if err := s.Flush(ctx); err != nil {
 		c.t.Error(err)
 	}
-	pgtest.SameBytes(c.t, c.servers...)
+	pgtest.SameBytes(c.t, c.members()...)
 }
 
 // lineWriter puts a program's log into the test's, line by line.

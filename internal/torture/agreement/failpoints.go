@@ -36,7 +36,7 @@ var occasions = map[string]occasion{
 	leaders:    crashLeader,
 	frozen:     freezeAndLose,
 	handover:   switchOver,
-	aCopy:      copyAfresh,
+	aCopy:      copyOne,
 }
 
 // leadsTo says at which occasion programs come to each failpoint. One that is not here
@@ -70,15 +70,6 @@ var leadsTo = map[string]string{
 
 // nothing ends an occasion that is over by itself.
 func nothing(context.Context) error { return nil }
-
-// follower is the place of one that does not lead, -1 if the leader is not known.
-func (c *cluster) follower(ctx context.Context, rng *rand.Rand) (int, error) {
-	lead := c.leader(ctx)
-	if lead < 0 {
-		return 0, fmt.Errorf("nobody knows who leads")
-	}
-	return (lead + 1 + rng.IntN(len(c.servers)-1)) % len(c.servers), nil
-}
 
 func crash(s *pgtest.Server) error {
 	if err := s.Kill(); err != nil {
@@ -164,26 +155,26 @@ func switchOver(ctx context.Context, c *cluster, _ *rand.Rand) (func(context.Con
 	for _, p := range c.programs {
 		go func() {
 			// It is refused while it is busy, or dies: who comes to the point matters.
-			_ = p.call(ctx, "Switchover", 5*time.Second, &struct{}{})
+			_ = p.operate(ctx, Operation{Do: Switchover, Wait: 5 * time.Second})
 		}()
 	}
 	return nothing, nil
 }
 
-// copyAfresh has the first program copy a follower afresh. Whatever becomes of it, in
-// the end the copy is made.
-func copyAfresh(ctx context.Context, c *cluster, rng *rand.Rand) (func(context.Context) error, error) {
+// copyOne has a follower copied afresh. Whatever becomes of it, in the end the copy is
+// made.
+func copyOne(ctx context.Context, c *cluster, rng *rand.Rand) (func(context.Context) error, error) {
 	n, err := c.follower(ctx, rng)
 	if err != nil {
 		return nil, err
 	}
 	first := make(chan error, 1)
-	go func() { first <- c.programs[0].call(ctx, "Resync", n, &struct{}{}) }()
+	go func() { first <- c.copyAfresh(ctx, n) }()
 	return func(ctx context.Context) error {
 		if <-first == nil {
 			return nil
 		}
-		return c.programs[0].call(ctx, "Resync", n, &struct{}{})
+		return c.copyAfresh(ctx, n)
 	}, nil
 }
 

@@ -11,9 +11,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/pgdist/pgdist/health"
 	"github.com/pgdist/pgdist/internal/failpoint"
-	"github.com/pgdist/pgdist/internal/mirror"
 	"github.com/pgdist/pgdist/internal/pgtest"
 )
 
@@ -24,12 +22,12 @@ type nemesis struct {
 
 	mu   sync.Mutex     // guards what follows
 	done map[string]int // faults, by what they were
-	half map[int]bool   // servers to which a copy may have been broken off
+	todo []change       // what is being done to the list of members, or to a member's data
 	err  error
 }
 
 func newNemesis(c *cluster, seed uint64) *nemesis {
-	return &nemesis{c: c, seed: seed, done: map[string]int{}, half: map[int]bool{}}
+	return &nemesis{c: c, seed: seed, done: map[string]int{}}
 }
 
 // run breaks servers, links and programs at once, each in a sequence of its own that
@@ -37,7 +35,7 @@ func newNemesis(c *cluster, seed uint64) *nemesis {
 // it could not put right is its error.
 func (n *nemesis) run(ctx context.Context) error {
 	var wg sync.WaitGroup
-	for i, breakOne := range []func(context.Context, *rand.Rand) error{n.server, n.link, n.program, n.operator} {
+	for i, breakOne := range []func(context.Context, *rand.Rand) error{n.server, n.link, n.program, n.operator, n.changes} {
 		rng := rand.New(rand.NewPCG(n.seed, 100+uint64(i)))
 		wg.Go(func() {
 			for pass(ctx, time.Duration(rng.Int64N(int64(3*time.Second)))) {
@@ -85,7 +83,7 @@ func while(rng *rand.Rand) time.Duration { return time.Duration(100+rng.IntN(290
 func (n *nemesis) server(ctx context.Context, rng *rand.Rand) error {
 	i := rng.IntN(len(n.c.servers))
 	s := n.c.servers[i]
-	switch what := rng.IntN(16); {
+	switch what := rng.IntN(17); {
 	case what < 3:
 		n.note("kill -9 of a server", "%d", i)
 		if err := s.Kill(); err != nil {
@@ -126,6 +124,8 @@ func (n *nemesis) server(ctx context.Context, rng *rand.Rand) error {
 		}
 		pass(ctx, while(rng))
 		return s.StartAgain()
+	case what < 13:
+		return n.lose(ctx, rng, i)
 	}
 	return n.trouble(ctx, rng, i)
 }
@@ -283,58 +283,20 @@ func (n *nemesis) operator(ctx context.Context, rng *rand.Rand) error {
 		}
 		return nil
 	}
-	switch rng.IntN(7) {
+	switch rng.IntN(6) {
 	case 0:
-		err := p.call(ctx, "Switchover", 3*time.Second, &struct{}{})
+		err := p.operate(ctx, Operation{Do: Switchover, Wait: 3 * time.Second})
 		n.note("switchover", "by program %d: %v", p.n, err)
 	case 1:
-		i, err := n.c.follower(ctx, rng)
-		if err != nil {
-			return nil
-		}
-		err = n.c.programs[0].call(ctx, "Resync", i, &struct{}{})
-		n.note("copy afresh", "of server %d: %v", i, err)
-		n.mu.Lock()
-		if err != nil {
-			n.half[i] = true
-		} else {
-			delete(n.half, i)
-		}
-		n.mu.Unlock()
-	case 2:
 		return sql("CREATE TABLE "+name+" (n int PRIMARY KEY, t text DEFAULT random()::text)", "INSERT INTO "+name+" SELECT generate_series(1, 3000)", "ALTER TABLE "+name+" ADD COLUMN at timestamptz DEFAULT clock_timestamp()", "DROP TABLE "+name)
-	case 3:
+	case 2:
 		return sql("CREATE INDEX CONCURRENTLY "+name+" ON log (noise)", "DROP INDEX CONCURRENTLY "+name)
-	case 4:
+	case 3:
 		return sql("ALTER TABLE counters ADD COLUMN "+name+" int DEFAULT 7", "ALTER TABLE counters DROP COLUMN "+name)
-	case 5:
+	case 4:
 		return sql("TRUNCATE log", "INSERT INTO log (what) SELECT 'x' FROM generate_series(1, 2500)")
 	default:
 		return sql("INSERT INTO log (what) SELECT random()::text FROM generate_series(1, 5000)", "UPDATE log SET noise = random() WHERE random() < 0.2")
-	}
-	return nil
-}
-
-// finish makes the copies that were broken off, when nothing else is broken any more.
-func (n *nemesis) finish(ctx context.Context) error {
-	if err := n.c.heal(ctx); err != nil {
-		return err
-	}
-	for i := range n.half {
-		for {
-			st, err := mirror.Inspect(ctx, n.c.cfg)
-			if err == nil && st.View != nil && st.View.Has(health.MemberID(i+1)) {
-				break // it had not begun
-			}
-			err = n.c.programs[0].call(ctx, "Resync", i, &struct{}{})
-			if err == nil {
-				break
-			}
-			n.c.t.Logf("nemesis: copy of server %d, once more: %v", i, err)
-			if !pass(ctx, time.Second) {
-				return fmt.Errorf("copy server %d afresh: %w", i, err)
-			}
-		}
 	}
 	return nil
 }

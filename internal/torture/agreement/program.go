@@ -238,27 +238,60 @@ func (c *Program) Arm(orders []Order, _ *struct{}) error {
 	return nil
 }
 
-// Switchover makes another member the leader, as the command does.
-func (c *Program) Switchover(patience time.Duration, _ *struct{}) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-	defer cancel()
-	s, err := mirror.Open(ctx, c.p.cfg)
-	if err != nil {
-		return err
-	}
-	defer s.Close()
-	_, err = s.Switchover(ctx, "", patience)
-	return err
+// Operation is what an operator's command does, with the members that Hosts names.
+type Operation struct {
+	Do      Command
+	Hosts   []string
+	Host    string        // of the member that is meant
+	Wait    time.Duration // of Switchover and Remove, for open transactions
+	Witness bool          // of Add
+	Votes   int           // of Add
 }
 
-// Resync copies a member, the nth from 0, afresh, as the command does.
-func (c *Program) Resync(n int, _ *struct{}) error {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+// Command is one of pgdist's.
+type Command string
+
+const (
+	Switchover Command = "switchover"
+	Resync     Command = "resync"
+	Add        Command = "add"
+	Remove     Command = "remove"
+)
+
+// operationTimeout bounds an operation, and how long a copy is waited for to be in sync.
+const operationTimeout = 40 * time.Second
+
+// Operate does what a command would do.
+func (c *Program) Operate(o Operation, _ *struct{}) error {
+	ctx, cancel := context.WithTimeout(context.Background(), operationTimeout)
 	defer cancel()
-	host := c.p.cfg.Members[n].Host()
-	r, err := mirror.Resync(ctx, c.p.cfg, mirror.ResyncOptions{Member: host, Force: true, Wait: 20 * time.Second, Confirm: func(string) error { return nil }})
-	if err == nil && !r.InSync {
-		err = fmt.Errorf("the copy at %s was not taken back", host)
+	cfg := mirror.Config{Logger: c.p.cfg.Logger}
+	first := c.p.cfg.Members[0].Conn
+	for _, h := range o.Hosts {
+		cfg.Members = append(cfg.Members, mirror.MemberConfig{Conn: mirror.At(first, h)})
 	}
-	return err
+	yes := func(string) error { return nil }
+	switch o.Do {
+	case Switchover:
+		s, err := mirror.Open(ctx, cfg)
+		if err != nil {
+			return err
+		}
+		defer s.Close()
+		_, err = s.Switchover(ctx, "", o.Wait)
+		return err
+	case Resync:
+		r, err := mirror.Resync(ctx, cfg, mirror.ResyncOptions{Member: o.Host, Force: true, Wait: operationTimeout / 2, Confirm: yes})
+		if err == nil && !r.InSync {
+			err = fmt.Errorf("the copy at %s was not taken back", o.Host)
+		}
+		return err
+	case Add:
+		_, err := mirror.Add(ctx, cfg, mirror.AddOptions{Member: mirror.MemberConfig{Conn: mirror.At(first, o.Host)}, Witness: o.Witness, Votes: o.Votes, Wait: operationTimeout / 2, Confirm: yes})
+		return err
+	case Remove:
+		_, err := mirror.Remove(ctx, cfg, mirror.RemoveOptions{Host: o.Host, Wait: o.Wait})
+		return err
+	}
+	return fmt.Errorf("no such command: %q", o.Do)
 }
