@@ -56,12 +56,18 @@ func (s *Session) execConcurrently(ctx context.Context, st *classify.Statement, 
 	one := *st
 	one.Class = classify.Unknown // runs without a transaction around it
 	sub := classify.Verdict{Class: one.Class, Statements: []classify.Statement{one}}
-	for {
+	for first := true; ; first = false {
 		lease, err := s.Acquire(ctx, Call{SQL: text, Verdict: &sub})
 		if err != nil {
 			return "", err
 		}
-		tag, err := concurrently(ctx, lease.c, st, text, plain)
+		tag, err := "", error(nil)
+		if !first && st.Tag == "CREATE INDEX" {
+			err = dropAbandoned(ctx, lease.c)
+		}
+		if err == nil {
+			tag, err = concurrently(ctx, lease.c, st, text, plain)
+		}
 		again, err := lease.Done(ctx, err)
 		if !again {
 			return tag, err
@@ -70,7 +76,7 @@ func (s *Session) execConcurrently(ctx context.Context, st *classify.Statement, 
 }
 
 func concurrently(ctx context.Context, c *conn, st *classify.Statement, text, plain string) (string, error) {
-	before, err := invalidIndexes(ctx, c)
+	before, err := invalidIndexes(ctx, c, "")
 	if err != nil {
 		return "", err
 	}
@@ -89,19 +95,42 @@ func concurrently(ctx context.Context, c *conn, st *classify.Statement, text, pl
 		return tag, err
 	}
 	// PostgreSQL leaves an invalid index behind, which only this server has.
-	after, e := invalidIndexes(ctx, c)
+	after, e := invalidIndexes(ctx, c, "")
 	for _, name := range after {
 		if e == nil && !slices.Contains(before, name) {
-			_, e = c.exec(ctx, "BEGIN; SELECT pg_catalog.set_config('pgdist.ddl', 'DROP INDEX IF EXISTS "+strings.ReplaceAll(name, "'", "''")+"', true); DROP INDEX "+name+"; COMMIT")
+			e = dropInvalid(ctx, c, name)
 		}
 	}
 	return tag, errors.Join(err, e)
 }
 
-// invalidIndexes names those, ready to be put into a statement.
-func invalidIndexes(ctx context.Context, c *conn) ([]string, error) {
+func dropInvalid(ctx context.Context, c *conn, name string) error {
+	_, err := c.exec(ctx, "BEGIN; SELECT pg_catalog.set_config('pgdist.ddl', 'DROP INDEX IF EXISTS "+strings.ReplaceAll(name, "'", "''")+"', true); DROP INDEX "+name+"; COMMIT")
+	return err
+}
+
+// abandoned tells of an index that nobody makes any more: who does has this lock on its
+// table, through all transactions. Only its owner can drop it.
+const abandoned = ` AND c.relkind = 'i' AND pg_catalog.pg_has_role(c.relowner, 'USAGE') AND NOT EXISTS (SELECT FROM pg_catalog.pg_locks l WHERE l.locktype = 'relation'
+	AND l.relation = i.indrelid AND l.mode = 'ShareUpdateExclusiveLock' AND l.granted)`
+
+// dropAbandoned drops what a session that is lost has left behind of an index: it would
+// be in the way of the statement when it is run again, under its name or, where it names
+// none, as another.
+func dropAbandoned(ctx context.Context, c *conn) error {
+	names, err := invalidIndexes(ctx, c, abandoned)
+	for _, name := range names {
+		if err == nil {
+			err = dropInvalid(ctx, c, name)
+		}
+	}
+	return err
+}
+
+// invalidIndexes names those, ready to be put into a statement. more narrows it down.
+func invalidIndexes(ctx context.Context, c *conn, more string) ([]string, error) {
 	rows, err := c.Rows(ctx, `SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_index i
-		JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE NOT i.indisvalid`)
+		JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE NOT i.indisvalid`+more)
 	var names []string
 	for _, row := range rows {
 		names = append(names, string(row[0]))

@@ -245,9 +245,14 @@ END $$;
 -- that belongs to that role, which cannot set the role back. Settings are set
 -- by value, never put into a statement: what a client makes of a search_path
 -- is any text.
+--
+-- An index that is made in several transactions is left behind, invalid, by a server
+-- that crashes meanwhile, or whose client is gone: there alone, and nothing is
+-- journaled. Here it would be in the way of that index, and where it is not, of its
+-- removal from there.
 CREATE FUNCTION pgdist.replay(d jsonb) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE s record; before jsonb := '{}';
+DECLARE s record; before jsonb := '{}'; body text := d->>'text';
 BEGIN
     IF pgdist.was_replayed(d) THEN RETURN; END IF;
     PERFORM set_config('pgdist.at', d->>'at', true);
@@ -264,8 +269,17 @@ BEGIN
         before := before || jsonb_build_object(s.key, current_setting(s.key));
         PERFORM set_config(s.key, s.value, true);
     END LOOP;
+    IF d->>'tag' = 'CREATE INDEX' THEN
+        FOR s IN SELECT n.nspname, c.relname FROM jsonb_array_elements_text(d->'objects') o JOIN pgdist.tables t ON t.id = o::int
+                   JOIN pg_index i ON i.indrelid = ANY (t.files || t.oid) JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+                  WHERE NOT i.indisvalid AND c.relkind = 'i' AND c.relname !~ '_cc(new|old)[0-9]*$' LOOP
+            PERFORM pgdist.replay_as(format('DROP INDEX %I.%I', s.nspname, s.relname));
+        END LOOP;
+    ELSIF d->>'tag' = 'DROP INDEX' THEN
+        body := regexp_replace(body, '^(\s*DROP\s+INDEX)\s+(?!IF\s)', '\1 IF EXISTS ', 'i');
+    END IF;
     PERFORM set_config('search_path', coalesce(d->>'path', ''), true);
-    PERFORM pgdist.replay_as(d->>'text');
+    PERFORM pgdist.replay_as(body);
     PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
     FOR s IN SELECT e.key, e.value FROM jsonb_each_text(before) e LOOP
         PERFORM set_config(s.key, s.value, true);
