@@ -36,15 +36,16 @@ type round struct {
 	counters []atomic.Int64
 	resting  atomic.Pointer[runner] // the program that clients leave alone for now
 
-	mu       sync.Mutex // guards what follows
-	outcomes map[string]int
+	mu          sync.Mutex // guards what follows
+	outcomes    map[string]int
+	differences []string // from the plain server
 }
 
 // workloads, and how often each has its turn.
 var workloads = []struct {
 	name   string
 	weight int
-}{{"register", 5}, {"append", 6}, {"set", 3}, {"bank", 4}, {"fork", 3}, {"counter", 4}, {"draw", 1}}
+}{{"register", 5}, {"append", 6}, {"set", 3}, {"bank", 4}, {"fork", 3}, {"counter", 4}, {"draw", 1}, {"mixed", 6}}
 
 func newRound(ctx context.Context, c *cluster, n int64, seed uint64, clients int) *round {
 	r := &round{c: c, n: n, seed: seed, strict: map[string]bool{"register": true, "append": false}, records: map[string]*history.Recorder{}, outcomes: map[string]int{}}
@@ -54,6 +55,9 @@ func newRound(ctx context.Context, c *cluster, n int64, seed uint64, clients int
 	}
 	for _, w := range []string{"set", "fork", "counter"} {
 		r.strict[w] = rng.IntN(2) == 0
+	}
+	for i := len(c.mixed); i < clients; i++ {
+		c.mixed = append(c.mixed, &mixed{who: int64(i), merges: c.major >= 15})
 	}
 	r.counters = make([]atomic.Int64, clients)
 	for i := range r.counters {
@@ -127,6 +131,10 @@ func (k *client) one(workload string) {
 	door := k.door(strict)
 	if door == nil {
 		time.Sleep(20 * time.Millisecond) // all are dead: they will be back
+		return
+	}
+	if workload == "mixed" {
+		k.mix(door)
 		return
 	}
 	f, value := k.choose(workload)
@@ -267,6 +275,14 @@ func (r *round) last() error {
 		for _, key := range r.keys("counter") {
 			ask("counter", "read", []int64{key, 0})
 		}
+		for _, m := range r.c.mixed {
+			if m.pending == nil {
+				continue
+			}
+			if err := k.clear(p, m); err != nil {
+				errs = append(errs, fmt.Errorf("with all well again, what became of step %d of client %d is not known: %w", m.pending.N, m.who, err))
+			}
+		}
 		for _, q := range asked {
 			if a := k.tell(p, q); a.Type != history.OK {
 				errs = append(errs, fmt.Errorf("with all well again, program %d: %s/%s: %s: %s", p.n, q.Workload, q.F, a.Type, a.Error))
@@ -319,6 +335,10 @@ func (r *round) judge(t *testing.T) {
 	} {
 		list, err := check(r.records[workload].Ops())
 		verdict(workload, list, err)
+	}
+	for _, d := range r.differences {
+		t.Errorf("round %d, seed %d: mixed: %s", r.n, r.seed, d)
+		found++
 	}
 	if found > 0 {
 		if err := r.keep(t); err != nil {

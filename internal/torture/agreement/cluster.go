@@ -42,6 +42,9 @@ type cluster struct {
 	conn     *pgconn.Config   // to any of them but for the address
 	roll     roll
 	programs []*runner
+	plainDB  *sql.DB // a server that pgdist has nothing to do with
+	major    int     // version of all servers
+	mixed    []*mixed
 	points   chan hit // failpoints at which programs do as they were told
 }
 
@@ -118,7 +121,31 @@ func newCluster(t *testing.T, members int, kinds []kind) *cluster {
 	for _, q := range schema {
 		c.must(ctx, q)
 	}
+	c.beside(ctx)
 	return c
+}
+
+// beside starts the plain server that the mixed workload is compared with.
+func (c *cluster) beside(ctx context.Context) {
+	c.t.Helper()
+	var err error
+	if c.plainDB, err = sql.Open("pgx", pgtest.Start(c.t, pgtest.Options{FsyncOff: true}).DSN()); err != nil {
+		c.t.Fatal(err)
+	}
+	c.t.Cleanup(func() {
+		if err := c.plainDB.Close(); err != nil {
+			c.t.Error(err)
+		}
+	})
+	if err := c.plainDB.QueryRowContext(ctx, "SELECT current_setting('server_version_num')::int / 10000").Scan(&c.major); err != nil {
+		c.t.Fatal(err)
+	}
+	for _, q := range mixedSchema {
+		c.must(ctx, q)
+		if _, err := c.plainDB.ExecContext(ctx, q); err != nil {
+			c.t.Fatalf("%s: %v", q, err)
+		}
+	}
 }
 
 // must runs SQL through the first program.
@@ -462,6 +489,9 @@ func (c *cluster) compare(ctx context.Context) {
 		c.t.Error(err)
 	}
 	pgtest.SameBytes(c.t, c.members()...)
+	if err := c.sameAsPlain(ctx); err != nil {
+		c.t.Error(err)
+	}
 }
 
 // lineWriter puts a program's log into the test's, line by line.

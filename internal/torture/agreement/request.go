@@ -66,8 +66,9 @@ var operations = map[string]operation{
 	"bank/transfer": transfer, "bank/read": readBank,
 	"fork/write": writeFork, "fork/read": readFork,
 	"counter/write": writeCounter, "counter/read": readCounter,
-	"draw/next": draw,
-	"any/sql":   anySQL,
+	"draw/next":  draw,
+	"mixed/step": runMixed, "mixed/read": runMixed, "mixed/settle": settleMixed,
+	"any/sql": anySQL,
 }
 
 // errMismatch: a compare-and-set found another value.
