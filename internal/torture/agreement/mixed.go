@@ -3,6 +3,7 @@
 package agreement
 
 import (
+	"database/sql"
 	"fmt"
 	"math/rand/v2"
 	"strconv"
@@ -78,7 +79,7 @@ func (m *mixed) next(rng *rand.Rand) step {
 			return s
 		}
 	}
-	s.Level = []int{0, 0, 0, 4, 6}[rng.IntN(5)] // the server's, repeatable read, serializable
+	s.Level = int([]sql.IsolationLevel{0, 0, 0, sql.LevelRepeatableRead, sql.LevelSerializable}[rng.IntN(5)])
 	for range 1 + rng.IntN(4) {
 		one := m.write(rng)
 		switch rng.IntN(8) {
@@ -97,8 +98,8 @@ func (m *mixed) next(rng *rand.Rand) step {
 }
 
 // with is a statement about the client's own rows.
-func (m *mixed) with(sql string, args ...any) statement {
-	st := statement{SQL: sql, Args: []string{strconv.FormatInt(m.who, 10)}, own: true, Rows: strings.Contains(sql, "RETURNING") || strings.HasPrefix(sql, "SELECT")}
+func (m *mixed) with(text string, args ...any) statement {
+	st := statement{SQL: text, Args: []string{strconv.FormatInt(m.who, 10)}, own: true, Rows: strings.Contains(text, "RETURNING") || strings.HasPrefix(text, "SELECT")}
 	for _, a := range args {
 		st.Args = append(st.Args, fmt.Sprint(a))
 	}
