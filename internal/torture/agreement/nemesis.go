@@ -250,18 +250,32 @@ func (n *nemesis) program(ctx context.Context, rng *rand.Rand) error {
 	if err := p.call(ctx, "Arm", []Order{{Point: point, Action: do, After: rng.IntN(5), Pause: pause}}, &struct{}{}); err != nil {
 		return nil // it did not hear it: another time
 	}
-	select {
-	case at := <-n.c.points:
+	came := func(at hit) error {
 		n.note("failpoint "+point, "program %d: %s", at.r.n, do)
 		if do == Die {
 			<-at.life.Done()
 			return n.revive(at.r)
 		}
 		return at.recover(ctx, do, pause)
+	}
+	select {
+	case at := <-n.c.points:
+		return came(at)
 	case <-time.After(6 * time.Second):
 	case <-ctx.Done():
 	}
-	return nil
+	// It is not to come there when nobody is left to bring it back.
+	limited, over := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
+	defer over()
+	if p.call(limited, "Arm", []Order{}, &struct{}{}) != nil {
+		pass(limited, time.Second) // it may be there
+	}
+	select {
+	case at := <-n.c.points:
+		return came(at)
+	default:
+		return nil
+	}
 }
 
 // revive is the end of a fault, which must come even if the run is over.
