@@ -50,7 +50,7 @@ func (s *Set) copyLost(ctx context.Context) {
 		if s.cur.Has(id) || isWitness(s.cur, id) || !s.copyCalledFor(m) || m.joining.Load() {
 			continue
 		}
-		if m.copyAt.CompareAndSwap(0, time.Now().Add(copyPauses.calm).UnixNano()) || time.Now().UnixNano() < m.copyAt.Load() {
+		if m.copyAt.CompareAndSwap(0, later(copyPauses.calm)) || monotonic() < m.copyAt.Load() {
 			continue
 		}
 		if !s.copies.CompareAndSwap(false, true) {
@@ -108,7 +108,7 @@ func (s *Set) copyUnasked(ctx context.Context, m *member) (done bool) {
 		s.log.Info("a member was copied afresh", "member", m.host, "source", res.Source, "rows", res.Rows, "bytes", res.Bytes, "took", res.Took.Round(time.Millisecond))
 		s.notice(m.host, "was copied afresh from "+res.Source)
 		// Should it be lost again before it has stayed for a while.
-		m.copyAt.Store(time.Now().Add(copyPauses.after(m.copyTries.Add(1))).UnixNano())
+		m.copyAt.Store(later(copyPauses.after(m.copyTries.Add(1))))
 		return done
 	case errors.Is(err, errNotNeeded):
 		m.say(textExcluded, nil)
@@ -116,7 +116,7 @@ func (s *Set) copyUnasked(ctx context.Context, m *member) (done bool) {
 		return done
 	case errors.Is(err, ErrBeingCopied):
 		m.note.Store(before)
-		m.copyAt.Store(time.Now().Add(copyPauses.busy).UnixNano())
+		m.copyAt.Store(later(copyPauses.busy))
 		return done
 	}
 	n := m.copyTries.Add(1)
@@ -125,7 +125,7 @@ func (s *Set) copyUnasked(ctx context.Context, m *member) (done bool) {
 	if byHand {
 		wait = copyPauses.most
 	}
-	m.copyAt.Store(time.Now().Add(wait).UnixNano())
+	m.copyAt.Store(later(wait))
 	why := before.Err
 	if before.Text != textLost && before.Text != textRefused || errors.Is(err, errNeedsSuperuser) {
 		why = err

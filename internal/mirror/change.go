@@ -284,7 +284,7 @@ func (s *Set) enterView(ctx context.Context, next *health.View) error {
 		m.seat.Store(next)
 		switch {
 		case next.Has(id) && (old == nil || !old.Has(id)):
-			m.joined.Store(time.Now().UnixNano())
+			m.joined.Store(monotonic())
 		case !next.Has(id) && old != nil && old.Has(id):
 			s.postpone(m, errLeftOut)
 		}

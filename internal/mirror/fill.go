@@ -32,7 +32,7 @@ func (s *Set) fill(ctx context.Context, ask *conn, v *health.View) {
 	s.refill.Store(0)
 	m := s.members.get(v.Leader)
 	again := func(err error) {
-		s.refill.Store(time.Now().Add(fillPause).UnixNano())
+		s.refill.Store(later(fillPause))
 		s.log.Warn("cannot fill the materialized views", "member", m.host, "err", err)
 	}
 	rows, err := ask.call(ctx, `SELECT u.name FROM pgdist.unfilled() u WHERE u.error IS NULL`)
@@ -116,12 +116,12 @@ func (f *filling) one(ctx context.Context, name string) error {
 // when the set is opened: who filled them may have gone before it was done.
 func (s *Set) fillAgain(ctx context.Context) {
 	at := s.refill.Load()
-	if s.view.Load() != nil && (at == 0 || time.Now().UnixNano() < at) {
+	if s.view.Load() != nil && (at == 0 || monotonic() < at) {
 		return
 	}
 	c, err := s.members.get(s.cur.Leader).connect(ctx)
 	if err != nil {
-		s.refill.Store(time.Now().Add(fillPause).UnixNano())
+		s.refill.Store(later(fillPause))
 		return
 	}
 	defer c.close()

@@ -28,7 +28,7 @@ const (
 // inviteBack starts catching up for members that answer again.
 func (s *Set) inviteBack(ctx context.Context) {
 	for id, m := range s.members.all() {
-		if s.cur.Has(id) || isWitness(s.cur, id) || s.downErr(id) != nil || m.joining.Load() || time.Now().UnixNano() < m.retry.Load() {
+		if s.cur.Has(id) || isWitness(s.cur, id) || s.downErr(id) != nil || m.joining.Load() || monotonic() < m.retry.Load() {
 			continue
 		}
 		m.joining.Store(true)
@@ -36,14 +36,14 @@ func (s *Set) inviteBack(ctx context.Context) {
 		s.done.Go(func() {
 			defer m.joining.Store(false)
 			if n := m.note.Load(); n != nil && n.Text == textLost && !errors.Is(n.Err, errUnrepeatable) && !m.copied(ctx) {
-				m.retry.Store(time.Now().Add(lostPause).UnixNano())
+				m.retry.Store(later(lostPause))
 				return
 			}
 			err := s.rejoin(ctx, m, view)
 			state := sqlState(err)
 			if errors.Is(err, errClaimed) || errors.Is(err, errSuperseded) || state == codeFence || state == "57P01" && s.downErr(m.id) == nil {
 				// Nor is it the member's fault if whoever has changed the view has ended the session.
-				m.retry.Store(time.Now().Add(claimedPause).UnixNano())
+				m.retry.Store(later(claimedPause))
 				return
 			}
 			err = m.despair(err)
@@ -114,14 +114,14 @@ func (m *member) copied(ctx context.Context) bool {
 
 // postpone makes the next attempt to take a member back wait, longer each time.
 func (s *Set) postpone(m *member, err error) {
-	if at := m.joined.Swap(0); at != 0 && time.Since(time.Unix(0, at)) > steady {
+	if at := m.joined.Swap(0); at != 0 && monotonic()-at > int64(steady) {
 		m.tries.Store(0)
 		m.copyTries.Store(0)
 	}
 	n := m.tries.Add(1)
 	var version *versionError
 	wait := min(250*time.Millisecond<<min(n-1, 8), 30*time.Second)
-	m.retry.Store(time.Now().Add(wait).UnixNano())
+	m.retry.Store(later(wait))
 	switch {
 	case errors.Is(err, ErrPlaceLost):
 		m.say(textLost, err)

@@ -333,8 +333,8 @@ func (c *confirmer) mates(got []confirmation, look bool) {
 	var gone []string
 	for _, a := range got {
 		for _, m := range a.Others {
-			alive, known := c.lives[idOf(m.ID)]
-			if !known && !look {
+			alive := c.lives[idOf(m.ID)]
+			if _, is := c.dead[m.ID]; !alive && !is && !look {
 				alive = true // it is new
 			}
 			if alive {

@@ -50,14 +50,14 @@ type member struct {
 	gone    bool
 
 	joining           atomic.Bool             // a catch-up is under way
-	retry             atomic.Int64            // not to be tried again before (unix nanoseconds)
-	joined            atomic.Int64            // when it came in sync (unix nanoseconds); 0: it is not
+	retry             atomic.Int64            // not to be tried again before (see monotonic)
+	joined            atomic.Int64            // when it came in sync (see monotonic); 0: it is not
 	tries             atomic.Int64            // how often it was left out, or could not be taken back, since it was last in sync for long
 	refused           atomic.Int64            // how often in a row its server refused what the leader's did
 	note              atomic.Pointer[State]   // what status shows
 	left              atomic.Pointer[Place]   // where it was when last heard of; nil: never
 	seen              atomic.Pointer[spotted] // where it was when it was last to be caught up; nil: never
-	copyAt, copyTries atomic.Int64            // when it may be copied afresh (unix nanoseconds), and how often that failed
+	copyAt, copyTries atomic.Int64            // when it may be copied afresh (see monotonic), and how often that failed
 	major             atomic.Int32            // of its server, as of the last connection; 0: not known
 	ddl               atomic.Int64            // how much DDL it has been brought, and 1; 0: not known
 }

@@ -44,7 +44,7 @@ type Set struct {
 	entered     atomic.Int64            // of cur
 	changes     atomic.Int64            // see Changes
 	drained     atomic.Int64            // nobody reads by a view older than that of this epoch
-	leaderHeard atomic.Int64            // when the leader last answered (unix nanoseconds); 0: not the last time
+	leaderHeard atomic.Int64            // when the leader last answered, see monotonic; 0: not the last time
 	granted     chan struct{}           // closed and replaced with each grant
 	drains      chan struct{}           // closed and replaced when drained rises
 	confirms    chan struct{}           // asks for a confirmation at once
@@ -83,7 +83,7 @@ type Set struct {
 	copies  atomic.Bool                   // a member is being copied afresh
 	journal atomic.Pointer[JournalStatus] // nil: not known yet
 	evicted evictions                     // whose locks were in the way
-	refill  atomic.Int64                  // when materialized views are to be looked after (unix nanoseconds); 0: they are filled
+	refill  atomic.Int64                  // when materialized views are to be looked after (see monotonic); 0: they are filled
 
 	lastErr atomic.Pointer[error] // why writes are not acknowledged, if they are not
 }

@@ -27,13 +27,14 @@ const (
 
 // reachesLeader tells whether the leader has answered within a lease.
 func (s *Set) reachesLeader() bool {
-	return time.Now().UnixNano()-s.leaderHeard.Load() < int64(s.cfg.ViewLease)
+	at := s.leaderHeard.Load()
+	return at != 0 && monotonic()-at < int64(s.cfg.ViewLease)
 }
 
 func (s *Set) heardLeader(err error) {
 	at := int64(0)
 	if err == nil {
-		at = time.Now().UnixNano()
+		at = monotonic()
 	}
 	s.leaderHeard.Store(at)
 }

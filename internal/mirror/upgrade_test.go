@@ -197,7 +197,7 @@ func TestSchemaOfTheFuture(t *testing.T) {
 	a.open()
 	a.kill(2)
 	a.do(a.client(), `INSERT INTO t VALUES (1)`)
-	a.set.members.get(2).retry.Store(time.Now().Add(time.Hour).UnixNano()) // not yet
+	a.set.members.get(2).retry.Store(later(time.Hour)) // not yet
 	a.start(2)
 	a.version(Version+1, 2)
 	a.set.members.get(2).retry.Store(0)

@@ -274,7 +274,7 @@ func mixedContents(ctx context.Context, db *sql.DB) (map[string][]string, error)
 	}
 	out := map[string][]string{}
 	for _, name := range names {
-		if out[name], err = texts(ctx, db, `SELECT t::text COLLATE "C" FROM `+name+` t ORDER BY 1`); err != nil {
+		if out[name], err = texts(ctx, db, `SELECT whole::text COLLATE "C" FROM `+name+` AS whole ORDER BY 1`); err != nil {
 			return nil, err
 		}
 	}
