@@ -135,7 +135,7 @@ func (a *addition) reach(ctx context.Context) (*conn, *here, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, openTimeout, health.ErrTimeout)
 	defer cancel()
 	c, err := dial(ctx, a.o.Member.Conn, nil)
-	if sqlState(err) == "3D000" {
+	if noDatabase(err) {
 		other := a.o.Member.Conn.Copy()
 		other.Database = "postgres"
 		c, err = dial(ctx, other, nil)

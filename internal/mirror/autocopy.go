@@ -30,14 +30,14 @@ const textCopied = "being copied"
 func (s *Set) copyCalledFor(m *member) bool {
 	n, down := m.note.Load(), s.downErr(m.id)
 	switch {
-	case n == nil || down != nil && sqlState(down) != "3D000":
+	case n == nil || down != nil && !noDatabase(down):
 		return false
 	case n.Text == textLost:
 		return true
 	case n.Text == textRefused && (errors.Is(n.Err, ErrNotInstalled) || errors.Is(n.Err, ErrHalfCopied)):
 		return true
 	}
-	return sqlState(down) == "3D000" || sqlState(n.Err) == "3D000" // its database is not there
+	return noDatabase(down) || noDatabase(n.Err)
 }
 
 // copyLost begins to copy a member that needs it, one at a time.

@@ -95,6 +95,15 @@ func sqlState(err error) string {
 	return ""
 }
 
+// noDatabase tells that there is none of that name to connect to, or the rest of one: a
+// server that crashes while it drops a database, for a copy say, has it "invalid" from then
+// on (since 15.4 and its like), and lets it only be dropped. One that takes no connections
+// by decree has the same code, and is told of by another of the server's routines.
+func noDatabase(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && (pg.Code == "3D000" || pg.Code == "55000" && pg.Routine == "InitPostgres")
+}
+
 // ownReader is a generated function that reads a table's rows, as errors name it.
 var ownReader = regexp.MustCompile(`pgdist\.[rxy]_\d+\(`)
 

@@ -185,7 +185,7 @@ func (a answerOf) removed(v *health.View) bool {
 // vacant tells that a database's place in the set is to be filled by a copy: it is
 // new, gone, or was left in the middle of one.
 func (a answerOf) vacant(v *health.View) bool {
-	return (errors.Is(a.err, ErrNotInstalled) || errors.Is(a.err, ErrHalfCopied) || errors.Is(a.err, ErrWasRemoved) || sqlState(a.err) == "3D000") &&
+	return (errors.Is(a.err, ErrNotInstalled) || errors.Is(a.err, ErrHalfCopied) || errors.Is(a.err, ErrWasRemoved) || noDatabase(a.err)) &&
 		v != nil && seat(v, a.cfg.Host()) != 0
 }
 

@@ -55,7 +55,7 @@ func (r *resync) claimTarget(ctx context.Context) error {
 	}
 	now, err := r.target.here(ctx)
 	switch {
-	case errors.Is(err, ErrHalfCopied), errors.Is(err, ErrNotInstalled), sqlState(err) == "3D000":
+	case errors.Is(err, ErrHalfCopied), errors.Is(err, ErrNotInstalled), noDatabase(err):
 		r.here, r.half = nil, errors.Is(err, ErrHalfCopied)
 	case err != nil:
 		return r.target.fail("ask for its state", err)

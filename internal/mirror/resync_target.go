@@ -83,7 +83,7 @@ func (r *resync) examineTarget(ctx context.Context) error {
 // confirm asks if the target holds any table that is not pgdist's own.
 func (r *resync) confirm(ctx context.Context) error {
 	c, err := r.target.connect(ctx)
-	if sqlState(err) == "3D000" {
+	if noDatabase(err) {
 		return nil // there is no such database
 	}
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // Host is the address every server listens on.
@@ -204,6 +205,10 @@ func (s *Server) ask(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	conn, err := pgx.Connect(ctx, s.DSN("postgres"))
+	var answer *pgconn.PgError
+	if errors.As(err, &answer) && (answer.Code == "3D000" || answer.Code == "55000") {
+		return nil // somebody has dropped the database, or was killed while he did
+	}
 	if err != nil {
 		return err
 	}

@@ -105,6 +105,23 @@ func TestComesBack(t *testing.T) {
 	}
 }
 
+// A server that has lost its data is another one, at the same address, and empty.
+func TestLosesData(t *testing.T) {
+	s := pgtest.Start(t, pgtest.Options{Databases: []string{"app"}})
+	s.Exec(t, "CREATE TABLE t (n int)")
+	system := "SELECT (system_identifier % 1000000007)::int FROM pg_control_system()"
+	before, port := query1(t, s, system), s.Port()
+	if err := s.LoseData(); err != nil {
+		t.Fatal(err)
+	}
+	if n := query1(t, s, "SELECT count(*) FROM pg_class WHERE relname = 't'"); n != 0 || s.Port() != port || query1(t, s, system) == before {
+		t.Errorf("%d tables, port %d was %d, system %d", n, s.Port(), port, before)
+	}
+	if err := s.Restart(); err != nil {
+		t.Error(err)
+	}
+}
+
 // query1 closes its connection, as a smart shutdown needs.
 func query1(t *testing.T, s *pgtest.Server, sql string) (n int) {
 	t.Helper()

@@ -34,6 +34,8 @@ var accidents = []accident{
 	{"a follower's disk is full", fullFollower},
 	{"clocks go wrong", clocks},
 	{"a disk fails", brokenDisk},
+	{"a member's data is lost", lostData},
+	{"a member leaves and another takes its place", replaced},
 }
 
 // sleeping has one program freeze at a point, runs meanwhile, and wakes it.
@@ -209,12 +211,52 @@ func clocks(ctx context.Context, r *round, rng *rand.Rand) error {
 // brokenDisk: PostgreSQL panics rather than trust what an fsync has failed for.
 func brokenDisk(ctx context.Context, r *round, rng *rand.Rand) error {
 	c := r.c
-	n := rng.IntN(len(c.servers))
+	in := c.roll.members()
+	n := in[rng.IntN(len(in))]
 	if err := c.servers[n].Trouble().BreakDisk(true); err != nil {
 		return err
 	}
 	pass(ctx, 500*time.Millisecond)
 	return c.servers[n].Trouble().BreakDisk(false)
+}
+
+// lostData: nobody may take the server that answers there for the member, nor may its
+// vote count, until it has been copied.
+func lostData(ctx context.Context, r *round, rng *rand.Rand) error {
+	c := r.c
+	if err := c.whole(ctx); err != nil { // else what only this member holds would be lost with it
+		return err
+	}
+	n := c.roll.members()[rng.IntN(len(c.roll.members()))]
+	c.roll.doubt(n, true)
+	if err := c.servers[n].LoseData(); err != nil {
+		return err
+	}
+	return c.all(ctx, change{do: Resync, server: n, wait: time.Duration(rng.IntN(5)) * time.Second})
+}
+
+// replaced: what the members before had acknowledged is safe with those after.
+func replaced(ctx context.Context, r *round, rng *rand.Rand) error {
+	c := r.c
+	in := c.roll.members()
+	return c.all(ctx, change{do: Remove, server: in[rng.IntN(len(in))], by: 1}, change{do: Add, server: c.spare(), votes: -1})
+}
+
+// all makes changes, one after the other.
+func (c *cluster) all(ctx context.Context, changes ...change) error {
+	for _, d := range changes {
+		for {
+			err := c.make(ctx, d)
+			if err == nil {
+				break
+			}
+			c.t.Logf("%v, once more: %v", d, err)
+			if !pass(ctx, 200*time.Millisecond) {
+				return fmt.Errorf("%v: %w", d, err)
+			}
+		}
+	}
+	return nil
 }
 
 // works demands that a write succeeds, soon.

@@ -23,8 +23,10 @@ type change struct {
 	by      int           // the program that does it, if it may be any
 }
 
-func (d change) String() string {
-	text := fmt.Sprintf("%s of server %d", d.do, d.server)
+func (d change) String() string { return string(d.do) + " " + d.of() }
+
+func (d change) of() string {
+	text := fmt.Sprintf("of server %d", d.server)
 	if d.do == Add {
 		text += fmt.Sprintf(", votes %d, witness %v", d.votes, d.witness)
 	}
@@ -144,7 +146,7 @@ func (n *nemesis) step(ctx context.Context) (done bool) {
 	limited, over := context.WithTimeout(context.WithoutCancel(ctx), operationTimeout+20*time.Second)
 	defer over()
 	err := n.c.make(limited, next)
-	n.note(string(next.do), "%v: %v", next, err)
+	n.note(string(next.do), "%s: %v", next.of(), err)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if err == nil {

@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/rpc"
 	"os"
@@ -459,38 +458,6 @@ func (c *cluster) whole(ctx context.Context) error {
 			return fmt.Errorf("not all members are in sync: %s: %w", last, ctx.Err())
 		case <-time.After(50 * time.Millisecond):
 		}
-	}
-}
-
-// compare demands that all members hold the same, by pgdist's own comparison and by one
-// that knows nothing of pgdist.
-func (c *cluster) compare(ctx context.Context) {
-	c.t.Helper()
-	cfg := c.config()
-	cfg.Logger = slog.New(slog.DiscardHandler)
-	s, err := mirror.Open(ctx, cfg)
-	if err != nil {
-		c.t.Error(err)
-		return
-	}
-	defer s.Close()
-	report, err := s.Verify(ctx, mirror.VerifyOptions{})
-	if err != nil {
-		c.t.Errorf("verify: %v", err)
-	} else {
-		for _, d := range report.Differences {
-			c.t.Errorf("verify: member %d: %s", d.Member, d.What)
-		}
-		if in := c.members(); len(report.View.InSync) != len(in) {
-			c.t.Errorf("verify compared %d of %d members", len(report.View.InSync), len(in))
-		}
-	}
-	if err := s.Flush(ctx); err != nil {
-		c.t.Error(err)
-	}
-	pgtest.SameBytes(c.t, c.members()...)
-	if err := c.sameAsPlain(ctx); err != nil {
-		c.t.Error(err)
 	}
 }
 

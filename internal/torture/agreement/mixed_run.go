@@ -178,12 +178,12 @@ func (k *client) clear(door *runner, m *mixed) error {
 	if a.Type != history.OK {
 		return errors.New(a.Error)
 	}
-	s := *m.pending
-	m.pending = nil
 	var how string
 	if err := json.Unmarshal(a.Value, &how); err != nil {
 		return err
 	}
+	s := *m.pending
+	m.pending = nil
 	if how == "done" {
 		k.plain(s, nil)
 		return nil
@@ -204,13 +204,13 @@ func (k *client) plain(s step, want json.RawMessage) {
 		k.differ("step %d of client %d, %s:\n%s\non the plain server:\n%s %s", s.N, s.Who, quoted(s), want, b.Value, b.Error)
 	}
 	var list []outcome
-	if err := json.Unmarshal(b.Value, &list); err == nil && want == nil && !k.token(list, s) {
+	if err := json.Unmarshal(b.Value, &list); err == nil && want == nil && !left(list, s) {
 		k.differ("step %d of client %d, %s, was done, and fails on the plain server: %s", s.N, s.Who, quoted(s), b.Value)
 	}
 }
 
-// token tells whether a step that came to this has left its token: it has not failed as a whole.
-func (k *client) token(list []outcome, s step) bool {
+// left tells whether a step that came to this has left its token: it has not failed as a whole.
+func left(list []outcome, s step) bool {
 	if len(list) == 0 || list[len(list)-1].Code == "" {
 		return true
 	}
@@ -221,80 +221,4 @@ func (k *client) differ(format string, args ...any) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.differences = append(k.differences, fmt.Sprintf(format, args...))
-}
-
-// sameAsPlain demands that each member holds of the workload what the plain server holds.
-func (c *cluster) sameAsPlain(ctx context.Context) error {
-	want, err := mixedContents(ctx, c.plainDB)
-	if err != nil {
-		return err
-	}
-	var errs []error
-	for _, i := range c.roll.members() {
-		db, err := sql.Open("pgx", c.servers[i].DSN())
-		if err != nil {
-			return err
-		}
-		got, err := mixedContents(ctx, db)
-		if err := errors.Join(err, db.Close()); err != nil {
-			return err
-		}
-		for name := range want {
-			if _, ok := got[name]; !ok {
-				errs = append(errs, fmt.Errorf("server %d has no table %s", i, name))
-			}
-		}
-		for name, rows := range got {
-			if at := firstDifference(rows, want[name]); at >= 0 {
-				errs = append(errs, fmt.Errorf("server %d, %s: %d rows, on the plain server %d; first %q, there %q", i, name, len(rows), len(want[name]), rows[at:min(at+1, len(rows))], want[name][at:min(at+1, len(want[name]))]))
-			}
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// firstDifference is the place of the first difference, or -1.
-func firstDifference(a, b []string) int {
-	for i := range a {
-		if i == len(b) || a[i] != b[i] {
-			return i
-		}
-	}
-	if len(b) > len(a) {
-		return len(a)
-	}
-	return -1
-}
-
-// mixedContents are the rows of the workload's tables, sorted.
-func mixedContents(ctx context.Context, db *sql.DB) (map[string][]string, error) {
-	names, err := texts(ctx, db, `SELECT relname FROM pg_class WHERE relkind = 'r' AND relname LIKE 'mixed\_%' AND relnamespace = 'public'::regnamespace`)
-	if err != nil {
-		return nil, err
-	}
-	out := map[string][]string{}
-	for _, name := range names {
-		if out[name], err = texts(ctx, db, `SELECT whole::text COLLATE "C" FROM `+name+` AS whole ORDER BY 1`); err != nil {
-			return nil, err
-		}
-	}
-	return out, nil
-}
-
-// texts reads one column.
-func texts(ctx context.Context, db *sql.DB, query string) ([]string, error) {
-	rows, err := db.QueryContext(ctx, query)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var out []string
-	for rows.Next() {
-		var t string
-		if err := rows.Scan(&t); err != nil {
-			return nil, err
-		}
-		out = append(out, t)
-	}
-	return out, rows.Err()
 }

@@ -1,0 +1,122 @@
+//go:build unix
+
+package agreement
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/pgdist/pgdist/internal/mirror"
+	"github.com/pgdist/pgdist/internal/pgtest"
+)
+
+// compare demands that all members hold the same, by pgdist's own comparison and by one
+// that knows nothing of pgdist.
+func (c *cluster) compare(ctx context.Context) {
+	c.t.Helper()
+	cfg := c.config()
+	cfg.Logger = slog.New(slog.DiscardHandler)
+	s, err := mirror.Open(ctx, cfg)
+	if err != nil {
+		c.t.Error(err)
+		return
+	}
+	defer s.Close()
+	report, err := s.Verify(ctx, mirror.VerifyOptions{})
+	if err != nil {
+		c.t.Errorf("verify: %v", err)
+	} else {
+		for _, d := range report.Differences {
+			c.t.Errorf("verify: member %d: %s", d.Member, d.What)
+		}
+		if in := c.members(); len(report.View.InSync) != len(in) {
+			c.t.Errorf("verify compared %d of %d members", len(report.View.InSync), len(in))
+		}
+	}
+	if err := s.Flush(ctx); err != nil {
+		c.t.Error(err)
+	}
+	pgtest.SameBytes(c.t, c.members()...)
+	if err := c.sameAsPlain(ctx); err != nil {
+		c.t.Error(err)
+	}
+}
+
+// sameAsPlain demands that each member holds of the workload what the plain server holds.
+func (c *cluster) sameAsPlain(ctx context.Context) error {
+	want, err := mixedContents(ctx, c.plainDB)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, i := range c.roll.members() {
+		db, err := sql.Open("pgx", c.servers[i].DSN())
+		if err != nil {
+			return err
+		}
+		got, err := mixedContents(ctx, db)
+		if err := errors.Join(err, db.Close()); err != nil {
+			return err
+		}
+		for name := range want {
+			if _, ok := got[name]; !ok {
+				errs = append(errs, fmt.Errorf("server %d has no table %s", i, name))
+			}
+		}
+		for name, rows := range got {
+			if at := firstDifference(rows, want[name]); at >= 0 {
+				errs = append(errs, fmt.Errorf("server %d, %s: %d rows, on the plain server %d; first %q, there %q", i, name, len(rows), len(want[name]), rows[at:min(at+1, len(rows))], want[name][at:min(at+1, len(want[name]))]))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// firstDifference is the place of the first difference, or -1.
+func firstDifference(a, b []string) int {
+	for i := range a {
+		if i == len(b) || a[i] != b[i] {
+			return i
+		}
+	}
+	if len(b) > len(a) {
+		return len(a)
+	}
+	return -1
+}
+
+// mixedContents are the rows of the workload's tables, sorted.
+func mixedContents(ctx context.Context, db *sql.DB) (map[string][]string, error) {
+	names, err := texts(ctx, db, `SELECT relname FROM pg_class WHERE relkind = 'r' AND relname LIKE 'mixed\_%' AND relnamespace = 'public'::regnamespace`)
+	if err != nil {
+		return nil, err
+	}
+	out := map[string][]string{}
+	for _, name := range names {
+		if out[name], err = texts(ctx, db, `SELECT whole::text COLLATE "C" FROM `+name+` AS whole ORDER BY 1`); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// texts reads one column.
+func texts(ctx context.Context, db *sql.DB, query string) ([]string, error) {
+	rows, err := db.QueryContext(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var out []string
+	for rows.Next() {
+		var t string
+		if err := rows.Scan(&t); err != nil {
+			return nil, err
+		}
+		out = append(out, t)
+	}
+	return out, rows.Err()
+}
