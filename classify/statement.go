@@ -247,16 +247,19 @@ func (j *judge) notification(n *pg.Node) {
 	switch x := n.GetNode().(type) {
 	case *pg.Node_ListenStmt:
 		j.tag("LISTEN")
+		j.st.Channel = x.ListenStmt.Conditionname
 		j.st.Pin |= PinListen
 		j.raise(LeaderRead, "listens on the leader's connection")
 	case *pg.Node_UnlistenStmt:
 		j.tag("UNLISTEN")
+		j.st.Channel = x.UnlistenStmt.Conditionname
 		if x.UnlistenStmt.Conditionname == "" {
 			j.st.Unpin = PinListen
 		}
 		j.raise(LeaderRead, "listens on the leader's connection")
 	case *pg.Node_NotifyStmt:
 		j.tag("NOTIFY")
+		j.st.Channel = x.NotifyStmt.Conditionname
 		j.raise(LeaderRead, effects["pg_notify"].because)
 	}
 }

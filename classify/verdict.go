@@ -57,6 +57,9 @@ type Statement struct {
 	Cursor   *CursorStmt
 	Copy     *CopyStmt
 	Explain  *ExplainStmt
+	// Channel is that of LISTEN, UNLISTEN and NOTIFY as the server has it: folded to lower case
+	// unless quoted, cut to 63 bytes. Empty for UNLISTEN *.
+	Channel string
 	// Refusal is set for class Refused, and only then.
 	Refusal *Refusal
 

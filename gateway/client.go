@@ -58,6 +58,8 @@ type client struct {
 	told       uint64 // bytes of the statement's answer that the client has from servers that were lost
 	expected   []expected
 
+	ear *ear // what it listens with, nil until it does
+
 	tally   tally
 	shown   shown
 	whole   string // the string of statements that is taken apart, if there is a tracer
@@ -93,6 +95,11 @@ func (c *client) run() error {
 	for {
 		if c.closing.Load() && c.idle() {
 			return c.dismiss()
+		}
+		if c.ear != nil {
+			if err := c.tell(); err != nil {
+				return err
+			}
 		}
 		if c.parkable() {
 			if err := c.flush(); err != nil {
@@ -214,7 +221,12 @@ func (c *client) dismiss() error {
 
 // fatal reports an error after which the connection ends.
 func (c *client) fatal(code, message string) error {
-	c.out = appendError(c.out, msgError, &pgconn.PgError{Severity: "FATAL", SeverityUnlocalized: "FATAL", Code: code, Message: message})
+	return c.end(&pgconn.PgError{Severity: "FATAL", SeverityUnlocalized: "FATAL", Code: code, Message: message})
+}
+
+// end is fatal for any error.
+func (c *client) end(e *pgconn.PgError) error {
+	c.out = appendError(c.out, msgError, e)
 	_ = c.conn.SetWriteDeadline(time.Now().Add(farewell))
 	_ = c.flush() // the connection ends in any case
 	return errGone
@@ -252,6 +264,9 @@ func (c *client) sqlError(err error) *pgconn.PgError {
 func (c *client) ready() {
 	if len(c.late) > 0 {
 		c.out, c.late = append(c.out, c.late...), c.late[:0]
+	}
+	if c.ear != nil && !c.session.InTransaction() {
+		c.out = c.ear.take(c.out)
 	}
 	slices.SortFunc(c.settings, func(a, b parameter) int { return strings.Compare(strings.ToLower(a.name), strings.ToLower(b.name)) }) // as PostgreSQL does
 	for _, p := range c.settings {
@@ -311,6 +326,14 @@ func (c *client) write(b []byte) error {
 
 // beforeWait is called before the goroutine waits for its client.
 func (c *client) beforeWait() error {
+	if c.ear != nil {
+		return c.beforeListening()
+	}
+	return c.sendAll()
+}
+
+// sendAll sends what there is for the client, which is then waited for.
+func (c *client) sendAll() error {
 	if err := c.flush(); err != nil {
 		return err
 	}
@@ -338,6 +361,9 @@ func (c *client) begun() {
 }
 
 func (c *client) quit() {
+	if c.ear != nil {
+		c.ear.hub.leave(c.ear)
+	}
 	c.server.leave(c)
 	_ = rawConn(c.conn).Close() // it may be closed already
 }

@@ -150,7 +150,7 @@ func (k *console) pools(string) (rows [][]any, err error) {
 	active, idle := map[poolKey]int64{}, map[poolKey]int64{} // connections belong to a set and a user, whatever the name of the database
 	for _, u := range s.servers.list() {
 		key := poolKey{u.origin.set, u.origin.user}
-		if linked[u] {
+		if linked[u] || u.shared.Load() {
 			active[key]++
 		} else {
 			idle[key]++
@@ -227,6 +227,9 @@ func (k *console) servers(string) (rows [][]any, err error) {
 		purpose := "read"
 		if u.writes {
 			purpose = "write"
+		}
+		if u.shared.Load() { // by all who listen
+			state, purpose = stateActive, "listen"
 		}
 		rows = append(rows, []any{
 			"S", u.origin.user, u.origin.database, state, u.origin.host, int64(u.origin.port), local, localPort, u.origin.since.UTC().Format(timeLayout),

@@ -97,7 +97,7 @@ func (c *client) conclude(call *engine.Call, e error) (again, failed bool, err e
 		c.await(false)
 	}
 	if again {
-		c.told += c.sent - begun
+		c.told += max(c.sent, begun) - begun // what came before it may not even be sent
 	} else {
 		c.told = 0
 		c.measure(call, lease.Began(), result)

@@ -42,13 +42,25 @@ func (c *client) park() bool {
 	c.show()
 	c.busySince.Store(0)
 	l := c.sock.loop
+	sock, ear := c.sock, c.ear
+	if ear != nil && !ear.settle(earParked) {
+		return false
+	}
 	c.server.work.Add(1) // for whoever it is handed over to
-	if !c.sock.boardQuiet(c) {
+	if !sock.boardQuiet(c) {
 		c.server.work.Done()
+		if ear != nil {
+			ear.busy()
+		}
 		return false
 	}
 	if c.closing.Load() { // whoever set that may have taken it for busy
-		l.disturb(c.sock)
+		l.disturb(sock)
+	}
+	if ear != nil { // it may have been rung before there was somebody to hear that
+		if ear.pending() {
+			l.disturb(sock)
+		}
 	}
 	return true
 }
@@ -59,6 +71,9 @@ func (c *client) handOver(read []byte, next func() error) {
 	if c.flight.under {
 		c.flight.under = false
 		c.flight.u.sock.alight()
+	}
+	if c.ear != nil {
+		c.ear.busy()
 	}
 	c.sock.alight()
 	if len(read) > 0 {
@@ -101,11 +116,23 @@ func (c *client) crashed(value any) {
 func (f *flight) crashed(value any) { f.c.crashed(value) }
 
 // disturbed is rider's: somebody has closed the client's socket, or wants it to look up.
-func (c *client) disturbed(*loop) {
-	if !c.flight.under && !c.flight.queued { // else it is looked for later
-		c.handOver(nil, nil)
+func (c *client) disturbed(l *loop) {
+	if c.flight.under || c.flight.queued { // it is looked for later
+		return
 	}
+	if c.ear != nil && !c.closing.Load() {
+		c.out = c.ear.take(l.answers[:0])
+		if len(c.out) > 0 && c.ear.last() == nil {
+			c.reply(l)
+			return
+		}
+		c.out = bytes.Clone(c.out)
+	}
+	c.handOver(nil, nil)
 }
+
+// disturb has the loop look for what there is for a client that is parked.
+func (c *client) disturb() { c.sock.loop.disturb(c.sock) }
 
 // readable is rider's.
 func (c *client) readable(l *loop) {

@@ -247,7 +247,7 @@ func TestLimits(t *testing.T) {
 	})
 	t.Run("a client that holds one does not wait for a second", func(t *testing.T) {
 		conn := connect(t, s.urlOf("few", "postgres"))
-		execute(t, conn, "LISTEN ch")
+		execute(t, conn, "SELECT pg_advisory_lock(4712)")
 		execute(t, conn, "/* pgdist: leader */ SELECT count(*) FROM done")
 		_ = conn.Close(ctx)
 		eventually(t, func() bool { return s.leased() == 0 })

@@ -27,6 +27,7 @@ func (c *client) runLocal(g *group, x *engine.Script) (failed bool) {
 		switch o.typ {
 		case msgParse:
 			c.register(o.st)
+			c.warnCut(&o.st.verdict.Statements[0], o.st.sql)
 			c.out = appendMessage(c.out, msgParseComplete, nil)
 		case msgBind:
 			if err := c.heldCursor(o); err != nil {
@@ -77,6 +78,9 @@ func (c *client) runPortal(i int, x *engine.Script) (failed bool) {
 	case c.session.Status() == 'E' && !leaves(o.st):
 		c.fail(abortedError())
 		return true
+	case o.portal.channels != nil:
+		c.executeChannels(o)
+		return false
 	case o.portal.ran && c.session.Status() != 'E':
 		return c.failPortal(o, "55000", "cannot be run")
 	}

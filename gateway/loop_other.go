@@ -17,3 +17,4 @@ func (*loops) adopt(conn net.Conn) net.Conn { return conn }
 func (*loops) flown() uint64                { return 0 }
 func (*loops) stop()                        {}
 func (c *client) park() (parked bool)       { return false }
+func (c *client) disturb()                  {}

@@ -140,17 +140,19 @@ func TestPanic(t *testing.T) {
 			s.unharmed(t, before, by)
 		})
 	}
-	t.Run("while it overhears", func(t *testing.T) {
-		before := s.gateway.measures.panics.Load()
-		k := talk(t, addr, nil)
-		k.run("Q LISTEN ch\nZ 1")
-		if _, err := connect(t, s.url("")).Exec(ctx, "SELECT pg_notify('ch', 'TRAP-' || 'BACK')"); err != nil {
-			t.Fatal(err)
-		}
-		k.until(1)
-		k.closesWith(t, "XX000")
-		s.unharmed(t, before, by)
-	})
+	for encoding, code := range map[string]string{"LATIN1": "XX000", "UTF8": "57P01"} { // on a connection of its own, and on the shared one
+		t.Run("while it overhears in "+encoding, func(t *testing.T) {
+			before := s.gateway.measures.panics.Load()
+			k := talk(t, addr, map[string]string{"client_encoding": encoding})
+			k.run("Q LISTEN ch\nZ 1")
+			if _, err := connect(t, s.url("")).Exec(ctx, "SELECT pg_notify('ch', 'TRAP-' || 'BACK')"); err != nil {
+				t.Fatal(err)
+			}
+			k.until(1)
+			k.closesWith(t, code)
+			s.unharmed(t, before, by)
+		})
+	}
 	t.Run("during log-in", func(t *testing.T) {
 		before := s.gateway.measures.panics.Load()
 		for _, name := range []string{trapIn, trapOut} {

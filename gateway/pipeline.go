@@ -215,7 +215,7 @@ func (c *client) plan() plan {
 	alone, copying := false, false
 	for i := range c.ops {
 		o := &c.ops[i]
-		o.local = o.err != nil || o.st != nil && o.st.special && o.typ != msgClose || c.deallocates(i) || o.typ == msgExecute && o.portal != nil && o.portal.to != nil
+		o.local = o.err != nil || o.st != nil && o.st.special && o.typ != msgClose || c.deallocates(i) || o.typ == msgExecute && o.portal != nil && (o.portal.to != nil || o.portal.channels != nil)
 		switch {
 		case o.portal == nil || o.err != nil:
 		case o.typ == msgBind:

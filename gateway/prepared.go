@@ -6,7 +6,6 @@ import (
 	"sync"
 
 	"github.com/pgdist/pgdist/classify"
-	"github.com/pgdist/pgdist/internal/engine"
 )
 
 // statement is what a Parse made. It is not changed once it is registered, but
@@ -95,7 +94,7 @@ func (c *client) newStatement(body []byte) (st *statement, wrong string) {
 	}
 	st.verdict = c.server.engine.Classify(st.sql)
 	v := st.verdict
-	st.special = len(v.Statements) == 1 && v.Class != classify.Refused && engine.Runs(v)
+	st.special = len(v.Statements) == 1 && v.Class != classify.Refused && c.session.Runs(v)
 	if len(v.Statements) == 1 && v.Statements[0].Prepared != nil {
 		st.deallocates = v.Statements[0].Prepared.Kind == classify.Deallocate
 	}

@@ -151,7 +151,10 @@ func (c *client) runQuery(sql string) error {
 	if v.Class != classify.Read && len(v.Statements) == 1 && c.runSignal(sql) {
 		return nil
 	}
-	if v.Class != classify.Refused && engine.Runs(v) {
+	if c.ear != nil && v.Class != classify.Read && c.runChannels(sql, v) {
+		return nil
+	}
+	if v.Class != classify.Refused && c.session.Runs(v) {
 		if len(v.Statements) == 1 {
 			c.runSpecial(sql, v)
 			return nil
@@ -191,6 +194,7 @@ func (c *client) runSpecial(sql string, v *classify.Verdict) {
 		return
 	}
 	c.warn(st, b)
+	c.warnCut(st, sql)
 	c.complete(tag)
 }
 
@@ -293,7 +297,7 @@ func (c *client) runStatements(x *engine.Script, sql string, v *classify.Verdict
 		st := &v.Statements[i]
 		text := st.Text(sql)
 		switch {
-		case engine.Special(st):
+		case c.session.Special(st):
 			b := c.before(true)
 			began := engine.Now()
 			tag, e := x.Exec(c.ctx, st, text)
@@ -307,6 +311,7 @@ func (c *client) runStatements(x *engine.Script, sql string, v *classify.Verdict
 				return true, nil
 			}
 			c.warn(st, b)
+			c.warnCut(st, sql)
 			c.relaying.complete = c.at()
 			c.complete(tag)
 		case deallocates(*st) && c.session.Status() != 'E' && c.deallocate(st.Prepared):

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"sync"
 )
 
@@ -29,6 +30,7 @@ type reader struct {
 	limits func(typ byte) int // greatest length, -1 for no such type; nil for any
 	idle   func() error       // called before blocking
 	woken  func()             // called after it, nil for nothing
+	rung   func() bool        // the same; it tells whether to go on after a wait without data
 }
 
 const headerSize = 5
@@ -52,23 +54,28 @@ func newKeepingReader(conn net.Conn) reader {
 
 // fill reads more. There must be room.
 func (r *reader) fill() error {
-	if r.idle != nil {
-		if err := r.idle(); err != nil {
-			return err
+	for {
+		if r.idle != nil {
+			if err := r.idle(); err != nil {
+				return err
+			}
 		}
+		n, err := r.conn.Read(r.buf[r.w:])
+		if r.woken != nil {
+			r.woken()
+		}
+		if r.rung != nil && r.rung() && n == 0 && errors.Is(err, os.ErrDeadlineExceeded) {
+			continue
+		}
+		r.w += n
+		if n > 0 {
+			return nil
+		}
+		if err == nil {
+			err = io.ErrNoProgress
+		}
+		return err
 	}
-	n, err := r.conn.Read(r.buf[r.w:])
-	if r.woken != nil {
-		r.woken()
-	}
-	r.w += n
-	if n > 0 {
-		return nil
-	}
-	if err == nil {
-		err = io.ErrNoProgress
-	}
-	return err
 }
 
 // room makes the buffer take size bytes from r.r on.

@@ -24,6 +24,10 @@ type portal struct {
 	// client wants to hear of it.
 	to     *client
 	binary bool
+	// channels are what an Execute returns, nil if a server knows better; listed of them have
+	// been.
+	channels []string
+	listed   int
 }
 
 // runsAlone tells what no transaction takes.
@@ -161,6 +165,9 @@ func (c *client) resolve(i int) {
 		o.portal = &portal{st: o.st, at: i}
 		if o.st.signal != nil {
 			c.bindSignal(o.portal, body)
+		}
+		if c.ear != nil {
+			c.bindChannels(o)
 		}
 		c.portals[string(portalName)] = o.portal
 	case msgDescribe, msgClose:

@@ -22,6 +22,7 @@ type source struct {
 	owner        string // the DSN's user
 	pool         engine.PoolConfig
 	resultBuffer int
+	hub          *hub
 	flies        bool               // loops can carry out its reads
 	tenants      map[string]*tenant // guarded by Server.mu
 }
@@ -33,6 +34,7 @@ func (s *Server) openSource(ctx context.Context, dsn string, names ...string) (*
 		return nil, err
 	}
 	src := &source{dsn: dsn, names: names, database: ec.Members[0].Conn.Database, owner: ec.Members[0].Conn.User, tenants: map[string]*tenant{}}
+	src.hub = newHub(s, src)
 	src.key = src.database
 	if len(names) > 0 && names[0] != "*" {
 		src.key = names[0]

@@ -351,7 +351,7 @@ func (st *starting) enter(ctx context.Context) (guest, error) {
 	c.in = newReader(c.conn)
 	c.in.limits, c.in.idle = limit, c.beforeWait
 	c.renew()
-	c.session = src.engine.NewSession(engine.SessionOptions{Tenant: t.Tenant, Settings: settings, Owner: c})
+	c.session = src.engine.NewSession(engine.SessionOptions{Tenant: t.Tenant, Settings: settings, Owner: c, Listener: listener{c}})
 	st.session = c.session
 	if err := c.greet(ctx, settings); err != nil {
 		return nil, errors.Join(c.sqlError(err), c.session.Close(ctx))

@@ -38,6 +38,7 @@ type upstream struct {
 	status byte
 	busy   bool // an answer is still to come
 	closed atomic.Bool
+	shared atomic.Bool // it is the one by which clients listen
 	done   chan struct{}
 
 	owner     *client

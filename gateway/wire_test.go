@@ -39,6 +39,10 @@ type talker struct {
 	log   []string
 	// patience is how long an answer is waited for.
 	patience time.Duration
+	// pid is what the client was told that its process is; told has the log say whether
+	// notifications are its own.
+	pid  uint32
+	told bool
 }
 
 func talk(tb testing.TB, addr string, params map[string]string) *talker {
@@ -230,6 +234,8 @@ var pidPattern = regexp.MustCompile(`PID:\d+|pid \d+`)
 // note writes a message down as far as it must be the same everywhere.
 func (t *talker) note(m pgproto3.BackendMessage) {
 	switch m := m.(type) {
+	case *pgproto3.BackendKeyData:
+		t.pid = m.ProcessID
 	case *pgproto3.ErrorResponse:
 		t.log = append(t.log, fmt.Sprintf("error %s %s %q detail %q position %d", m.Severity, m.Code, m.Message, m.Detail, m.Position))
 	case *pgproto3.NoticeResponse:
@@ -260,6 +266,9 @@ func (t *talker) note(m pgproto3.BackendMessage) {
 		t.log = append(t.log, "complete "+string(m.CommandTag))
 	case *pgproto3.NotificationResponse:
 		t.log = append(t.log, "notification "+m.Channel+" "+m.Payload)
+		if t.told {
+			t.log[len(t.log)-1] += fmt.Sprintf(" own:%t", m.PID == t.pid)
+		}
 	case *pgproto3.DataRow:
 		t.log = append(t.log, fmt.Sprintf("data %q", m.Values))
 	case *pgproto3.ReadyForQuery:

@@ -139,10 +139,10 @@ func (s *Session) noteSavepoint(tx *classify.TxStmt) {
 	}
 	switch tx.Kind {
 	case classify.TxSavepoint:
-		s.tx.savepoints = append(list, savepoint{tx.Savepoint, s.settings})
+		s.tx.savepoints = append(list, savepoint{tx.Savepoint, s.settings, s.tx.hearing})
 	case classify.TxRollbackTo:
 		if at >= 0 {
-			s.settings = list[at].settings
+			s.settings, s.tx.hearing = list[at].settings, list[at].hearing
 			s.held.c.applied = s.settings
 			s.tx.savepoints = list[:at+1]
 		}
@@ -170,7 +170,14 @@ func (s *Session) Commit(ctx context.Context) error {
 	case txNone:
 		return ErrNoTransaction
 	case txPending:
+		t := s.tx
 		s.tx = transaction{}
+		err := s.listenFirst(ctx, &t)
+		if err != nil {
+			s.settings = t.saved
+			return err
+		}
+		s.heard(&t, nil)
 		return nil
 	case txFailed:
 		s.settings = s.tx.saved
@@ -202,6 +209,7 @@ func (s *Session) commitHeld(ctx context.Context) error {
 		}
 	}
 	t, h := s.tx, s.held
+	s.heard(&t, err)
 	s.tx = transaction{}
 	if h.c == nil { // lost, and told so
 		return err
@@ -220,6 +228,9 @@ func (s *Session) commitHeld(ctx context.Context) error {
 }
 
 func (s *Session) commitOnce(ctx context.Context) error {
+	if err := s.listenFirst(ctx, &s.tx); err != nil {
+		return err
+	}
 	if s.held.c.purpose == readOnly {
 		return s.commitReading(ctx, s.held)
 	}

@@ -10,12 +10,14 @@ import (
 // Runs tells whether the session carries a call out by itself, with Exec:
 // transaction control, settings, DDL, TRUNCATE, maintenance, and strings of
 // statements with any of these in them. Nothing of that returns rows.
-func Runs(v *classify.Verdict) bool {
+func Runs(v *classify.Verdict) bool { return runs(v, Special) }
+
+func runs(v *classify.Verdict, special func(*classify.Statement) bool) bool {
 	if v.Class == classify.Read || v.Class == classify.Unknown {
 		return false
 	}
 	for i := range v.Statements {
-		if Special(&v.Statements[i]) {
+		if special(&v.Statements[i]) {
 			return true
 		}
 	}
@@ -72,6 +74,8 @@ func (s *Session) execOne(ctx context.Context, st *classify.Statement, call Call
 		return s.execSetting(ctx, st, text)
 	case st.Class == classify.Utility:
 		return s.execUtility(ctx, st, text)
+	case Listens(st):
+		return s.execListen(ctx, st, text)
 	case s.tx.state != txNone:
 		return s.execHere(ctx, st, text)
 	}
@@ -169,6 +173,7 @@ func (s *Session) execSetting(ctx context.Context, st *classify.Statement, text 
 // discardAll forgets all that the session has set up.
 func (s *Session) discardAll(ctx context.Context) {
 	s.settings, s.pins, s.last = s.base, 0, lastWrite{}
+	s.unlistenAll()
 	if s.held.c == nil {
 		return
 	}

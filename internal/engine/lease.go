@@ -222,7 +222,11 @@ func (l *Lease) watched(f func() error) error {
 func (l *Lease) beginWrite(ctx context.Context) error {
 	l.write = transaction{state: txOpen, implicit: true}
 	l.write.arm(l.s.e, l.hold)
+	l.s.mark(&l.write)
 	if l.at == leaderBare || l.sit.bare {
+		if l.s.hears() { // it may commit by itself
+			l.s.own(ctx, &l.write, l.c)
+		}
 		return nil
 	}
 	return l.prepared(ctx, l.watched(func() error { return l.c.begin(ctx, "BEGIN", l.at != here) }))

@@ -88,11 +88,13 @@ func (x *Script) step(ctx context.Context, st *classify.Statement, text string) 
 			return "", err
 		}
 	}
-	switch st.Class {
-	case classify.Session:
+	switch {
+	case st.Class == classify.Session:
 		return s.execSetting(ctx, st, text)
-	case classify.Utility:
+	case st.Class == classify.Utility:
 		return s.execUtility(ctx, st, text)
+	case Listens(st):
+		return s.execListen(ctx, st, text)
 	}
 	return s.execHere(ctx, st, text)
 }

@@ -22,9 +22,14 @@ type Call struct {
 
 // Session is one client's session. It is used by one goroutine at a time.
 type Session struct {
-	e        *Engine
-	tenant   *Tenant // nil is the Config's own user
-	owner    any
+	e      *Engine
+	tenant *Tenant // nil is the Config's own user
+	owner  any
+	// listener hears for the session, nil if a connection does; channels are what it
+	// listens to so. owned is the process whose notifications are the session's, 0 for none.
+	listener Listener
+	channels []string
+	owned    uint32
 	base     *settings // what the session began with
 	settings *settings
 	tx       transaction
@@ -95,11 +100,14 @@ type SessionOptions struct {
 	// Owner is handed to every connection that serves the session, if it wants
 	// to know (Owned).
 	Owner any
+	// Listener hears notifications for the session, unless it is a whole one. nil: a session
+	// that listens keeps a connection for it.
+	Listener Listener
 }
 
 // NewSession begins a session. It holds no connection until it needs one.
 func (e *Engine) NewSession(o SessionOptions) *Session {
-	s := &Session{e: e, tenant: o.Tenant, owner: o.Owner, base: baseSettings(o.Settings)}
+	s := &Session{e: e, tenant: o.Tenant, owner: o.Owner, listener: o.Listener, base: baseSettings(o.Settings)}
 	s.settings = s.base
 	s.lease.s = s
 	return s

@@ -32,11 +32,16 @@ type transaction struct {
 	drew bool
 	// journal is what is kept to run it again, nil if nothing is.
 	journal *journal
+	// hearing is what it will listen to, nil if it has not changed that; before is closed
+	// once all is heard that came before it, nil if nobody asked.
+	hearing *hearing
+	before  <-chan struct{}
 }
 
 type savepoint struct {
 	name     string
 	settings *settings
+	hearing  *hearing
 }
 
 // arm notes what Resolve needs to know, before BEGIN is sent.
@@ -142,7 +147,7 @@ func (s *Session) setTransaction(tx *classify.TxStmt, text string) {
 	}
 	t := s.newTransaction(o)
 	t.readOnly = t.readOnly || s.tx.readOnly && tx.ReadOnly == nil
-	t.begin, t.saved, t.journal = s.tx.begin+"; "+text, s.tx.saved, s.tx.journal
+	t.begin, t.saved, t.journal, t.hearing = s.tx.begin+"; "+text, s.tx.saved, s.tx.journal, s.tx.hearing
 	t.movable = t.movable && s.tx.movable && tx.Isolation != "default"
 	t.leaderOnly = t.leaderOnly || s.tx.leaderOnly || tx.Snapshot != ""
 	s.tx = t
@@ -163,6 +168,9 @@ func (s *Session) startTx(ctx context.Context, at place, follows bool) error {
 			begin = readOnlyBegin(begin, s.tx.movable) + "; SELECT 1"
 		}
 		s.tx.arm(s.e, h)
+		if h.c.purpose == readWrite {
+			s.mark(&s.tx)
+		}
 		s.tx.begun = follows && h.c.purpose == readWrite && s.pins == 0
 		h.c.waiting.Store(nanotime())
 		err = h.c.begin(ctx, begin, s.tx.begun)
@@ -389,49 +397,6 @@ func (l *Lease) lost(ctx context.Context, f failure) (again bool, err error) {
 		return false, l.explain(f, err)
 	}
 	return true, nil
-}
-
-// Abort gives an error that a front door raises by itself the effect that a server's
-// has on an open transaction, and returns what the client is to hear.
-func (s *Session) Abort(ctx context.Context, err error) error {
-	if s.Status() == 'E' {
-		return err
-	}
-	if s.tx.state == txPending { // what follows is the server's to judge, if there is one
-		if e := s.startTx(ctx, leaderWrite, false); e != nil {
-			s.tx.state = txPending
-		}
-	}
-	return s.refused(ctx, err)
-}
-
-// abortSQL makes the server abort the transaction that it has open: there is no
-// such savepoint.
-const abortSQL = `ROLLBACK TO SAVEPOINT "pgdist: a statement was refused"`
-
-// refused gives a refusal of our own the effect that any error has on the
-// transaction that is open: nothing but ROLLBACK, perhaps to a savepoint, goes
-// on from there. A program that ignores the error would else commit a part.
-func (s *Session) refused(ctx context.Context, err error) error {
-	switch s.tx.state {
-	case txPending:
-		s.tx.state, s.settings = txFailed, s.tx.saved
-	case txOpen, txReading:
-		if s.tx.implicit {
-			return err // it ends with the statement
-		}
-		c := s.held.c
-		s.keepAbort()
-		c.waiting.Store(nanotime())
-		_, _ = c.exec(ctx, abortSQL)
-		c.waiting.Store(0)
-		if c.IsClosed() {
-			s.failTx()
-			return err
-		}
-		s.tx.state, s.tx.movable = txOpen, false
-	}
-	return err
 }
 
 // restartReader moves a reading transaction after an error of its member.

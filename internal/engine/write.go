@@ -152,6 +152,7 @@ func (l *Lease) finish(ctx context.Context, err error, again bool) error {
 // have committed, in part or in whole, even if it failed.
 func (l *Lease) doneBare(ctx context.Context, f failure, cause error) (bool, error) {
 	s := l.s
+	s.disown(ctx)
 	l.write.note(l.call.Verdict, l.sit.class)
 	l.write.change = Change{Sequences: true, Schema: true}
 	switch f {
@@ -230,6 +231,10 @@ func (s *Session) commit(ctx context.Context, t *transaction, h hold) error {
 	if v := s.e.route().view; v.Leader != h.c.member.id || v.Term != h.view.Term {
 		h.c.kill() // COMMIT is not sent, so it is rolled back
 		return errNotCommitted
+	}
+	if s.hears() {
+		s.own(ctx, t, h.c)
+		defer s.disown(ctx)
 	}
 	pointCommit.Pass()
 	h.c.waiting.Store(nanotime())
