@@ -342,7 +342,7 @@ func (c *client) sendAll() error {
 	}
 	c.show()
 	c.busySince.Store(0)
-	if c.session.Listening() {
+	if c.session.Listening() && c.in.woken == nil {
 		c.overhear()
 	}
 	return nil

@@ -22,7 +22,7 @@ func shows() []*command {
 		{words: "VERSION", help: "the program's version", columns: columnsOf("version"), run: (*console).version},
 		{words: "DATABASES", help: "names by which the set is reached", columns: columnsOf("name host port# database force_user pool_size# min_pool_size# reserve_pool_size# server_lifetime# pool_mode max_connections# current_connections# max_client_connections# current_client_connections# paused# disabled#"), run: (*console).databases},
 		{words: "POOLS", help: "clients and connections by database and user", columns: columnsOf("database user cl_active# cl_waiting# cl_active_cancel_req# cl_waiting_cancel_req# sv_active# sv_active_cancel# sv_being_canceled# sv_idle# sv_used# sv_tested# sv_login# maxwait# maxwait_us# pool_mode"), run: (*console).pools},
-		{words: "CLIENTS", help: "clients; pinned tells why one keeps a connection for itself", columns: columnsOf("type user database state addr port# local_addr local_port# connect_time request_time wait# wait_us# close_needed# ptr link remote_pid# tls application_name prepared_statements# id# pinned"), run: (*console).clients},
+		{words: "CLIENTS", help: "clients; pinned tells why one keeps a connection for itself, channels how many it listens to without", columns: columnsOf("type user database state addr port# local_addr local_port# connect_time request_time wait# wait_us# close_needed# ptr link remote_pid# tls application_name prepared_statements# id# pinned channels#"), run: (*console).clients},
 		{words: "SERVERS", help: "connections to servers", columns: columnsOf("type user database state addr port# local_addr local_port# connect_time close_needed# ptr link remote_pid# tls id# purpose"), run: (*console).servers},
 		{words: "STATS", help: "totals, and averages per second of the time since the start", columns: columnsOf("database total_server_assignment_count# total_xact_count# total_query_count# total_received# total_sent# total_xact_time# total_query_time# total_wait_time# avg_server_assignment_count# avg_xact_count# avg_query_count# avg_recv# avg_sent# avg_xact_time# avg_query_time# avg_wait_time#"), run: (*console).stats},
 		{words: "MEMBERS", help: "the databases of the set", columns: columnsOf("database member# host role in_sync usable weight# reads# writes# errors# outstanding# latency_us# read_in_use# read_idle# read_max# write_in_use# write_idle# write_max# waiting# last_error state differences#"), run: (*console).members},
@@ -204,7 +204,7 @@ func (k *console) clients(string) (rows [][]any, err error) {
 		rows = append(rows, []any{
 			"C", i.c.user, i.c.db, i.state, addr, port, local, localPort, i.c.since.UTC().Format(timeLayout), request,
 			int64(i.wait / time.Second), int64(i.wait % time.Second / time.Microsecond), number(i.c.closing.Load()), pointer("c", uint64(i.c.id)), link, pid, tls,
-			i.app, int64(i.prepared), int64(i.c.id), i.pins.String(),
+			i.app, int64(i.prepared), int64(i.c.id), i.pins.String(), int64(i.channels),
 		})
 	}
 	return rows, nil
@@ -315,6 +315,12 @@ func (k *console) lists(string) ([][]any, error) {
 			used++
 		}
 	}
+	all := s.servers.list()
+	for _, u := range all {
+		if u.shared.Load() {
+			used++
+		}
+	}
 	s.mu.Lock()
 	users, login := int64(len(s.usersLocked())), int64(s.starting)
 	s.mu.Unlock()
@@ -328,7 +334,7 @@ func (k *console) lists(string) ([][]any, error) {
 	pools, _ := k.pools("")
 	return [][]any{
 		{"databases", int64(len(s.names()))}, {"users", users}, {"pools", int64(len(pools))}, {"free_clients", int64(0)}, {"used_clients", int64(len(infos))},
-		{"login_clients", login}, {"free_servers", int64(len(s.servers.list())) - used}, {"used_servers", used},
+		{"login_clients", login}, {"free_servers", int64(len(all)) - used}, {"used_servers", used},
 		{"members", int64(members)}, {"members_in_sync", int64(inSync)}, {"prepared_statements", prepared},
 	}, nil
 }

@@ -11,7 +11,9 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/pgdist/pgdist/internal/mirror"
 	"github.com/pgdist/pgdist/internal/pgtest"
 )
 
@@ -37,6 +39,9 @@ func TestListenersShare(t *testing.T) {
 	}
 	if got := cell(table(t, admin, "SHOW CLIENTS"), "pinned", "database", "postgres"); got != "" {
 		t.Errorf("a client that listens is pinned because of %q", got)
+	}
+	if got := cell(table(t, admin, "SHOW CLIENTS"), "channels", "database", "postgres"); got != "2" {
+		t.Errorf("a client that listens to two channels listens to %q", got)
 	}
 	for i := range many {
 		wg.Go(func() {
@@ -227,14 +232,33 @@ func TestListenFailover(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.whole(t)
-	again := connect(t, s.url("")) // another term, without a server that dies
+	again := connect(t, s.url("")) // the connection alone is lost
 	execute(t, again, "LISTEN a")
-	for _, pid := range []uint32{s.gateway.hub.line.u.pid} {
-		leader := connect(t, s.servers[s.gateway.leader(t, s)].DSN())
-		execute(t, leader, fmt.Sprintf("SELECT pg_terminate_backend(%d)", pid))
-	}
+	leader := s.gateway.leader(t, s)
+	execute(t, connect(t, s.servers[leader].DSN()), fmt.Sprintf("SELECT pg_terminate_backend(%d)", s.gateway.hub.line.u.pid))
 	if _, err := again.WaitForNotification(ctx); code(err) != "57P01" {
 		t.Errorf("who listened by a connection that was ended: %v", err)
+	}
+	again = connect(t, s.url("")) // another one leads, and no connection is lost
+	execute(t, again, "LISTEN a")
+	var config mirror.Config
+	for _, server := range s.servers {
+		c, err := pgconn.ParseConfig(server.DSN())
+		if err != nil {
+			t.Fatal(err)
+		}
+		config.Members = append(config.Members, mirror.MemberConfig{Conn: c})
+	}
+	m, err := mirror.Open(ctx, config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	if _, err := m.Switchover(ctx, s.servers[(leader+1)%3].Addr(), 30*time.Second); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := again.WaitForNotification(ctx); code(err) != "57P01" {
+		t.Errorf("who listened to a leader that is one no more: %v", err)
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 type shown struct {
 	state    atomic.Uint32 // transaction status, and pins << 8
 	prepared atomic.Int64
+	channels atomic.Int64 // that it listens to by the shared connection
 	held     atomic.Pointer[upstream]
 	app      atomic.Pointer[string]
 
@@ -37,6 +38,9 @@ func (c *client) show() {
 	if n := len(c.statements); n != sh.lastCount {
 		sh.lastCount = n
 		sh.prepared.Store(int64(n))
+	}
+	if c.ear != nil {
+		sh.channels.Store(int64(len(c.session.Channels())))
 	}
 	var held *upstream
 	if status != 'I' || pins != 0 {
@@ -72,11 +76,12 @@ type clientInfo struct {
 	wait     time.Duration // for a connection
 	busy     time.Duration // since the command began
 	prepared int
+	channels int
 	link     *upstream
 }
 
 func (c *client) info() clientInfo {
-	i := clientInfo{c: c, app: c.app, prepared: int(c.shown.prepared.Load())}
+	i := clientInfo{c: c, app: c.app, prepared: int(c.shown.prepared.Load()), channels: int(c.shown.channels.Load())}
 	if app := c.shown.app.Load(); app != nil {
 		i.app = *app
 	}
