@@ -239,6 +239,13 @@ func (l listener) Hold(channels []string) {
 	}
 }
 
+// Tell is engine.Listener's.
+func (l listener) Tell() {
+	if e := l.c.ear; e != nil {
+		l.c.out = e.take(l.c.out)
+	}
+}
+
 // Mark is engine.Listener's.
 func (l listener) Mark() <-chan struct{} { return l.c.source.hub.mark() }
 

@@ -213,6 +213,7 @@ var listening = map[string]string{
 		P |SELECT 1|
 		B |
 		H
+		R
 		other: NOTIFY a, 'two'
 		R
 		E |0

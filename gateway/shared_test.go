@@ -87,7 +87,7 @@ func TestListenersShare(t *testing.T) {
 // order and once, all that was committed after its LISTEN was answered, nothing that was
 // committed before it was sent, and knows its own.
 func TestListenGapless(t *testing.T) {
-	s := newSet(t, nil)
+	s := newSet(t, func(c *Config) { c.DSN += "&pool_size=1" }) // one process notifies for all
 	ctx, stop := context.WithTimeout(context.Background(), time.Minute)
 	defer stop()
 	var sent, begun atomic.Int64 // the number notified last, whose COMMIT was answered; and sent

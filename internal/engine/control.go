@@ -17,8 +17,10 @@ func (s *Session) control(ctx context.Context, st *classify.Statement, text stri
 	case classify.TxBegin:
 		return st.Tag, s.beginText(ctx, tx)
 	case classify.TxCommit:
+		defer s.ended(ctx, s.heardAll)
 		return s.commitText(ctx, tx)
 	case classify.TxRollback:
+		defer s.ended(ctx, s.heardAll)
 		return "ROLLBACK", s.rollbackText(tx)
 	case classify.TxSetTransaction:
 		if s.tx.state == txPending {

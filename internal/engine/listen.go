@@ -31,6 +31,8 @@ type Listener interface {
 	// Hold says that exactly these channels hold from here on: what is kept of others is
 	// not for the session. It does not wait.
 	Hold(channels []string)
+	// Tell has the client told what is kept for it, before anything else. It does not wait.
+	Tell()
 	// Mark returns what is closed once all is heard that was committed before the call.
 	Mark() <-chan struct{}
 	// Own says that what a server process notifies from here on is the session's own doing,
@@ -88,6 +90,12 @@ func (s *Session) execListen(ctx context.Context, st *classify.Statement, text s
 	if s.tx.state != txNone {
 		s.tx.hearing = next
 		return st.Tag, nil
+	}
+	if len(s.channels) > 0 { // a PostgreSQL client has been told that while it was idle
+		if err := s.hearAll(ctx); err != nil {
+			return "", err
+		}
+		s.listener.Tell()
 	}
 	t := transaction{hearing: next}
 	if err := s.listenFirst(ctx, &t); err != nil {
@@ -159,6 +167,25 @@ func (s *Session) unlistenAll() {
 	}
 }
 
+// hearAll waits until all is heard that was committed before.
+func (s *Session) hearAll(ctx context.Context) error {
+	s.heardAll++
+	select {
+	case <-s.listener.Mark():
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// ended is called after a COMMIT or ROLLBACK of the client's: what was committed before it is
+// told with its answer. heardAll is the session's as it was before.
+func (s *Session) ended(ctx context.Context, heardAll uint64) {
+	if len(s.channels) > 0 && s.tx.state == txNone && s.heardAll == heardAll {
+		_ = s.hearAll(ctx) // the outcome is known; what is not heard yet follows
+	}
+}
+
 // mark notes that t, whose connection is leased, may notify the session itself: what others
 // have notified over that connection came before.
 func (s *Session) mark(t *transaction) {
@@ -187,10 +214,7 @@ func (s *Session) disown(ctx context.Context) {
 	if s.owned == 0 {
 		return
 	}
-	select {
-	case <-s.listener.Mark():
-	case <-ctx.Done():
-	}
+	_ = s.hearAll(ctx) // if not, others take what is heard later for the process's own
 	s.listener.Disown(s.owned)
 	s.owned = 0
 }

@@ -26,10 +26,12 @@ type Session struct {
 	tenant *Tenant // nil is the Config's own user
 	owner  any
 	// listener hears for the session, nil if a connection does; channels are what it
-	// listens to so. owned is the process whose notifications are the session's, 0 for none.
+	// listens to so. owned is the process whose notifications are the session's, 0 for none; heardAll counts the
+	// waits for all that was committed before them.
 	listener Listener
 	channels []string
 	owned    uint32
+	heardAll uint64
 	base     *settings // what the session began with
 	settings *settings
 	tx       transaction
