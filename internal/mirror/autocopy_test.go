@@ -68,6 +68,11 @@ func TestCopiesUnasked(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.server(3).Exec(t, script+`; CREATE TABLE half (x int)`)
+	for _, s := range []*Set{r.set, second} { // it is asked what it is before it is copied
+		m := s.members.get(3)
+		m.copyAt.Store(later(time.Second))
+		m.retry.Store(0)
+	}
 	r.inSync(3)
 	second.Close()
 	t.Logf("%d writes", stop())
