@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help deps build vet test browser versions mutants model torture demo bench hardcases clients clean
+.PHONY: help deps build vet test browser versions mutants model torture demo bench hardcases clients regress clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ hardcases: deps ## what such systems get wrong, against pgpool-II and pgdist: te
 
 clients: deps ## real clients on a plain server and through the gateway, their output compared: ten minutes; CLIENTS="-only psql,jdbc -show"
 	@scripts/clients.sh $(CLIENTS)
+
+regress: deps ## PostgreSQL's own regression tests on a plain server and through the gateway, answers and servers compared: an hour; REGRESS="create_index triggers" takes some
+	@scripts/regress.sh $(REGRESS)
 
 clean: ## remove what was built
 	rm -rf bin
