@@ -58,6 +58,8 @@ func (c *cluster) plan(rng *rand.Rand) []change {
 
 // make has one step done. It can be done again, whatever became of it.
 func (c *cluster) make(ctx context.Context, d change) error {
+	c.copying.Add(1)
+	defer c.copying.Add(-1)
 	switch d.do {
 	case Resync:
 		return c.fill(ctx, d)

@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -44,6 +45,7 @@ type cluster struct {
 	plainDB  *sql.DB // a server that pgdist has nothing to do with
 	major    int     // version of all servers
 	mixed    []*mixed
+	copying  atomic.Int32 // copies under way, which DDL all the time would break off, again and again
 	points   chan hit // failpoints at which programs do as they were told
 }
 

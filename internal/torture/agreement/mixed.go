@@ -64,8 +64,8 @@ type mixed struct {
 	merges  bool  // the servers know MERGE
 }
 
-// next makes up a step.
-func (m *mixed) next(rng *rand.Rand) step {
+// next makes up a step, with DDL or without.
+func (m *mixed) next(rng *rand.Rand, ddl bool) step {
 	s := step{Who: m.who, Read: rng.IntN(3) == 0}
 	if s.Read {
 		s.Single, s.Statements = true, []statement{m.read(rng)}
@@ -82,10 +82,10 @@ func (m *mixed) next(rng *rand.Rand) step {
 	s.Level = int([]sql.IsolationLevel{0, 0, 0, sql.LevelRepeatableRead, sql.LevelSerializable}[rng.IntN(5)])
 	for range 1 + rng.IntN(4) {
 		one := m.write(rng)
-		switch rng.IntN(8) {
-		case 0, 1:
+		switch n := rng.IntN(16); {
+		case n < 4:
 			one = m.read(rng)
-		case 2:
+		case n < 5 && ddl:
 			one = m.define(rng)
 		}
 		if one.calm && s.Level != 0 {

@@ -157,7 +157,7 @@ func (k *client) mix(door *runner) {
 		}
 		return
 	}
-	s := m.next(k.rng)
+	s := m.next(k.rng, k.c.copying.Load() == 0)
 	f := "step"
 	if s.Read {
 		f = "read"

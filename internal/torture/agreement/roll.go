@@ -203,6 +203,8 @@ func (r *runner) operate(ctx context.Context, o Operation) error {
 // copyAfresh has the first program copy a member afresh: a program that knows members by
 // other addresses cannot be started while one of them is half copied.
 func (c *cluster) copyAfresh(ctx context.Context, server int) error {
+	c.copying.Add(1)
+	defer c.copying.Add(-1)
 	c.roll.doubt(server, true)
 	err := c.programs[0].operate(ctx, Operation{Do: Resync, Host: c.host(server)})
 	if err == nil {
