@@ -155,6 +155,7 @@ func TestUnderFaults(t *testing.T) {
 	for n, left := int64(1), *forFlag; left > 0 && !t.Failed(); n, left = n+1, left-roundTime {
 		seed := seed + uint64(n) - 1
 		r, evil := newRound(ctx, c, n, seed, *clients), newNemesis(c, seed)
+		evil.brief = *forFlag < roundTime/2
 		limited, stop := context.WithTimeout(ctx, min(left, roundTime))
 		var broken error
 		var wg sync.WaitGroup

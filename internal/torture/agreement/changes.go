@@ -34,14 +34,18 @@ func (d change) of() string {
 }
 
 // plan makes up what is done next to the list of members.
-func (c *cluster) plan(rng *rand.Rand) []change {
+func (c *cluster) plan(rng *rand.Rand, brief bool) []change {
 	in, spare := c.roll.members(), c.spare()
 	one := in[rng.IntN(len(in))]
 	wait := time.Duration(rng.IntN(3)) * time.Second
 	by := rng.IntN(len(c.programs))
 	out := func(server int) change { return change{do: Remove, server: server, wait: wait, by: by} }
 	add := func(server, votes int) change { return change{do: Add, server: server, votes: votes} }
-	switch rng.IntN(6) {
+	what := rng.IntN(6)
+	if brief {
+		what = 5
+	}
+	switch what {
 	case 0: // another takes its place
 		return []change{out(one), add(spare, -1)}
 	case 1: // or is there before
@@ -122,8 +126,8 @@ func (n *nemesis) changes(ctx context.Context, rng *rand.Rand) error {
 	if !pass(ctx, time.Duration(rng.Int64N(int64(3*time.Second)))) {
 		return nil
 	}
-	next := n.c.plan(rng)
-	if rng.IntN(4) == 0 {
+	next := n.c.plan(rng, n.brief)
+	if !n.brief && rng.IntN(4) == 0 {
 		i, err := n.c.follower(ctx, rng)
 		if err != nil {
 			return nil
@@ -161,7 +165,7 @@ func (n *nemesis) step(ctx context.Context) (done bool) {
 func (n *nemesis) lose(ctx context.Context, rng *rand.Rand, i int) error {
 	wait := time.Duration(rng.IntN(10)) * time.Second
 	v, err := n.c.view(ctx)
-	if err != nil || len(v.InSync) < len(n.c.roll.members()) || !n.c.inSync(v, i) {
+	if err != nil || n.brief || len(v.InSync) < len(n.c.roll.members()) || !n.c.inSync(v, i) {
 		return nil
 	}
 	if !n.take(change{do: Resync, server: i, wait: wait}) {

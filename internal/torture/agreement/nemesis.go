@@ -19,6 +19,8 @@ import (
 type nemesis struct {
 	c    *cluster
 	seed uint64
+	// brief: nothing is begun that takes a copy, for which a busy machine takes its time.
+	brief bool
 
 	mu   sync.Mutex     // guards what follows
 	done map[string]int // faults, by what they were
