@@ -46,7 +46,7 @@ type cluster struct {
 	major    int     // version of all servers
 	mixed    []*mixed
 	copying  atomic.Int32 // copies under way, which DDL all the time would break off, again and again
-	points   chan hit // failpoints at which programs do as they were told
+	points   chan hit     // failpoints at which programs do as they were told
 }
 
 // hit is a failpoint reached by a program.
