@@ -22,6 +22,8 @@
 // Everything that crosses the network may be delayed, reordered, lost on the way there or back,
 // or be executed though whoever asked has given up, or twice; members and distributors crash, are stopped and
 // go on, are cut off from each other one by one; servers are replaced by old copies of themselves, and come back; distributors'
-// clocks run at different speeds. After every step the world is held against the
+// clocks run at different speeds. Some accidents take a dozen steps in one order:
+// a script (guide.go, scripts_*.go) leads to these. Every rule that can be broken on purpose (bugs.go) is found by TestMutants,
+// most of them within a hundred schedules of such a scene. After every step the world is held against the
 // rules of check.go.
 package simulation
