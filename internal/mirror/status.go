@@ -64,9 +64,18 @@ func programs(found []answerOf) []Program {
 			continue
 		}
 		for _, m := range a.here.Mates {
-			if had, ok := seen[m.ID]; !ok || m.Epoch > had.Epoch {
-				seen[m.ID] = m
+			id := idOf(m.ID) // it may have two names for a moment
+			if had, ok := seen[id]; ok {
+				since := had.Since
+				if m.Since.Before(since) {
+					since = m.Since
+				}
+				if m.Epoch < had.Epoch {
+					m = had
+				}
+				m.Since = since
 			}
+			seen[id] = m
 		}
 	}
 	out := make([]Program, 0, len(seen))
