@@ -160,7 +160,12 @@ BEGIN
             #variable_conflict use_column
             BEGIN '
             || CASE WHEN upsert THEN
-                   'SELECT pg_catalog.array_agg(q.k) FILTER (WHERE t.ctid IS NULL), pg_catalog.array_agg(' || img || ' ORDER BY t.ctid) FILTER (WHERE t.ctid IS NOT NULL)
+                   'IF pg_catalog.cardinality($1) OPERATOR(pg_catalog.=) 1 THEN
+                        SELECT ARRAY[' || img || '] INTO pgdist_rows FROM ' || onl || tab || ' t WHERE ' || pgdist.key_match(idx, 't', '$1[1]') || ';
+                        IF pgdist_rows IS NULL THEN pgdist_dels := $1; END IF;
+                        RETURN;
+                    END IF;
+                    SELECT pg_catalog.array_agg(q.k) FILTER (WHERE t.ctid IS NULL), pg_catalog.array_agg(' || img || ' ORDER BY t.ctid) FILTER (WHERE t.ctid IS NOT NULL)
                       INTO pgdist_dels, pgdist_rows FROM pg_catalog.unnest($1) q(k) LEFT JOIN ' || onl || tab || ' t ON ' || pgdist.key_match(idx, 't', 'q.k') || ';'
                ELSE
                    'pgdist_dels := $1;

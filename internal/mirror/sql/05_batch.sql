@@ -32,9 +32,10 @@ RETURNS TABLE (op "char", tab int, a text, k text[], v text[])
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     snap pg_snapshot := pg_current_snapshot();
-    fence bigint; cur bigint; booted bigint; n bigint; top xid8; big boolean := false; ops text; tabs int[]; whole int[]; moved int[];
-    ents pgdist.journal[]; r record; files oid[] := '{}'; lv bigint;
+    fence bigint; cur bigint; booted bigint; n bigint; top xid8; big boolean := false; few boolean; ops text; tabs int[]; whole int[] := '{}'; moved int[];
+    ents pgdist.journal[]; texts text[]; r record; files oid[] := '{}'; lv bigint;
 BEGIN
+    SELECT f.last_value, t.last_value, b.term INTO fence, cur, booted FROM pgdist.fence f CROSS JOIN pgdist.term t LEFT JOIN pgdist.boot b ON true;
     -- Everything newer than the place, once; above the limit only counted.
     IF lim >= 0 THEN
         IF psnap IS NULL THEN
@@ -53,21 +54,24 @@ BEGIN
     IF lim < 0 OR big THEN
         ents := NULL;
         SELECT count(*), coalesce(sum(cardinality(j.keys)), 0), array_agg(DISTINCT j.tab), string_agg(DISTINCT j.op::text, ''),
-               (array_agg(j.xid ORDER BY j.xid DESC) FILTER (WHERE j.term = (SELECT t.last_value FROM pgdist.term t)))[1]
+               (array_agg(j.xid ORDER BY j.xid DESC) FILTER (WHERE j.term = cur))[1]
           INTO lv, n, tabs, ops, top FROM pgdist.fresh(pterm, psnap) j;
         big := true;
     ELSIF ents IS NOT NULL THEN
-        SELECT count(*), coalesce(sum(cardinality(j.keys)), 0), array_agg(DISTINCT j.tab), string_agg(DISTINCT j.op::text, '')
-          INTO lv, n, tabs, ops FROM unnest(ents) j;
-        SELECT j.xid INTO top FROM unnest(ents) j WHERE j.term = (SELECT t.last_value FROM pgdist.term t) ORDER BY j.xid DESC LIMIT 1;
+        -- Of few entries the texts as well: every statement costs more than what it does.
+        few := cardinality(ents) <= 50;
+        SELECT count(*), coalesce(sum(cardinality(j.keys)), 0), array_agg(j.tab), string_agg(j.op::text, ''), (array_agg(j.xid ORDER BY j.xid DESC) FILTER (WHERE j.term = cur))[1],
+               array_agg(textin(record_out(j)) ORDER BY j.term, j.id) FILTER (WHERE few)
+          INTO lv, n, tabs, ops, top, texts FROM unnest(ents) j;
         big := n > lim;
     END IF;
-    SELECT f.last_value, t.last_value, b.term INTO fence, cur, booted FROM pgdist.fence f CROSS JOIN pgdist.term t LEFT JOIN pgdist.boot b ON true;
     op := 'h';
-    a := json_build_object('epoch', fence >> 1, 'leads', fence & 1 = 1, 'term', cur, 'booted', coalesce(booted = cur, false),
-            'snap', pgdist.cap(snap, greatest(coalesce((top::text::bigint + 1)::text::xid8, floor), floor)),
-            'entries', coalesce(lv, 0), 'keys', coalesce(n, 0), 'big', big, 'ddl', coalesce(ops LIKE '%d%', false),
-            'insert', pg_current_wal_insert_lsn(), 'flushed', pg_current_wal_flush_lsn(), 'own', pg_current_xact_id_if_assigned())::text;
+    -- (json_build_object looks every argument's type up in the catalog.)
+    a := format('{"epoch":%s,"leads":%s,"term":%s,"booted":%s,"snap":"%s","entries":%s,"keys":%s,"big":%s,"ddl":%s,"insert":"%s","flushed":"%s","own":%s}',
+            fence >> 1, (fence & 1 = 1)::text, cur, coalesce(booted = cur, false)::text,
+            pgdist.cap(snap, greatest(coalesce((top::text::bigint + 1)::text::xid8, floor), floor)),
+            coalesce(lv, 0), coalesce(n, 0), big::text, coalesce(ops LIKE '%d%', false)::text,
+            pg_current_wal_insert_lsn(), pg_current_wal_flush_lsn(), coalesce('"' || pg_current_xact_id_if_assigned()::text || '"', 'null'));
     RETURN NEXT;
     IF depth > 1 OR ops ~ '[dm]' THEN
         a := pgdist.shared_marker();
@@ -81,7 +85,8 @@ BEGIN
     IF tabs IS NOT NULL THEN
         IF NOT big THEN
             op := 'j';
-            SELECT array_agg(textin(record_out(j)) ORDER BY j.term, j.id) INTO v FROM unnest(ents) j;
+            v := texts;
+            IF NOT few THEN SELECT array_agg(textin(record_out(j)) ORDER BY j.term, j.id) INTO v FROM unnest(ents) j; END IF;
             RETURN NEXT;
             v := NULL;
         END IF;
@@ -94,30 +99,37 @@ BEGIN
             a := NULL;
         END IF;
         -- Copied whole: said so, or journaled under a shape the table has no more.
-        IF NOT big THEN
-            SELECT array_agg(DISTINCT j.tab) INTO whole FROM unnest(ents) j JOIN pgdist.tables t ON t.id = j.tab WHERE j.op <> 'd' AND (j.op = 'c' OR j.gen <> t.gen);
-        ELSE
+        IF big THEN
             SELECT array_agg(DISTINCT j.tab) INTO whole FROM pgdist.fresh(pterm, psnap) j JOIN pgdist.tables t ON t.id = j.tab WHERE j.op <> 'd' AND (j.op = 'c' OR j.gen <> t.gen);
         END IF;
         IF ops LIKE '%d%' THEN
             moved := pgdist.moved(pterm, psnap, tabs);
             whole := whole || moved; tabs := tabs || moved;
         END IF;
-        FOR r IN SELECT t.id, t.keyed, t.files, u.keys
-                   FROM pgdist.tables t LEFT JOIN (SELECT j.tab, array_agg(DISTINCT x.k) AS keys FROM unnest(ents) j, unnest(j.keys) x(k) WHERE j.op = 'k' GROUP BY j.tab) u ON u.tab = t.id
+        -- keys of a table with a key; puts are images of one without a key to which rows were
+        -- only added, in the order in which they came.
+        FOR r IN SELECT t.id, t.keyed, t.files, u.keys, u.puts, u.mixed, t.id = ANY (whole) OR u.copied OR u.oldest <> t.gen OR u.newest <> t.gen AS copied
+                   FROM pgdist.tables t LEFT JOIN (
+                        SELECT j.tab, min(j.gen) AS oldest, max(j.gen) AS newest, bool_or(j.op = 'c') AS copied, bool_or(j.op IN ('-', 't') OR j.term <> cur) AS mixed,
+                               array_agg(DISTINCT x.k) FILTER (WHERE j.op = 'k') AS keys, array_agg(x.k ORDER BY j.id, x.ord) FILTER (WHERE j.op = '+') AS puts
+                          FROM unnest(ents) j LEFT JOIN LATERAL unnest(j.keys) WITH ORDINALITY x(k, ord) ON j.op IN ('k', '+') WHERE j.op <> 'd' GROUP BY j.tab) u ON u.tab = t.id
                   WHERE t.id = ANY (tabs) LOOP
             files := files || r.files;
             tab := r.id; k := NULL; v := NULL;
-            IF r.id = ANY (whole) THEN
+            IF r.copied THEN
                 op := 'c';
                 RETURN NEXT;
             ELSIF NOT big THEN
                 op := 'r';
                 IF NOT r.keyed THEN
                     op := 'i';
-                    SELECT x.dels, x.rows INTO k, v FROM pgdist.net_of(ents, r.id, cur) x;
+                    IF r.mixed THEN
+                        SELECT x.dels, x.rows INTO k, v FROM pgdist.net_of(ents, r.id, cur) x;
+                    ELSE
+                        v := r.puts;
+                    END IF;
                 ELSIF r.keys IS NOT NULL THEN
-                    EXECUTE format('SELECT x.pgdist_dels, x.pgdist_rows FROM pgdist.r_%s($1) x', r.id) INTO k, v USING r.keys;
+                    EXECUTE 'SELECT x.pgdist_dels, x.pgdist_rows FROM pgdist.r_' || r.id || '($1) x' INTO k, v USING r.keys;
                 END IF;
                 IF k IS NOT NULL OR v IS NOT NULL THEN RETURN NEXT; END IF;
             END IF;
