@@ -24,17 +24,33 @@ func (c *client) acquire(call engine.Call) (*engine.Lease, *upstream, error) {
 	if err == nil {
 		u = lease.Conn().(*upstream)
 	}
-	c.mu.Lock()
-	c.waiting = false
 	if err != nil {
+		c.mu.Lock()
+		c.waiting = false
 		c.asked = 0
 		c.renew()
 		c.mu.Unlock()
 		return nil, nil, err
 	}
-	c.serving, c.cancelled = u, false
-	c.mu.Unlock()
+	c.under(u)
 	return lease, u, nil
+}
+
+// under notes that u serves the client from now on. A cancel request that came when the
+// wait was just over has ended the client's context and nothing else: it is for the
+// statement that is sent now, and not for the next one.
+func (c *client) under(u *upstream) {
+	c.mu.Lock()
+	late := c.waiting && c.ctx != nil && c.ctx.Err() != nil && c.server.ctx.Err() == nil
+	c.serving, c.cancelled, c.waiting = u, late, false
+	if late {
+		c.renew()
+		c.cancels.Add(1)
+	}
+	c.mu.Unlock()
+	if late {
+		go c.relayCancel(c.server.ctx, u)
+	}
 }
 
 // served ends what acquire began; until then cancel requests go to the server,
@@ -98,6 +114,11 @@ func (c *client) cancel(ctx context.Context) {
 	if u == nil {
 		return
 	}
+	c.relayCancel(ctx, u)
+}
+
+// relayCancel sends the server a cancel request, which is one of cancels.
+func (c *client) relayCancel(ctx context.Context, u *upstream) {
 	defer c.cancels.Done()
 	ctx, stop := context.WithTimeout(ctx, cancelTimeout)
 	defer stop()

@@ -75,6 +75,9 @@ func (c *client) attempt(call engine.Call, run func(*engine.Lease, *upstream) er
 		c.relaying.limit = c.source.resultBuffer
 	}
 	c.relaying.digest, c.relaying.skip = lease.Digest(), c.told
+	if u.IsClosed() { // by a cancel request that came when it had just been made ready
+		return c.conclude(&call, engine.ErrNotSent)
+	}
 	return c.conclude(&call, run(lease, u))
 }
 

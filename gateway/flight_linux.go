@@ -231,9 +231,7 @@ func (c *client) fits(conn engine.ServerConn) bool {
 // takeOff begins what attempt begins with acquire.
 func (c *client) takeOff(lease *engine.Lease) *upstream {
 	u := lease.Conn().(*upstream)
-	c.mu.Lock()
-	c.serving, c.cancelled, c.waiting = u, false, false
-	c.mu.Unlock()
+	c.under(u)
 	begun := c.at()
 	c.relaying = relaying{lease: lease, u: u, begun: begun, complete: begun, failedAt: begun, limit: streamLimit}
 	c.flight.u, c.flight.under = u, true

@@ -152,15 +152,28 @@ func (u *upstream) send() error {
 }
 
 // watch breaks off waiting when ctx ends: what the server still sends cannot be
-// told apart from what is asked for next, so the connection is closed.
+// told apart from what is asked for next, so the connection is closed. Whoever waited
+// calls stop in the end, which tells whether the connection is still of use; nothing
+// happens to it afterwards, however late ctx's end is heard of.
 func (u *upstream) watch(ctx context.Context) (stop func() bool) {
 	if ctx.Done() == nil {
 		return func() bool { return true }
 	}
-	return context.AfterFunc(ctx, func() {
-		u.closed.Store(true)
-		_ = u.conn.SetDeadline(time.Unix(1, 0))
+	var over atomic.Bool
+	forget := context.AfterFunc(ctx, func() {
+		if over.CompareAndSwap(false, true) {
+			u.closed.Store(true)
+			_ = u.conn.SetDeadline(time.Unix(1, 0))
+		}
 	})
+	return func() bool {
+		forget()
+		fine := over.CompareAndSwap(false, true)
+		if !fine {
+			u.closed.Store(true) // the other has yet to say so, perhaps
+		}
+		return fine
+	}
 }
 
 // Run is engine.ServerConn's.
