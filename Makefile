@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help deps build vet test browser versions mutants model torture demo bench hardcases clients regress clean
+.PHONY: help deps build vet test browser versions mutants model torture soak demo bench hardcases clients regress clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ torture: deps ## random statements, a fixed workload and recorded histories unde
 	go test -v -count=1 -timeout 0 ./internal/torture/random -random.seed=0 -random.for=15m -random.ops=300 $(TORTURE)
 	go test -v -count=1 -timeout 0 -run Faults ./internal/torture/mirrored -torture.for=15m $(MIRRORED)
 	go test -v -count=1 -timeout 0 ./internal/torture/agreement -agreement.for=15m -agreement.members=5 -agreement.programs=3 -agreement.clients=24 -agreement.all $(AGREEMENT)
+
+soak: deps ## many kinds of clients at a gateway while servers are killed, for an hour: nothing grows, nothing is lost; SOAK="-soak.for=8h -soak.seed=7" says otherwise
+	go test -v -count=1 -timeout 0 ./internal/torture/soak -soak.for=1h -soak.round=2m $(SOAK)
 
 demo: deps ## three servers, a mixed load, servers killed: about a minute
 	go run ./cmd/pgdist demo
