@@ -156,7 +156,12 @@ CREATE FUNCTION pgdist.tail(q bigint, n pg_snapshot) RETURNS TABLE (op "char", t
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     SELECT j.op, j.tab, j.gen, array_agg(DISTINCT u.k) FROM pgdist.fresh(q, n) j, unnest(j.keys) u(k) WHERE j.op = 'k' GROUP BY 1, 2, 3
     UNION ALL
-    SELECT j.op, j.tab, j.gen, array_agg(u.k) FROM pgdist.fresh(q, n) j, unnest(j.keys) u(k) WHERE j.op IN ('+', '-') AND pgdist.kept(j.term, j.xid) GROUP BY 1, 2, 3
+    -- What came and went again, as the row between two updates does, is neither there to be
+    -- taken away nor missing.
+    SELECT CASE WHEN d.n > 0 THEN '+' ELSE '-' END::"char", d.tab, d.gen, array_agg(d.k)
+      FROM (SELECT j.tab, j.gen, u.k COLLATE "C" AS k, sum(CASE j.op WHEN '+' THEN 1 ELSE -1 END) AS n
+              FROM pgdist.fresh(q, n) j, unnest(j.keys) u(k) WHERE j.op IN ('+', '-') AND pgdist.kept(j.term, j.xid) GROUP BY 1, 2, 3) d, generate_series(1, abs(d.n)::bigint)
+     GROUP BY 1, 2, 3
     UNION ALL
     SELECT DISTINCT j.op, j.tab, j.gen, NULL::text[] FROM pgdist.fresh(q, n) j WHERE j.op IN ('t', 'c', 'd')
 $$;
