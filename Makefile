@@ -14,7 +14,7 @@ vet: ## run go vet
 	go vet ./...
 
 test: deps vet ## run every test, with the race detector, on throw-away servers
-	go test -race -timeout 24m -p 3 ./internal/mirror ./driver ./gateway ./... # the longest first
+	PGDIST_IN_MEMORY=1 go test -race -timeout 24m -p 3 ./internal/mirror ./driver ./gateway ./... # the longest first
 
 browser: deps ## look at the gateway's status page with a real browser (chromium, if it is installed)
 	go test -tags browser -count=1 -timeout 120s -run Browser ./gateway

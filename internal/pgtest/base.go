@@ -13,10 +13,22 @@ import (
 
 const serverPrefix = "server-"
 
-// baseDir is where this user's templates, locks and servers live. It is
-// created on demand and must belong to this user: /tmp is everybody's.
-func baseDir() (string, error) {
-	dir := filepath.Join(os.TempDir(), fmt.Sprintf("pgdist-pgtest-%d", os.Geteuid()))
+// baseDir is where this user's templates, locks and servers live.
+func baseDir() (string, error) { return ownDir(os.TempDir()) }
+
+// serversDir is where servers live: in memory if $PGDIST_IN_MEMORY is set and there is
+// room, else in base.
+func serversDir(base string) (string, error) {
+	if os.Getenv("PGDIST_IN_MEMORY") == "" || !roomInMemory() {
+		return base, nil
+	}
+	return ownDir(memory)
+}
+
+// ownDir is a directory of this user's below one that is everybody's, like /tmp. It is
+// created on demand.
+func ownDir(of string) (string, error) {
+	dir := filepath.Join(of, fmt.Sprintf("pgdist-pgtest-%d", os.Geteuid()))
 	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
 		return "", err
 	}

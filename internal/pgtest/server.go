@@ -75,8 +75,12 @@ func create(opts Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	home, err := serversDir(base)
+	if err != nil {
+		return nil, opError("launch", err)
+	}
 	s := &Server{opts: opts, bin: bin, acc: acc}
-	if s.dir, s.lock, err = newServerDir(base, acc); err != nil {
+	if s.dir, s.lock, err = newServerDir(home, acc); err != nil {
 		return nil, opError("launch", err)
 	}
 	if err := s.prepare(base, tmpl); err != nil {
