@@ -45,12 +45,15 @@ func ground(t *testing.T, n int, settings map[string]string) []*pgtest.Server {
 func (x trial) on(t *testing.T, servers []*pgtest.Server) *arena {
 	t.Helper()
 	a := x.bare(t, servers)
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), ages)
 	defer cancel()
 	if _, err := Init(ctx, a.cfg, InitOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	a.open()
+	if a.cfg.FlushInterval == time.Hour {
+		a.ack() // the first flush is everybody's, and comes unasked
+	}
 	return a
 }
 
@@ -75,6 +78,7 @@ func (x trial) bare(t *testing.T, servers []*pgtest.Server) *arena {
 	if x.config != nil {
 		x.config(&a.cfg)
 	}
+	unhurried(&a.cfg)
 	return a
 }
 
@@ -139,7 +143,7 @@ func (a *arena) equal() {
 // whole waits until every member is in sync.
 func (a *arena) whole() {
 	a.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), ages)
 	defer cancel()
 	for v := a.set.View(); len(v.InSync) != len(a.servers); {
 		var err error
@@ -307,7 +311,7 @@ func (a *arena) until(id health.MemberID, sql string) {
 		a.t.Fatal(err)
 	}
 	defer c.Close(a.ctx())
-	for deadline := time.Now().Add(20 * time.Second); ; {
+	for deadline := time.Now().Add(ages); ; {
 		var ok bool
 		if err := c.QueryRow(a.ctx(), sql).Scan(&ok); err != nil {
 			a.t.Fatalf("member %d: %s: %v", id, sql, err)

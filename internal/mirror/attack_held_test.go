@@ -23,7 +23,7 @@ func TestAttackPreparedLocks(t *testing.T) {
 		began := time.Now()
 		a.tx(c, sql)
 		a.do(c, `INSERT INTO o DEFAULT VALUES`)
-		if took, bound := time.Since(began), conflict+3*time.Second; took > bound {
+		if took := time.Since(began); took > ages/6 {
 			t.Errorf("%s and a write after it took %v", sql, took)
 		}
 	}
@@ -35,7 +35,7 @@ func TestAttackPreparedLocks(t *testing.T) {
 		if v := a.set.View(); v.Has(3) || !v.Has(2) {
 			t.Errorf("the view is %v", v)
 		}
-		for deadline := time.Now().Add(10 * time.Second); ; {
+		for deadline := time.Now().Add(ages); ; {
 			// Between attempts its state is "catching up", without an error.
 			if n := a.set.members.get(3).note.Load(); n.Err != nil && strings.Contains(n.Err.Error(), "forgotten") {
 				break
@@ -54,7 +54,7 @@ func TestAttackPreparedLocks(t *testing.T) {
 		a.exec(x, `BEGIN`, `LOCK TABLE t IN ACCESS EXCLUSIVE MODE`, `PREPARE TRANSACTION 'it''s mine'`)
 		began := time.Now()
 		a.do(c, `INSERT INTO o DEFAULT VALUES`)
-		if took, bound := time.Since(began), conflict+2*time.Second; took > bound {
+		if took := time.Since(began); took > ages/6 {
 			t.Errorf("a write took %v", took)
 		}
 		a.unchanged(before)
@@ -70,14 +70,14 @@ func TestAttackPreparedLocks(t *testing.T) {
 // is not dead, and is given that time before anybody is ended.
 func TestLongConflictTimeout(t *testing.T) {
 	a := trial{schema: `CREATE TABLE t (k int PRIMARY KEY)`, config: func(c *Config) {
-		c.BlockedTimeout, c.Health.SyncTimeout = 2*time.Second, 500*time.Millisecond
+		c.BlockedTimeout, c.Health.SyncTimeout = 6*time.Second, 3*time.Second
 	}}.on(t, ground(t, 2, nil))
 	before := a.set.View()
 	x := a.clientOf(a.follower())
 	a.exec(x, `BEGIN`, `SELECT * FROM t`)
 	began := time.Now()
 	a.tx(a.client(), `ddl: ALTER TABLE t ADD COLUMN v int`)
-	if took := time.Since(began); took < 1500*time.Millisecond || took > 4*time.Second {
+	if took := time.Since(began); took < 5*time.Second || took > ages/6 {
 		t.Errorf("the DDL took %v", took)
 	}
 	a.unchanged(before)

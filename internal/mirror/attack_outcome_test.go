@@ -39,7 +39,7 @@ func (a *arena) outcome(at Attempt, want bool) {
 	if err != nil || got != want {
 		a.t.Errorf("committed: got %v, %v; want %v", got, err, want)
 	}
-	if took := time.Since(began); took > 10*time.Second {
+	if took := time.Since(began); took > ages/3 {
 		a.t.Errorf("the answer took %v", took)
 	}
 }
@@ -170,7 +170,7 @@ func TestAttackSerializable(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range clients {
 		c := a.client()
-		a.exec(c, `SET default_transaction_isolation = serializable; SET enable_seqscan = off`)
+		a.exec(c, `SET default_transaction_isolation = serializable; SET enable_seqscan = off; SET jit = off`) // what is off costs so much that all would be compiled
 		wg.Go(func() {
 			for n := range each {
 				tx, err := c.Begin(a.ctx())

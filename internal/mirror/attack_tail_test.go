@@ -158,7 +158,7 @@ func TestAttackTailSchema(t *testing.T) {
 	a.newTerm(v)
 	a.do(a.client(), `INSERT INTO kl VALUES (42, 'new')`)
 	a.start(old)
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(ages); ; time.Sleep(5 * time.Millisecond) {
 		if n := a.set.members.get(old).note.Load(); n.Text == textLost {
 			break
 		} else if time.Now().After(deadline) {

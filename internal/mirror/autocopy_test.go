@@ -37,21 +37,21 @@ func TestCopiesUnasked(t *testing.T) {
 	}
 	defer second.Close()
 	stop := r.writers()
+	before := r.set.View()
 	r.replace(3)
-	r.inSync(2)
-	r.inSync(3)
-	for deadline := time.Now().Add(20 * time.Second); !told.has(r.server(3).Addr() + " was copied afresh from " + r.server(2).Addr()); time.Sleep(10 * time.Millisecond) {
+	r.back(before)
+	for deadline := time.Now().Add(ages); !told.has(r.server(3).Addr() + " was copied afresh from " + r.server(2).Addr()); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("told: %q", told.text()) // a moment after it is in sync
 		}
 	}
 
 	// Nothing helps but a copy.
-	if err := r.set.expel(r.ctx(), r.set.View(), 3, []wound{{}}, "test"); err != nil {
+	before = r.set.View()
+	if err := r.set.expel(r.ctx(), before, 3, []wound{{}}, "test"); err != nil {
 		t.Fatal(err)
 	}
-	r.inSync(2)
-	r.inSync(3)
+	r.back(before)
 
 	// What somebody has put in its place is not overwritten, but a copy that was broken off is.
 	r.replace(3)

@@ -41,7 +41,7 @@ func TestFlushesLeaveNoBloat(t *testing.T) {
 			a.ack()
 		}
 		now := file
-		for deadline := time.Now().Add(10 * time.Second); now == file; {
+		for deadline := time.Now().Add(ages); now == file; {
 			if now = a.query(1, `SELECT pg_relation_filenode('pgdist.journal_1')::text`); now == file && time.Now().After(deadline) {
 				t.Error("the journal is not rotated")
 				break

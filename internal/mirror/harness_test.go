@@ -30,6 +30,17 @@ func (w testWriter) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
+// ages is how long a test waits for what is certain to happen, on however slow a machine.
+const ages = 3 * time.Minute
+
+// unhurried has nobody taken for lost who is only slow: on a machine that is busy with other
+// tests, probes and applies take seconds now and then. Who is gone is noticed at once all the
+// same; tests that have somebody stand still, or cut off, wait some seconds longer for it.
+func unhurried(c *Config) {
+	set(&c.Health.ProbeTimeout, 3*time.Second)
+	set(&c.Health.SyncTimeout, 15*time.Second)
+}
+
 // newRig starts n servers, runs schema on each and makes a set of them.
 func newRig(t *testing.T, n int, schema string) *rig {
 	t.Helper()
@@ -45,7 +56,8 @@ func newRig(t *testing.T, n int, schema string) *rig {
 		r.cfg.Members = append(r.cfg.Members, MemberConfig{Conn: conn})
 	}
 	r.cfg.Logger = slog.New(slog.NewTextHandler(testWriter{t}, nil))
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	unhurried(&r.cfg)
+	ctx, cancel := context.WithTimeout(context.Background(), ages)
 	defer cancel()
 	if _, err := Init(ctx, r.cfg, InitOptions{}); err != nil {
 		t.Fatal(err)
@@ -56,7 +68,7 @@ func newRig(t *testing.T, n int, schema string) *rig {
 
 func (r *rig) open() {
 	r.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), ages)
 	defer cancel()
 	set, err := Open(ctx, r.cfg)
 	if err != nil {
@@ -67,7 +79,7 @@ func (r *rig) open() {
 }
 
 func (r *rig) ctx() context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), ages)
 	r.t.Cleanup(cancel)
 	return ctx
 }
@@ -167,10 +179,20 @@ func (r *rig) same() {
 	pgtest.SameBytes(r.t, in...)
 }
 
+// back waits until all members are in sync again, one of which was left out after before: it
+// may be that nobody sees it out, on a machine that is slow.
+func (r *rig) back(before *health.View) {
+	r.t.Helper()
+	r.await("a member is left out and comes back", func() bool {
+		v := r.set.View()
+		return v.Epoch >= before.Epoch+2 && len(v.InSync) == len(r.servers)
+	})
+}
+
 // inSync waits until the view has n members in sync.
 func (r *rig) inSync(n int) {
 	r.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), ages)
 	defer cancel()
 	for v := r.set.View(); len(v.InSync) != n; {
 		var err error

@@ -2,7 +2,6 @@ package mirror
 
 import (
 	"testing"
-	"time"
 
 	"github.com/pgdist/pgdist/internal/pgtest"
 )
@@ -25,13 +24,13 @@ func TestInvalidDatabase(t *testing.T) {
 	r.inSync(2)
 	r.set.Close()
 	r.open()
-	if res, err := r.resync(r.ctx(), 3, func(o *ResyncOptions) { o.Wait = 30 * time.Second }); err != nil || !res.InSync {
+	if res, err := r.resync(r.ctx(), 3, func(o *ResyncOptions) { o.Wait = ages }); err != nil || !res.InSync {
 		t.Fatalf("%+v, %v", res, err)
 	}
 	r.inSync(3)
 	r.reopen(func(c *Config) { c.AutoResync = true })
+	before := r.set.View()
 	invalid()
-	r.inSync(2)
-	r.inSync(3)
+	r.back(before)
 	r.same()
 }

@@ -38,7 +38,7 @@ func votesOfAll(v *health.View) map[health.MemberID]int {
 
 func (r *rig) await(what string, f func() bool) {
 	r.t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !f(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(ages); !f(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			r.t.Fatalf("in vain: %s; the view is %v", what, r.set.View())
 		}
@@ -53,7 +53,7 @@ func TestMembersComeAndGo(t *testing.T) {
 	beside.open()
 	stop := r.writers()
 	fourth := r.another()
-	v, err := Add(r.ctx(), r.cfg, AddOptions{Member: fourth, Votes: -1, Jobs: 2, Wait: 30 * time.Second, Report: t.Logf})
+	v, err := Add(r.ctx(), r.cfg, AddOptions{Member: fourth, Votes: -1, Jobs: 2, Wait: ages, Report: t.Logf})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,7 +67,7 @@ func TestMembersComeAndGo(t *testing.T) {
 	t.Logf("%d writes", stop())
 	r.same()
 
-	v, err = Remove(r.ctx(), r.cfg, RemoveOptions{Host: r.server(1).Addr(), Wait: 20 * time.Second, Report: t.Logf})
+	v, err = Remove(r.ctx(), r.cfg, RemoveOptions{Host: r.server(1).Addr(), Wait: ages, Report: t.Logf})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -227,12 +227,13 @@ func TestForce(t *testing.T) {
 		t.Errorf("a set that works was forced: %v", err)
 	}
 	r.do(r.client(), `INSERT INTO w (who, n) VALUES (1, 1)`)
-	for _, id := range []health.MemberID{1, 2} {
-		if err := r.server(id).Kill(); err != nil {
-			t.Fatal(err)
-		}
+	err := r.set.inLoop(r.ctx(), func(context.Context) error { // nobody is elected in between
+		return errors.Join(r.server(1).Kill(), r.server(2).Kill())
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
-	_, err := Force(r.ctx(), r.cfg, o)
+	_, err = Force(r.ctx(), r.cfg, o)
 	if !errors.Is(err, ErrNotForced) || !strings.Contains(err.Error(), r.server(1).Addr()+" or "+r.server(2).Addr()) || !strings.Contains(err.Error(), "--accept-data-loss") {
 		t.Errorf("what it says it would do: %v", err)
 	}
@@ -263,7 +264,7 @@ func TestForce(t *testing.T) {
 	}
 	for _, i := range []int{0, 1} {
 		ctx, cancel := context.WithTimeout(r.ctx(), time.Minute)
-		v, err = Add(ctx, r.cfg, AddOptions{Member: r.cfg.Members[i], Votes: -1, Jobs: 2, Wait: 30 * time.Second, Report: t.Logf, Confirm: func(string) error { return nil }})
+		v, err = Add(ctx, r.cfg, AddOptions{Member: r.cfg.Members[i], Votes: -1, Jobs: 2, Wait: ages, Report: t.Logf, Confirm: func(string) error { return nil }})
 		cancel()
 		if err != nil {
 			t.Fatal(err)

@@ -40,6 +40,7 @@ func mixed(t *testing.T, schema string, majors ...int) *rig {
 		r.cfg.Members = append(r.cfg.Members, MemberConfig{Conn: conn})
 	}
 	r.cfg.Logger = slog.New(slog.NewTextHandler(testWriter{t}, nil))
+	unhurried(&r.cfg)
 	return r
 }
 
@@ -55,7 +56,7 @@ func serverOf(t *testing.T, major int) string {
 // made makes a set of them, which the first leads.
 func (r *rig) made() *rig {
 	r.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), ages)
 	defer cancel()
 	if _, err := Init(ctx, r.cfg, InitOptions{Report: r.t.Logf}); err != nil {
 		r.t.Fatal(err)
@@ -150,7 +151,7 @@ func deparsed(majors []int) []string {
 // the older ones do not know costs the set these, with a word about it.
 func TestNewerLeader(t *testing.T) {
 	r := mixed(t, `CREATE TABLE t (k int PRIMARY KEY, iv interval, c "char"); CREATE ROLE alice; CREATE ROLE bob`, 14, 18, 14).made()
-	if _, err := r.set.Switchover(r.ctx(), r.server(2).Addr(), 20*time.Second); err != nil {
+	if _, err := r.set.Switchover(r.ctx(), r.server(2).Addr(), ages); err != nil {
 		t.Fatal(err)
 	}
 	c := r.client()
@@ -168,7 +169,7 @@ func TestNewerLeader(t *testing.T) {
 				err := r.set.members.get(id).note.Load().Err
 				return !r.set.View().Has(id) && err != nil && strings.Contains(err.Error(), what) && strings.Contains(err.Error(), hint)
 			}
-			for deadline := time.Now().Add(40 * time.Second); !said(); time.Sleep(time.Millisecond) {
+			for deadline := time.Now().Add(ages); !said(); time.Sleep(time.Millisecond) {
 				if time.Now().After(deadline) {
 					t.Fatalf("member %d: %+v at %v", id, r.set.members.get(id).note.Load(), r.set.View())
 				}
@@ -213,7 +214,7 @@ func TestMixedResync(t *testing.T) {
 			t.Logf("%d writes meanwhile", stop())
 			r.sameData()
 			// An older one cannot take the place of the newer: its leader could.
-			if _, err := r.set.Switchover(r.ctx(), r.server(3).Addr(), 20*time.Second); err != nil {
+			if _, err := r.set.Switchover(r.ctx(), r.server(3).Addr(), ages); err != nil {
 				t.Fatal(err)
 			}
 			r.do(r.client(), `INSERT INTO hs VALUES (2, 'b=>2')`)
@@ -290,7 +291,7 @@ func TestMixedLoginTriggers(t *testing.T) {
 	if err := r.set.Ack(r.ctx(), r.set.View().Term, Change{Schema: true}); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(ages); ; time.Sleep(time.Millisecond) {
 		if err := r.set.members.get(2).note.Load().Err; err != nil && strings.Contains(err.Error(), "event triggers on login") {
 			break
 		}

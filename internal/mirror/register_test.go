@@ -123,7 +123,7 @@ func (r *rig) otherPrograms(l lodging) {
 			for n := range 3 {
 				ids := p.set.View().InSync
 				to := p.set.hostOf(ids[(n+i)%len(ids)])
-				if _, err := p.set.Switchover(p.ctx(), to, 20*time.Second); err != nil && !strings.Contains(err.Error(), "not in sync") {
+				if _, err := p.set.Switchover(p.ctx(), to, ages); err != nil && !strings.Contains(err.Error(), "not in sync") {
 					r.t.Errorf("program %d, switchover %d: %v", i, n, err)
 				}
 			}
@@ -184,7 +184,7 @@ func (r *rig) downToOne(l lodging) {
 	} else {
 		r.inSync(1)
 		r.do(r.client(), `INSERT INTO w (who, n) VALUES (52, 1)`)
-		if err := r.set.Current(r.ctx(), 5*time.Second); err != nil || r.set.View().Leader != last {
+		if err := r.set.Current(r.ctx(), ages); err != nil || r.set.View().Leader != last {
 			r.t.Errorf("the last database is not read: %v, %v", r.set.View(), err)
 		}
 		r.set.Close()
@@ -194,7 +194,7 @@ func (r *rig) downToOne(l lodging) {
 			l.etcd.Kill(0)
 			r.await("nothing is read while etcd is gone", func() bool { return !r.set.Confirmed() })
 			l.etcd.Run(0)
-			if err := r.set.Current(r.ctx(), 30*time.Second); err != nil {
+			if err := r.set.Current(r.ctx(), ages); err != nil {
 				r.t.Error(err)
 			}
 			r.do(r.client(), `INSERT INTO w (who, n) VALUES (52, 3)`)
@@ -333,7 +333,7 @@ func TestEtcdAsWitness(t *testing.T) {
 	r.inSync(2)
 	e.Kill(0) // the databases are a majority, too
 	r.do(r.client(), `INSERT INTO w (who, n) VALUES (9, 10)`)
-	if err := r.set.Current(r.ctx(), 5*time.Second); err != nil {
+	if err := r.set.Current(r.ctx(), ages); err != nil {
 		t.Error(err)
 	}
 	e.Run(0)

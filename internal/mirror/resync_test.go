@@ -53,7 +53,7 @@ func (r *rig) writers() (stop func() int) {
 			for i := 0; !done.Load(); i++ {
 				sql := fmt.Sprintf(`INSERT INTO w (who, n) VALUES (%d, %d); UPDATE a SET d = %d WHERE id = %d; INSERT INTO keyless VALUES ('w%d', %d); DELETE FROM keyless WHERE v = 'w%d' AND f < %d; UPDATE u SET v = '%d' WHERE k = %d`,
 					who, i, i, who*10+i%10+1, who, i, who, i-5, i, who+1)
-				ctx, cancel := context.WithTimeout(context.Background(), 40*time.Second)
+				ctx, cancel := context.WithTimeout(context.Background(), ages)
 				_, err := c.Exec(ctx, sql)
 				if err == nil {
 					err = r.set.Ack(ctx, r.set.View().Term, Change{Sequences: true})
@@ -104,7 +104,7 @@ func (r *rig) replaceBy(id health.MemberID, bin string) {
 }
 
 func (r *rig) resync(ctx context.Context, id health.MemberID, change func(*ResyncOptions)) (*ResyncResult, error) {
-	o := ResyncOptions{Member: r.server(id).Addr(), Wait: 30 * time.Second, Report: r.t.Logf}
+	o := ResyncOptions{Member: r.server(id).Addr(), Wait: ages, Report: r.t.Logf}
 	if change != nil {
 		change(&o)
 	}
@@ -228,7 +228,7 @@ func TestResyncLostPlace(t *testing.T) {
 	r.servers[2].Exec(t, `SET session_replication_role = replica; DELETE FROM a; CREATE TABLE stray (x int)`)
 	smallJournal(&r.cfg)
 	r.open()
-	for deadline := time.Now().Add(20 * time.Second); r.set.members.get(3).note.Load().Text != textLost; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(ages); r.set.members.get(3).note.Load().Text != textLost; time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%+v", r.set.members.get(3).note.Load())
 		}

@@ -28,7 +28,7 @@ func TestSwitchover(t *testing.T) {
 	}
 	done := make(chan error, 1)
 	go func() {
-		v, err := a.set.Switchover(a.ctx(), host, 20*time.Second)
+		v, err := a.set.Switchover(a.ctx(), host, ages)
 		if err == nil && a.set.Hosts()[v.Leader] != host {
 			err = errors.New("somebody else leads: " + v.String())
 		}

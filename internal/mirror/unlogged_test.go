@@ -3,7 +3,6 @@ package mirror
 import (
 	"context"
 	"testing"
-	"time"
 
 	"github.com/pgdist/pgdist/internal/pgtest"
 )
@@ -20,7 +19,7 @@ func (r *rig) crashed(i int) {
 	if err := r.servers[i].KillBackend(pid); err != nil {
 		r.t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), ages)
 	defer cancel()
 	for n := "1"; n != "0"; {
 		c, err := dial(ctx, r.cfg.Members[i].Conn, nil)
