@@ -3,7 +3,6 @@ package driver
 import (
 	"context"
 	"testing"
-	"time"
 
 	"github.com/pgdist/pgdist/internal/pgtest"
 )
@@ -12,7 +11,7 @@ import (
 // statement is run again, unseen, and is not in its own way.
 func TestIndexConcurrentlyRunAgain(t *testing.T) {
 	db, servers := mirrored(t, "")
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), ages)
 	defer cancel()
 	for _, q := range []string{"CREATE TABLE t (n int PRIMARY KEY, v int)", "INSERT INTO t SELECT g, g FROM generate_series(1, 50) g"} {
 		if _, err := db.ExecContext(ctx, q); err != nil {
@@ -44,7 +43,7 @@ func TestIndexConcurrentlyRunAgain(t *testing.T) {
 	if err := <-made; err != nil {
 		t.Error(err)
 	}
-	equal(t, servers, "SELECT indexdef, indisvalid FROM pg_indexes, pg_index WHERE indexrelid = indexname::regclass AND tablename = 't' ORDER BY 1", 20*time.Second)
+	equal(t, servers, "SELECT indexdef, indisvalid FROM pg_indexes, pg_index WHERE indexrelid = indexname::regclass AND tablename = 't' ORDER BY 1", ages)
 	if got := contents(t, servers[1], "SELECT count(*) FROM pg_indexes WHERE tablename = 't'"); got != "[[2]]" {
 		t.Errorf("%s indexes", got)
 	}

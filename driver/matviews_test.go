@@ -151,7 +151,7 @@ func TestMatviewFailover(t *testing.T) {
 	if err := servers[0].Kill(); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(20 * time.Second); ; {
+	for deadline := time.Now().Add(ages); ; {
 		if view := ask[string](t, db, "SELECT inet_server_port()::text || current_setting('transaction_read_only') FROM mv LIMIT 1"); view != "" || time.Now().After(deadline) {
 			break
 		}

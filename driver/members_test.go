@@ -66,7 +66,7 @@ func TestMembersComeAndGoUnderAnApplication(t *testing.T) {
 	}
 	added := config.Members[3]
 	config.Members = config.Members[:3]
-	ctx, cancel := context.WithTimeout(context.Background(), 90*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), ages)
 	defer cancel()
 	if _, err := mirror.Add(ctx, config, mirror.AddOptions{Member: added, Votes: -1, Jobs: 2, Report: t.Logf}); err != nil {
 		t.Fatal(err)
@@ -84,7 +84,7 @@ func TestMembersComeAndGoUnderAnApplication(t *testing.T) {
 		}
 		return seen
 	}
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(ages); ; time.Sleep(20 * time.Millisecond) {
 		seen := ports()
 		if slices.Contains(seen, added.Conn.Port) {
 			break
@@ -93,10 +93,10 @@ func TestMembersComeAndGoUnderAnApplication(t *testing.T) {
 			t.Fatalf("reads come from %v, none from the member that was added, %d", seen, added.Conn.Port)
 		}
 	}
-	if _, err := mirror.Remove(ctx, config, mirror.RemoveOptions{Host: config.Members[0].Host(), Wait: 20 * time.Second, Report: t.Logf}); err != nil {
+	if _, err := mirror.Remove(ctx, config, mirror.RemoveOptions{Host: config.Members[0].Host(), Wait: ages, Report: t.Logf}); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(ages); ; time.Sleep(20 * time.Millisecond) {
 		seen := ports()
 		if !slices.Contains(seen, config.Members[0].Conn.Port) && len(seen) == 3 {
 			break

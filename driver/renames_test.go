@@ -58,7 +58,7 @@ func TestRenamesWaitForDDL(t *testing.T) {
 			if fails := err != nil; fails != c.fails {
 				t.Error(c.rename, err)
 			}
-		case <-time.After(20 * time.Second):
+		case <-time.After(ages):
 			t.Fatalf("%s still waits", c.rename)
 		}
 	}

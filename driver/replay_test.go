@@ -68,7 +68,7 @@ func (s *replaySet) end(t *testing.T) {
 // switchover makes another member lead, whoever has a transaction open.
 func (s *replaySet) switchover(t *testing.T) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), ages)
 	defer cancel()
 	if s.admin == nil {
 		var config mirror.Config
@@ -258,12 +258,13 @@ func TestReplayFailovers(t *testing.T) {
 		if got := ask[int](t, tx, "UPDATE acct SET n = n + 1 WHERE id = 1 RETURNING n"); got != 101+i {
 			t.Errorf("%s: n is %d", c.what, got)
 		}
-		repair := make(chan func(), 1)
+		repair, struck := make(chan func(), 1), make(chan struct{})
 		strike := func(is string, delay time.Duration) {
 			if is == c.during {
 				go func() {
 					time.Sleep(delay)
 					repair <- c.fault()
+					close(struck)
 				}()
 			}
 		}
@@ -273,6 +274,9 @@ func TestReplayFailovers(t *testing.T) {
 		strike("statement", 100*time.Millisecond)
 		if got := ask[int](t, tx, "SELECT count(*) FROM log, pg_sleep(0.5) WHERE tx = $1", name); got != 1 {
 			t.Errorf("%s: %d rows", c.what, got)
+		}
+		if c.during == "statement" {
+			<-struck // before COMMIT, on however slow a machine
 		}
 		run(t, tx, "INSERT INTO log VALUES ($1, 5)", name)
 		strike("commit", 100*time.Millisecond)

@@ -72,7 +72,7 @@ func TestResyncUnderAnApplication(t *testing.T) {
 		}
 		config.Members = append(config.Members, mirror.MemberConfig{Conn: c})
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 90*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), ages)
 	defer cancel()
 	res, err := mirror.Resync(ctx, config, mirror.ResyncOptions{Member: s.Addr(), Report: t.Logf})
 	if err != nil || !res.InSync {

@@ -117,7 +117,7 @@ func TestReadsAreSpread(t *testing.T) {
 
 func TestLeastOutstandingReachesAll(t *testing.T) {
 	db, _, _ := three(t, nil)
-	got, deadline := map[int]int{}, time.Now().Add(10*time.Second)
+	got, deadline := map[int]int{}, time.Now().Add(ages)
 	for len(got) < 3 {
 		got[ask[int](t, db, "SELECT id FROM t")]++
 		if time.Now().After(deadline) {
@@ -152,7 +152,7 @@ func TestWriteBehindAReadIsRunOnTheLeader(t *testing.T) {
 			CREATE FUNCTION sneaky() RETURNS int LANGUAGE plpgsql VOLATILE AS 'BEGIN INSERT INTO w VALUES (1); RETURN 1; END'`)
 	}
 	// Until the functions are known liar() counts as a write; then as a read.
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(ages)
 	for id := 0; ; id++ {
 		run(t, db, "DELETE FROM w")
 		before := fake.acks.Load()
@@ -257,7 +257,7 @@ func TestListen(t *testing.T) {
 	run(t, conn, "LISTEN news")
 	run(t, db, "NOTIFY news, 'hello'")
 	err = conn.Raw(func(dc any) error {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), ages)
 		defer cancel()
 		n, err := dc.(*Conn).Conn().WaitForNotification(ctx)
 		if err == nil && n.Payload != "hello" {
@@ -385,7 +385,7 @@ func TestNothingIsLeft(t *testing.T) {
 		}
 	}
 	c := pgtest.Connect(t, dsns[0])
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(ages)
 	for {
 		var n int
 		if err := c.QueryRow(context.Background(), "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()").Scan(&n); err != nil {

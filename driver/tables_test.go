@@ -86,7 +86,7 @@ func TestMirroredTables(t *testing.T) {
 			if err := servers[2].StartAgain(); err != nil {
 				t.Fatal(err)
 			}
-			ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+			ctx, cancel := context.WithTimeout(context.Background(), ages)
 			defer cancel()
 			for err := pgtest.CompareServers(ctx, servers...); err != nil; err = pgtest.CompareServers(ctx, servers...) {
 				if ctx.Err() != nil || !sleep(ctx, 100*time.Millisecond) {

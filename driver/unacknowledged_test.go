@@ -13,7 +13,7 @@ import (
 // once taken for a later transaction, which was lost and reported as committed.
 func TestLostCommitAfterUnacknowledgedWrite(t *testing.T) {
 	db, servers := mirrored(t, "")
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), ages)
 	defer cancel()
 	if _, err := db.ExecContext(ctx, "CREATE TABLE t (n int PRIMARY KEY)"); err != nil {
 		t.Fatal(err)
@@ -26,10 +26,17 @@ func TestLostCommitAfterUnacknowledgedWrite(t *testing.T) {
 		}
 	}
 	each((*pgtest.Server).SigStop)
-	soon, over := context.WithTimeout(ctx, 200*time.Millisecond)
-	_, err := db.ExecContext(soon, "INSERT INTO t VALUES (1)")
+	soon, over := context.WithCancel(ctx)
+	wrote := make(chan error, 1)
+	go func() {
+		_, err := db.ExecContext(soon, "INSERT INTO t VALUES (1)")
+		wrote <- err
+	}()
+	for contents(t, servers[0], "SELECT n FROM t") == "[]" && ctx.Err() == nil {
+		time.Sleep(time.Millisecond)
+	}
 	over()
-	if err == nil {
+	if err := <-wrote; err == nil {
 		t.Error("a write was acknowledged that no follower has")
 	}
 	tx, err := db.BeginTx(ctx, nil)
@@ -50,7 +57,7 @@ func TestLostCommitAfterUnacknowledgedWrite(t *testing.T) {
 	if err := db.PingContext(ctx); err != nil {
 		t.Fatal(err)
 	}
-	equal(t, servers, "SELECT n FROM t", 20*time.Second)
+	equal(t, servers, "SELECT n FROM t", ages)
 	if got := contents(t, servers[0], "SELECT n FROM t"); got != "[[1]]" {
 		t.Errorf("the table holds %s", got)
 	}

@@ -101,7 +101,7 @@ func TestUnloggedCrashUnseen(t *testing.T) {
 // restarted waits until a server that crashed answers again.
 func restarted(t *testing.T, s *pgtest.Server) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), ages)
 	defer cancel()
 	for {
 		c, err := pgx.Connect(ctx, s.DSN())
@@ -163,7 +163,7 @@ func TestUnloggedLeaderAlone(t *testing.T) {
 	db, servers := unlogged(t, "")
 	for round := range 3 {
 		crash(t, servers[0])
-		for deadline := time.Now().Add(20 * time.Second); ; {
+		for deadline := time.Now().Add(ages); ; {
 			_, err := db.Exec(fmt.Sprintf("INSERT INTO u (v) VALUES ('round %d')", round))
 			if err == nil {
 				break
@@ -179,7 +179,7 @@ func TestUnloggedLeaderAlone(t *testing.T) {
 // settled waits until all servers are in sync and the same.
 func settled(t *testing.T, db *sql.DB, servers []*pgtest.Server) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), ages)
 	defer cancel()
 	var last error
 	for {
