@@ -79,7 +79,7 @@ func TestHalfOpenLogins(t *testing.T) {
 		}
 		defer conn.Close()
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), ages)
 	defer cancel()
 	var conn *pgx.Conn
 	eventually(t, func() (ok bool) {

@@ -114,7 +114,7 @@ func (g *Server) leader(tb testing.TB, s *set) int {
 // whole waits until all servers are in sync.
 func (s *set) whole(tb testing.TB) {
 	tb.Helper()
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(ages); ; time.Sleep(50 * time.Millisecond) {
 		n := 0
 		for _, m := range s.gateway.engine.Stats() {
 			if m.InSync {

@@ -168,12 +168,12 @@ func terminate(t *testing.T, s *set, like string) (n int) {
 func TestFlightLosesServer(t *testing.T) {
 	s, _, ours := flights(t, nil)
 	// The first rows fill what a server keeps back, so they arrive while it goes on.
-	script := "Q SELECT id, repeat('x', 400), CASE WHEN id > 25 THEN pg_sleep(0.1) END FROM f WHERE id <= 30\nZ 1"
+	script := "Q SELECT id, repeat('x', 400), CASE WHEN id > 25 THEN pg_sleep(0.3) END FROM f WHERE id <= 30\nZ 1"
 	warm(t, s, ours, script)
 	for range 3 {
 		done := make(chan []string, 1)
 		go func() { ours.log = nil; done <- slices.Clone(ours.run(script)) }()
-		time.Sleep(250 * time.Millisecond)
+		s.awaitSleeping(t, "%repeat%", 1)
 		if terminate(t, s, "%repeat%") == 0 {
 			t.Error("no process runs it")
 		}
@@ -207,7 +207,7 @@ func TestFlightCancelled(t *testing.T) {
 	}
 	done := make(chan error, 1)
 	go func() { done <- query(victim, "SELECT pg_sleep(30)") }()
-	time.Sleep(200 * time.Millisecond)
+	s.awaitSleeping(t, "%pg_sleep(30)%", 1)
 	if err := victim.PgConn().CancelRequest(ctx); err != nil {
 		t.Fatal(err)
 	}
@@ -266,7 +266,7 @@ func TestFlightWaitsForCancel(t *testing.T) {
 	})
 	eventually(t, func() bool { return c.sock.riding() != nil })
 	done := make(chan []string, 1)
-	go func() { done <- victim.run("Q SELECT pg_sleep(0.5)\nZ 1") }()
+	go func() { done <- victim.run("Q SELECT pg_sleep(2)\nZ 1") }()
 	var u *upstream
 	eventually(t, func() bool {
 		c.mu.Lock()
@@ -282,7 +282,7 @@ func TestFlightWaitsForCancel(t *testing.T) {
 	select {
 	case log := <-done:
 		t.Errorf("it is answered though a cancel request for it is still on its way: %q", log)
-	case <-time.After(time.Second):
+	case <-time.After(3 * time.Second):
 		if n := s.flown(func() { ours.run(flyQuery) }); n != 1 {
 			t.Errorf("the loop carries out %d statements of another client", n)
 		}
@@ -504,11 +504,11 @@ func TestFlightsQueue(t *testing.T) {
 		time.Sleep(50 * time.Millisecond)
 		hold[i] = make(chan error, 1)
 		go func() {
-			_, err := conns[i].Exec(ctx, "SELECT pg_sleep(3)", pgx.QueryExecModeSimpleProtocol)
+			_, err := conns[i].Exec(ctx, "SELECT pg_sleep(6)", pgx.QueryExecModeSimpleProtocol)
 			hold[i] <- err
 		}()
 	}
-	time.Sleep(300 * time.Millisecond)
+	s.awaitSleeping(t, "%pg_sleep(6)%", len(hold))
 	limited, stop := context.WithTimeout(ctx, 200*time.Millisecond)
 	defer stop()
 	began := time.Now()

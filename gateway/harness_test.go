@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pgdist/pgdist/internal/mirror"
@@ -22,6 +23,40 @@ type set struct {
 	dsn     string
 	gateway *Server
 	addr    string
+}
+
+// ages is how long a test waits for what is certain to happen, on however slow a machine.
+const ages = 3 * time.Minute
+
+// unhurried has nobody taken for lost who is only slow, as servers are on a machine that is
+// busy with other tests.
+const unhurried = "&probe_timeout=3s&sync_timeout=15s"
+
+// sleeping counts the servers' processes that sleep in a statement like that.
+func (s *set) sleeping(like string) (n int, err error) {
+	for _, server := range s.servers {
+		conn, cerr := pgx.Connect(context.Background(), server.DSN())
+		if cerr != nil {
+			return 0, cerr
+		}
+		var here int
+		err = errors.Join(err, conn.QueryRow(context.Background(), "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND query LIKE $1", like).Scan(&here), conn.Close(context.Background()))
+		n += here
+	}
+	return n, err
+}
+
+// awaitSleeping waits until there are n; any goroutine of a test may.
+func (s *set) awaitSleeping(tb testing.TB, like string, n int) {
+	tb.Helper()
+	for end := time.Now().Add(ages); ; time.Sleep(10 * time.Millisecond) {
+		if got, err := s.sleeping(like); err != nil || got >= n || time.Now().After(end) {
+			if err != nil || got < n {
+				tb.Errorf("%d processes sleep in %s (%v)", got, like, err)
+			}
+			return
+		}
+	}
 }
 
 // newSet starts a set whose gateway trusts its clients, unless change says otherwise.
@@ -43,12 +78,12 @@ func newSet(tb testing.TB, change func(*Config)) *set {
 		config.Members = append(config.Members, mirror.MemberConfig{Conn: c})
 		hosts = append(hosts, server.Addr())
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), ages)
 	defer cancel()
 	if _, err := mirror.Init(ctx, config, mirror.InitOptions{}); err != nil {
 		tb.Fatal(err)
 	}
-	s.dsn = "pgdist://postgres@" + strings.Join(hosts, ",") + "/postgres?sslmode=disable"
+	s.dsn = "pgdist://postgres@" + strings.Join(hosts, ",") + "/postgres?sslmode=disable" + unhurried
 	s.serve(tb, change)
 	return s
 }
@@ -60,7 +95,7 @@ func (s *set) serve(tb testing.TB, change func(*Config)) {
 	if change != nil {
 		change(&gc)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), ages)
 	defer cancel()
 	g, err := Open(ctx, gc)
 	if err != nil {

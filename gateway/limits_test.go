@@ -271,11 +271,11 @@ func TestLimits(t *testing.T) {
 
 // TestQueryWaitTimeout: who waits too long for a connection hears why, and stays.
 func TestQueryWaitTimeout(t *testing.T) {
-	s := newSet(t, func(c *Config) { c.MaxUserConnections, c.QueryWaitTimeout = 1, 200*time.Millisecond })
+	s := newSet(t, func(c *Config) { c.MaxUserConnections, c.QueryWaitTimeout = 1, 2*time.Second })
 	a, b := connect(t, s.url("")), connect(t, s.url(""))
 	execute(t, a, "BEGIN; SELECT txid_current()")
 	_, err := b.Exec(context.Background(), "SELECT txid_current()")
-	if code(err) != "53300" || !strings.Contains(err.Error(), "200ms") {
+	if code(err) != "53300" || !strings.Contains(err.Error(), "2s") {
 		t.Errorf("who waits hears %v", err)
 	}
 	execute(t, a, "COMMIT")

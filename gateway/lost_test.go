@@ -36,7 +36,7 @@ func TestReadOnlyBesideFailover(t *testing.T) {
 		t.Fatal(err)
 	}
 	led, n := false, 0
-	for deadline := time.Now().Add(time.Minute); !led; n++ {
+	for deadline := time.Now().Add(ages); !led; n++ {
 		led = s.gateway.leader(t, s) != victim // once more afterwards
 		for i, conn := range conns {
 			// A transaction that began on the leader before it died hears that it is lost.
@@ -65,7 +65,7 @@ func TestParseThatWasLost(t *testing.T) {
 	c := talk(t, s.addr, nil)
 	c.run("Q CREATE TABLE p (i int)\nZ 1\nQ BEGIN\nZ 1\nQ INSERT INTO p VALUES (1)\nZ 1\nP s1|SELECT pg_sleep(20)|\nB |s1\nE |0\nS\nZ 0")
 	leader := connect(t, s.servers[s.gateway.leader(t, s)].DSN())
-	for deadline := time.Now().Add(20 * time.Second); ; { // the server answers what it has done before it says farewell
+	for deadline := time.Now().Add(ages); ; { // the server answers what it has done before it says farewell
 		var n int
 		if err := leader.QueryRow(context.Background(), "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE wait_event = 'PgSleep'").Scan(&n); err != nil {
 			t.Fatal(err)

@@ -202,7 +202,7 @@ func (s *set) unharmed(t *testing.T, before uint64, by *talker) {
 		t.Fatalf("the bystander hears %q", got)
 	}
 	var used int
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(ages); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		used = 0
 		for _, m := range s.gateway.engine.Stats() {
 			used += m.ReadPool.InUse + m.WritePool.InUse

@@ -182,7 +182,7 @@ func TestReplaySettings(t *testing.T) {
 	}
 	s.endOpen(t)
 	go func() {
-		time.Sleep(500 * time.Millisecond)
+		s.awaitSleeping(t, "%pg_sleep(2)%", 1)
 		if err := conn.PgConn().CancelRequest(context.Background()); err != nil {
 			t.Error(err)
 		}

@@ -122,7 +122,7 @@ func serverTLS(tb testing.TB, s *pgtest.Server, a *authority, rules, ident strin
 			tb.Fatal(err)
 		}
 	}
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(ages); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		var ssl string
 		if err := admin.QueryRow(context.Background(), "SHOW ssl").Scan(&ssl); err != nil {
 			tb.Fatal(err)

@@ -49,7 +49,7 @@ func TestSessions(t *testing.T) {
 	if _, err := a.Exec(ctx, "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT g, 'v' || g FROM generate_series(1, 100) g"); err != nil {
 		t.Fatal(err)
 	}
-	t.Run("cancel", func(t *testing.T) { cancels(t, a) })
+	t.Run("cancel", func(t *testing.T) { cancels(t, s, a) })
 	t.Run("listen", func(t *testing.T) { listens(t, a, s) })
 	t.Run("defaults", func(t *testing.T) {
 		for _, sql := range []string{"SET TimeZone = 'UTC'", "RESET TimeZone", "SET TimeZone = 'UTC'", "RESET ALL", "SET TimeZone = 'UTC'", "DISCARD ALL"} {
@@ -73,7 +73,7 @@ func TestSessions(t *testing.T) {
 }
 
 // cancels cancels a statement on the server, and one that waits for its turn.
-func cancels(t *testing.T, a *pgx.Conn) {
+func cancels(t *testing.T, s *set, a *pgx.Conn) {
 	ctx := context.Background()
 	for _, sql := range []string{"SELECT pg_sleep(30)", "UPDATE t SET v = v WHERE pg_sleep(30) IS NULL", "CALL pg_catalog.pg_sleep(30)", "VACUUM; SELECT pg_sleep(30)", "DO $$ BEGIN PERFORM pg_sleep(30); END $$"} {
 		if strings.HasPrefix(sql, "CALL") || strings.HasPrefix(sql, "VACUUM") {
@@ -83,7 +83,7 @@ func cancels(t *testing.T, a *pgx.Conn) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			time.Sleep(300 * time.Millisecond)
+			s.awaitSleeping(t, sql, 1)
 			if err := a.PgConn().CancelRequest(ctx); err != nil {
 				t.Error(err)
 			}
@@ -93,7 +93,7 @@ func cancels(t *testing.T, a *pgx.Conn) {
 		if code(err) != "57014" {
 			t.Errorf("%s: %v", sql, err)
 		}
-		if d := time.Since(began); d > 10*time.Second {
+		if d := time.Since(began); d > 25*time.Second {
 			t.Errorf("%s: cancelled after %v", sql, d)
 		}
 		var n int
@@ -113,7 +113,7 @@ func listens(t *testing.T, a *pgx.Conn, s *set) {
 		if _, err := a.Exec(ctx, "SELECT pg_notify('c', $1)", fmt.Sprint(i)); err != nil {
 			t.Fatal(err)
 		}
-		limited, cancel := context.WithTimeout(ctx, 10*time.Second)
+		limited, cancel := context.WithTimeout(ctx, ages)
 		n, err := l.WaitForNotification(limited)
 		cancel()
 		if err != nil || n.Payload != fmt.Sprint(i) {

@@ -21,7 +21,7 @@ import (
 func TestListenersShare(t *testing.T) {
 	s := newSet(t, nil)
 	const many, each = 200, 5
-	ctx, stop := context.WithTimeout(context.Background(), time.Minute)
+	ctx, stop := context.WithTimeout(context.Background(), ages)
 	defer stop()
 	var wg sync.WaitGroup
 	var conns [many]*pgx.Conn
@@ -88,7 +88,7 @@ func TestListenersShare(t *testing.T) {
 // committed before it was sent, and knows its own.
 func TestListenGapless(t *testing.T) {
 	s := newSet(t, func(c *Config) { c.DSN += "&pool_size=1" }) // one process notifies for all
-	ctx, stop := context.WithTimeout(context.Background(), time.Minute)
+	ctx, stop := context.WithTimeout(context.Background(), ages)
 	defer stop()
 	var sent, begun atomic.Int64 // the number notified last, whose COMMIT was answered; and sent
 	end := make(chan struct{})
@@ -193,7 +193,7 @@ func TestListenGapless(t *testing.T) {
 // before; the others are not, and a transaction that was about to listen may be tried again.
 func TestListenFailover(t *testing.T) {
 	s := newSet(t, nil)
-	ctx, stop := context.WithTimeout(context.Background(), time.Minute)
+	ctx, stop := context.WithTimeout(context.Background(), ages)
 	defer stop()
 	idle := talk(t, s.addr, nil)
 	idle.run("Q LISTEN a\nZ 1")
@@ -254,7 +254,7 @@ func TestListenFailover(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer m.Close()
-	if _, err := m.Switchover(ctx, s.servers[(leader+1)%3].Addr(), 30*time.Second); err != nil {
+	if _, err := m.Switchover(ctx, s.servers[(leader+1)%3].Addr(), ages); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := again.WaitForNotification(ctx); code(err) != "57P01" {
@@ -266,7 +266,7 @@ func TestListenFailover(t *testing.T) {
 // ended with an error that says why once it does.
 func TestListenDeaf(t *testing.T) {
 	s := newSet(t, nil)
-	ctx, stop := context.WithTimeout(context.Background(), time.Minute)
+	ctx, stop := context.WithTimeout(context.Background(), ages)
 	defer stop()
 	deaf := talk(t, s.addr, nil)
 	deaf.run("Q LISTEN a\nZ 1")
@@ -307,7 +307,7 @@ func TestListenDeaf(t *testing.T) {
 func TestListenByGoroutine(t *testing.T) {
 	cert, _ := certificate(t)
 	s := newSet(t, func(c *Config) { c.TLS = &tls.Config{Certificates: []tls.Certificate{cert}} })
-	ctx, stop := context.WithTimeout(context.Background(), time.Minute)
+	ctx, stop := context.WithTimeout(context.Background(), ages)
 	defer stop()
 	conn := connect(t, strings.Replace(s.url(""), "sslmode=disable", "sslmode=require", 1))
 	execute(t, conn, "LISTEN a")

@@ -22,11 +22,12 @@ func TestSignals(t *testing.T) {
 					t.Fatalf("a client's number is %d", pid)
 				}
 				if busy {
+					sleep := fmt.Sprintf("SELECT pg_sleep(30), %d", other.PgConn().PID())
 					go func() {
-						_, err := other.Exec(ctx, "SELECT pg_sleep(30)", pgx.QueryExecModeSimpleProtocol)
+						_, err := other.Exec(ctx, sleep, pgx.QueryExecModeSimpleProtocol)
 						done <- err
 					}()
-					time.Sleep(200 * time.Millisecond)
+					s.awaitSleeping(t, sleep, 1)
 				}
 				var ok bool
 				err := admin.QueryRow(ctx, "SELECT "+function+"($1)", mode, int32(other.PgConn().PID())).Scan(&ok)
@@ -48,7 +49,7 @@ func TestSignals(t *testing.T) {
 					if code(err) != want {
 						t.Errorf("%s: the other client hears %v", function, err)
 					}
-				case <-time.After(10 * time.Second):
+				case <-time.After(ages):
 					t.Errorf("%s: the other client hears nothing", function)
 				}
 			}

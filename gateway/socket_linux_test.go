@@ -117,7 +117,7 @@ func TestSocketEnds(t *testing.T) {
 				if !errors.Is(err, c.want) && !(c.want == unix.ECONNRESET && errors.Is(err, unix.EPIPE)) {
 					t.Errorf("%s, early %t: %v", name, early, err)
 				}
-			case <-time.After(10 * time.Second):
+			case <-time.After(ages):
 				t.Fatalf("%s, early %t: it waits for ever", name, early)
 			}
 		}
@@ -328,7 +328,7 @@ func TestSocketChangesLoops(t *testing.T) {
 			if x != byte(i) {
 				t.Fatalf("%d instead of %d", x, byte(i))
 			}
-		case <-time.After(10 * time.Second):
+		case <-time.After(ages):
 			t.Fatalf("turn %d: nobody is told", i)
 		}
 	}
@@ -370,7 +370,7 @@ func TestSocketTellsOfEverything(t *testing.T) {
 		}
 		select {
 		case <-ended:
-		case <-time.After(10 * time.Second):
+		case <-time.After(ages):
 			t.Fatalf("turn %d: the end is not told", i)
 		}
 	}

@@ -187,7 +187,7 @@ func (t *talker) flush() {
 	t.buf = nil
 }
 
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // silent stands in the log where an answer was waited for in vain.
 const silent = "nothing comes any more"

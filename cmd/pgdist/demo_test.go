@@ -50,7 +50,7 @@ func TestDemo(t *testing.T) {
 func TestDemoInterrupted(t *testing.T) {
 	for _, at := range []string{"checking", "goroutines read and write", "kill -9"} {
 		t.Run(at, func(t *testing.T) {
-			ctx, interrupt := context.WithTimeout(t.Context(), time.Minute)
+			ctx, interrupt := context.WithTimeout(t.Context(), ages)
 			defer interrupt()
 			out, errs := &after{text: at, n: 1, do: interrupt}, &after{}
 			code := run(ctx, []string{"demo"}, strings.NewReader(""), out, errs)

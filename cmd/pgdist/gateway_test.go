@@ -51,7 +51,7 @@ func (o *output) String() string {
 func (o *output) wait(t *testing.T, pattern string) string {
 	t.Helper()
 	re := regexp.MustCompile(pattern)
-	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(ages); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		if m := re.FindStringSubmatch(o.String()); m != nil {
 			return m[len(m)-1]
 		}
@@ -134,13 +134,13 @@ func TestGatewayRun(t *testing.T) {
 			if !strings.HasPrefix(got, want) {
 				t.Fatalf("systemd hears %q, want %q", got, want)
 			}
-		case <-time.After(20 * time.Second):
+		case <-time.After(ages):
 			t.Fatalf("systemd does not hear %s", want)
 		}
 	}
 
 	out, errs, done := &output{}, &output{}, make(chan int, 1)
-	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), ages)
 	defer cancel()
 	go func() {
 		done <- run(ctx, []string{"gateway", dsn("postgres", three...), "--config", file}, strings.NewReader(""), out, errs)

@@ -21,10 +21,13 @@ type result struct {
 	out, errs string
 }
 
+// ages is how long a test waits for what is certain to happen, on however slow a machine.
+const ages = 3 * time.Minute
+
 // pgdist runs a command line as the program does.
 func pgdist(t *testing.T, args ...string) result {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), ages)
 	defer cancel()
 	return pgdistIn(ctx, "", args...)
 }
@@ -92,7 +95,7 @@ func everywhere(t *testing.T, database, sql string, servers ...*pgtest.Server) {
 // on runs SQL in one database.
 func on(t *testing.T, s *pgtest.Server, database, sql string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), ages)
 	defer cancel()
 	conn, err := pgx.Connect(ctx, s.DSN(database))
 	if err != nil {
@@ -107,7 +110,7 @@ func on(t *testing.T, s *pgtest.Server, database, sql string) {
 // ask returns the one value of a query.
 func ask(t *testing.T, s *pgtest.Server, query string) (value string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), ages)
 	defer cancel()
 	conn, err := pgx.Connect(ctx, s.DSN("postgres"))
 	if err != nil {
@@ -125,7 +128,7 @@ func eventually(t *testing.T, what string, true func() bool) {
 	t.Helper()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.Now().Add(30 * time.Second); !true(); <-tick.C {
+	for deadline := time.Now().Add(ages); !true(); <-tick.C {
 		if time.Now().After(deadline) {
 			t.Fatalf("waited in vain until %s", what)
 		}

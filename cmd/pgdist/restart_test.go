@@ -126,7 +126,7 @@ func TestRestart(t *testing.T) {
 	}
 	more := func(n int) {
 		t.Helper()
-		for from, end := counts(), time.Now().Add(time.Minute); counts() < from+n; time.Sleep(5 * time.Millisecond) {
+		for from, end := counts(), time.Now().Add(ages); counts() < from+n; time.Sleep(5 * time.Millisecond) {
 			if time.Now().After(end) || t.Failed() {
 				t.Fatalf("clients do not come any more: %v\n%s", came, out)
 			}

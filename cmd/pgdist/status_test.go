@@ -9,7 +9,6 @@ import (
 	"io"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -130,7 +129,7 @@ func decode(t *testing.T, text string, into any) {
 func TestStatusWatch(t *testing.T) {
 	s := pgtest.Start(t, pgtest.Options{})
 	pgdist(t, "init", dsn("postgres", s)).want(t, statusOK)
-	ctx, interrupt := context.WithTimeout(t.Context(), time.Minute)
+	ctx, interrupt := context.WithTimeout(t.Context(), ages)
 	defer interrupt()
 	out, errs := &after{text: "epoch", n: 2}, &after{text: "connection refused", n: 2}
 	out.do = func() {

@@ -91,7 +91,7 @@ func TestVerify(t *testing.T) {
 		pgdist(t, "verify", "--state", file, set).want(t, statusOK, "309 rows read")
 	})
 	t.Run("interrupted", func(t *testing.T) {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()
 		file := filepath.Join(t.TempDir(), "state")
 		pgdistIn(ctx, "", "verify", "--rate", "10", "--state", file, set).want(t, statusInterrupted, "pgdist: interrupted")
