@@ -297,16 +297,11 @@ func (s *Set) enterView(ctx context.Context, next *health.View) error {
 	return s.connectLeader(ctx)
 }
 
-// connectLeader makes sure there is a connection batches are read on, and the
-// chain of terms to go with the next flush.
-func (s *Set) connectLeader(ctx context.Context) error {
-	if s.leaderC != nil && !s.leaderC.IsClosed() {
-		return nil
-	}
-	m := s.members.get(s.cur.Leader)
+// meetLeader connects to the leader and makes sure that it is the view's.
+func (s *Set) meetLeader(ctx context.Context, m *member) (*conn, *here, error) {
 	c, err := dial(ctx, m.cfg, m.named(map[string]string{"default_transaction_read_only": "on"}))
 	if err != nil {
-		return &leaderError{m.fail("connect", err)}
+		return nil, nil, m.fail("connect", err)
 	}
 	h, err := c.where(ctx)
 	if err == nil {
@@ -314,7 +309,25 @@ func (s *Set) connectLeader(ctx context.Context) error {
 	}
 	if err != nil {
 		c.close()
-		return &leaderError{m.fail("ask for its state", err)}
+		return nil, nil, m.fail("ask for its state", err)
+	}
+	return c, h, nil
+}
+
+// connectLeader makes sure there is a connection batches are read on, and the
+// chain of terms to go with the next flush.
+func (s *Set) connectLeader(ctx context.Context) error {
+	if s.leaderC != nil && !s.leaderC.IsClosed() {
+		return nil
+	}
+	m := s.members.get(s.cur.Leader)
+	c, h, err := s.meetLeader(ctx, m)
+	if sqlState(err) == "57P01" {
+		// Whoever asks for a promise ends the sessions that look at the office, too.
+		c, h, err = s.meetLeader(ctx, m)
+	}
+	if err != nil {
+		return &leaderError{err}
 	}
 	s.leaderC = c
 	s.heardLeader(nil)

@@ -129,13 +129,19 @@ func (c Config) ask(ctx context.Context, members []MemberConfig) ([]answerOf, []
 				out[i].here, out[i].err = c.lookAt(ctx, mc.Register)
 				return
 			}
-			k, err := dial(ctx, mc.Conn, nil)
-			if err == nil {
-				out[i].major = k.major()
-				conns[i] = k
-				out[i].here, err = k.where(ctx)
+			for range 5 {
+				k, err := dial(ctx, mc.Conn, nil)
+				if err == nil {
+					out[i].major = k.major()
+					conns[i] = k
+					out[i].here, err = k.where(ctx)
+				}
+				out[i].err = causeOf(ctx, err)
+				if sqlState(err) != "57P01" {
+					return
+				}
+				k.close() // a program asked for a promise, which ends the sessions that look at the office
 			}
-			out[i].err = causeOf(ctx, err)
 		})
 	}
 	wg.Wait()
