@@ -9,7 +9,7 @@ import (
 	"github.com/pgdist/pgdist/health"
 )
 
-var bloatCycles = flag.Int("bloat.cycles", 1800, "flushes of TestFlushesLeaveNoBloat; 100000 are a loaded day's rotations many times over")
+var bloatCycles = flag.Int("bloat.cycles", 1000, "flushes of TestFlushesLeaveNoBloat; 100000 are a loaded day's rotations many times over")
 
 // ownSize are the bytes of schema pgdist, and of the catalogs that its rotation writes to.
 const ownSize = `SELECT sum(pg_total_relation_size(c.oid))::bigint || ' ' || (SELECT sum(pg_total_relation_size(x)) FROM unnest('{pg_class,pg_attribute,pg_proc,pg_type,pg_index,pg_depend,pg_statistic,pg_trigger,pg_description}'::regclass[]) x)::bigint
