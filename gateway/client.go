@@ -214,9 +214,12 @@ func (c *client) inputError(err error) error {
 	return err // errLength too: PostgreSQL tells its log only
 }
 
-// dismiss says farewell to a client that is sent away.
+// dismiss says farewell to a client that is sent away, unless it can go on elsewhere.
 func (c *client) dismiss() error {
-	return c.fatal("57P01", "terminating connection due to administrator command")
+	if h := c.server.departing.Load(); h != nil && c.idle() && c.movable() {
+		return c.depart(h)
+	}
+	return c.end(adminShutdown())
 }
 
 // fatal reports an error after which the connection ends.

@@ -51,13 +51,18 @@ func (s *Server) isHolding() bool {
 	return s.holding
 }
 
+// fresh tells that a client has just logged in, and has said nothing since.
+func (c *client) fresh() bool {
+	return c.tally.transactions.Load() <= 1 && time.Since(c.since) <= freshGrace // the log-in counts as one
+}
+
 // sendAway has clients leave as soon as they have nothing under way; it returns when all have.
 func (s *Server) sendAway() {
 	s.each(func(c *client) { c.closing.Store(true) })
 	woken := map[*client]bool{}
 	for {
 		s.each(func(c *client) {
-			if !woken[c] && (c.tally.transactions.Load() > 1 || time.Since(c.since) > freshGrace) { // the log-in counts as one
+			if !woken[c] && !c.fresh() {
 				woken[c] = true
 				c.wake()
 			}

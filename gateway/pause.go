@@ -133,6 +133,10 @@ func (c *client) gate(typ byte) (pass bool, err error) {
 	c.txLast = engine.Now() // the pause is no part of the statement
 	switch {
 	case c.closing.Load():
+		if h := c.server.departing.Load(); h != nil && c.movable() { // with its message
+			c.in.back()
+			return false, c.depart(h)
+		}
 		return false, c.dismiss()
 	case cancelled == nil:
 		return c.gate(typ) // paused anew before it was marked busy again?

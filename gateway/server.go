@@ -35,7 +35,8 @@ type Server struct {
 	crowd       crowd
 	history     history
 	paused      atomic.Pointer[pausing]
-	secret      []byte // for the salts of users that do not exist
+	departing   atomic.Pointer[Handover] // where clients go who can go on elsewhere; nil for none
+	secret      []byte                   // for the salts of users that do not exist
 
 	ctx  context.Context // ends at Close
 	stop context.CancelFunc

@@ -142,6 +142,13 @@ func (s *Server) eachMember(f func(src *source, m engine.MemberStats)) {
 	}
 }
 
+// tenantOf is the user of a client.
+func (s *Server) tenantOf(src *source, user string) *tenant {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return src.tenants[user]
+}
+
 // tenant returns the connections of a user, as which cred is good.
 func (s *Server) tenant(src *source, user string, cred *credential) (*tenant, error) {
 	s.mu.Lock()

@@ -333,11 +333,8 @@ func (st *starting) enter(ctx context.Context) (guest, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &client{
-		server: s, source: src, user: user, db: db, since: time.Now(), app: st.params["application_name"],
-		params: map[string]string{}, statements: map[string]*statement{}, portals: map[string]*portal{},
-		key: make([]byte, 4),
-	}
+	c := newClient(s, src, user, db)
+	c.since, c.app, c.key = time.Now(), st.params["application_name"], make([]byte, 4)
 	if st.tls != nil {
 		c.secured = tls.VersionName(st.tls.Version) + " " + tls.CipherSuiteName(st.tls.CipherSuite)
 	}
@@ -346,12 +343,10 @@ func (st *starting) enter(ctx context.Context) (guest, error) {
 	}
 	_, _ = rand.Read(c.key) // never fails (crypto/rand)
 	st.adopt(ctx)
-	c.sock, _ = st.conn.(*socket)
-	c.conn = &metered{st.conn, &c.tally}
-	c.in = newReader(c.conn)
-	c.in.limits, c.in.idle = limit, c.beforeWait
-	c.renew()
-	c.session = src.engine.NewSession(engine.SessionOptions{Tenant: t.Tenant, Settings: settings, Owner: c, Listener: listener{c}})
+	c.attach(st.conn)
+	options := c.options(t)
+	options.Settings = settings
+	c.session = src.engine.NewSession(options)
 	st.session = c.session
 	if err := c.greet(ctx, settings); err != nil {
 		return nil, errors.Join(c.sqlError(err), c.session.Close(ctx))

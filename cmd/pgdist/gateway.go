@@ -42,7 +42,9 @@ there are /metrics for Prometheus, /healthz, /readyz and a status page.
 SIGTERM and SIGINT stop it: clients without a transaction are sent away, others
 may finish theirs within --drain. SIGHUP reads the file and the certificate again.
 SIGUSR2 restarts it in place, as the program is on disk by then: nobody who
-connects meanwhile is refused.`
+connects meanwhile is refused, and clients go on in the new program, as soon as
+they have no transaction open. Those over TLS, that LISTEN, or with temporary
+tables and the like are sent away.`
 
 func newGateway(o *options) *cobra.Command {
 	d := newGatewayOptions()
@@ -94,10 +96,10 @@ type gatewayRun struct {
 	stopped chan bool // by the console: whether to wait
 
 	server  *gateway.Server
-	program string          // to execute anew; "" is this one
-	sockets []socket        // that are listened at
-	started *gatewayOptions // what it was started with
-	set     string          // the set's settings then
+	sockets []socket          // that are listened at
+	clients *gateway.Handover // from before a restart in place
+	started *gatewayOptions   // what it was started with
+	set     string            // the set's settings then
 
 	mu   sync.Mutex // guards what follows, and reloading
 	live *gatewayOptions
@@ -132,12 +134,18 @@ func (r *gatewayRun) serve(ctx context.Context) error {
 	usr2 := make(chan os.Signal, 1)
 	signal.Notify(usr2, syscall.SIGUSR2)
 	defer signal.Stop(usr2)
+	clients, err := clientsHandedOver()
+	defer clients.Close() // who is not taken hears that it ends
+	if err != nil {
+		r.log.Error("clients end that were there before the restart", "error", err)
+	}
 	o, config, err := r.read()
 	if err != nil {
 		return err
 	}
 	r.level.Set(o.level)
 	o.warn(r.o.config, r.log)
+	r.clients = clients
 	r.started, r.live, r.set = o, o, setOf(config.DSN)
 	provider, stopTracing, err := tracing(ctx, o.otlp, r.log)
 	if err != nil {
@@ -163,7 +171,9 @@ func (r *gatewayRun) serve(ctx context.Context) error {
 			_ = r.reload() // it is in the log
 			continue
 		case <-usr2:
-			if err := r.restartNow(ctx); err != nil {
+			if err := r.restartNow(ctx); errors.Is(err, context.Canceled) {
+				return nil // stopped meanwhile
+			} else if err != nil {
 				return err
 			}
 			continue
@@ -215,6 +225,7 @@ func (r *gatewayRun) listenAll(o *gatewayOptions) (failed chan error, closeAdmin
 			clients = append(clients, s.Listener)
 		}
 	}
+	r.takeClients() // they count before others come
 	failed = make(chan error, len(clients)+len(admins))
 	for _, l := range clients {
 		fmt.Fprintf(r.out, "serving at %s\n", l.Addr())
@@ -234,6 +245,21 @@ func (r *gatewayRun) listenAll(o *gatewayOptions) (failed chan error, closeAdmin
 		}()
 	}
 	return failed, func() { _ = web.Close() }, nil
+}
+
+// takeClients goes on with those from before a restart.
+func (r *gatewayRun) takeClients() {
+	if r.clients == nil {
+		return
+	}
+	n, err := r.server.TakeOver(r.clients)
+	if err != nil {
+		r.log.Warn("not all clients from before the restart go on", "error", err)
+	}
+	r.log.Info("clients go on from before the restart", "clients", n, "ended", r.clients.Len())
+	if err := r.clients.Close(); err != nil {
+		r.log.Warn("ending clients from before the restart", "error", err)
+	}
 }
 
 // open listens wherever it is to be listened, by a socket of had if there is one.

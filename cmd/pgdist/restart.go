@@ -14,12 +14,15 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pgdist/pgdist/gateway"
 )
 
-// A restart in place: the process sends its clients away as at any end, closes the set, and then
-// executes its program anew, which gets the sockets that it has listened at all the time. Who
-// connects meanwhile waits. The number of the process stays, so that whoever looks after it
-// notices nothing; and at no time are there two that use the set.
+// A restart in place: the process waits for the transactions that are open, stops in a moment
+// between transactions, closes the set, and then executes its program anew, which gets the sockets
+// that it has listened at all the time, and the connections of clients with all that is to be known
+// of their sessions. Who connects meanwhile waits. The number of the process stays, so that whoever
+// looks after it notices nothing; and at no time are there two that use the set.
 
 // socketsVariable tells the program that is executed anew which sockets it has.
 const socketsVariable = "PGDIST_SOCKETS"
@@ -37,6 +40,8 @@ type restart struct {
 	program string
 	sockets []socket
 	files   []*os.File
+	keeps   bool // the program can go on with clients
+	clients *gateway.Handover
 }
 
 func (*restart) Error() string { return "to be executed anew" }
@@ -89,12 +94,10 @@ func (r *gatewayRun) prepareRestart(ctx context.Context) (*restart, error) {
 	if err != nil {
 		return nil, err
 	}
-	if r.program != "" {
-		program = r.program
-	}
 	limited, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
-	if out, err := exec.CommandContext(limited, program, "version").CombinedOutput(); err != nil {
+	out, err := exec.CommandContext(limited, program, "version").CombinedOutput()
+	if err != nil {
 		return nil, fmt.Errorf("%s version: %w: %s", program, err, out)
 	}
 	if _, config, err := r.read(); err != nil {
@@ -102,7 +105,7 @@ func (r *gatewayRun) prepareRestart(ctx context.Context) (*restart, error) {
 	} else if err := config.Validate(); err != nil {
 		return nil, err
 	}
-	again := &restart{program: program}
+	again := &restart{program: program, keeps: takesClients(string(out))}
 	for _, s := range r.sockets {
 		l, ok := s.Listener.(interface{ File() (*os.File, error) })
 		if !ok {
@@ -143,9 +146,23 @@ func (again *restart) exec() error {
 			return fmt.Errorf("handing a socket over: %w", err)
 		}
 	}
+	environment := append(os.Environ(), socketsVariable+"="+string(text))
+	if again.clients != nil {
+		f, err := again.clients.File()
+		if err != nil {
+			return errors.Join(fmt.Errorf("handing clients over: %w", err), again.clients.Close())
+		}
+		defer f.Close()
+		environment = append(environment, fmt.Sprintf("%s=%d", clientsVariable, f.Fd()))
+	}
 	signal.Ignore(syscall.SIGHUP) // until the program listens for it
-	return fmt.Errorf("executing %s: %w", again.program, syscall.Exec(again.program, os.Args, append(os.Environ(), socketsVariable+"="+string(text))))
+	err = syscall.Exec(again.program, os.Args, environment)
+	return errors.Join(fmt.Errorf("executing %s: %w", again.program, err), again.clients.Close())
 }
+
+// loginsTime bounds how long log-ins that are under way may hold a restart up, while those who
+// connect wait.
+const loginsTime = 5 * time.Second
 
 // restartNow brings the gateway to the point where the program can be executed anew. Its error is a
 // restart then, and nil if everything goes on as it was.
@@ -158,14 +175,55 @@ func (r *gatewayRun) restartNow(ctx context.Context) error {
 	r.log.Info("restart", "program", again.program)
 	r.notify(reloading())
 	r.mu.Lock()
-	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.live.drain)
+	drain := r.live.drain
 	r.mu.Unlock()
+	end := time.Now().Add(drain)
+	if again.keeps { // else clients that go on meanwhile are sent away no later for it
+		early, cancel := context.WithDeadline(ctx, end.Add(-drain/2))
+		err := r.server.Settle(early)
+		cancel()
+		if ctx.Err() != nil { // it is to end: that comes first
+			for _, s := range r.sockets {
+				if u, ok := s.Listener.(*net.UnixListener); ok {
+					u.SetUnlinkOnClose(s.Address != "")
+				}
+			}
+			return again.close()
+		}
+		if err != nil {
+			r.log.Info("restart: there are long transactions, and from here on clients wait for them", "left", time.Until(end))
+		}
+	}
+	stop, cancel := context.WithDeadline(context.WithoutCancel(ctx), end)
 	defer cancel()
-	if err := r.server.Hold(drain); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+	held, cancelHeld := context.WithTimeout(stop, min(loginsTime, drain/4))
+	defer cancelHeld()
+	if err := r.server.Hold(held); err != nil && !errors.Is(err, context.DeadlineExceeded) {
 		return errors.Join(err, again.close(), r.server.Close())
 	}
-	if err := r.server.Shutdown(drain); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+	if again.keeps {
+		again.clients, err = r.server.HandOver(stop)
+		r.log.Info("restart: clients to go on with", "clients", again.clients.Len())
+	} else {
+		r.log.Warn("restart: the program does not take clients of this one's: they are sent away", "format", gateway.HandoverFormat)
+		err = r.server.Shutdown(stop)
+	}
+	if err != nil && !errors.Is(err, context.DeadlineExceeded) {
 		r.log.Warn("closing before the restart", "error", err) // there is nothing left to go back to
 	}
+	if ctx.Err() != nil { // it is to end altogether
+		return errors.Join(r.unlink(), again.close(), again.clients.Close(), context.Canceled)
+	}
 	return again
+}
+
+// unlink removes the paths of sockets that are closed and that nobody is to listen at any more.
+func (r *gatewayRun) unlink() error {
+	var errs []error
+	for _, s := range r.sockets {
+		if _, ok := s.Listener.(*net.UnixListener); ok && s.Address != "" {
+			errs = append(errs, os.Remove(s.Address))
+		}
+	}
+	return errors.Join(errs...)
 }
