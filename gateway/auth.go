@@ -38,6 +38,11 @@ func (st *starting) authenticate(ctx context.Context, user, database string) (*c
 	switch r.method {
 	case Trust, Cert:
 		cred = st.server.credentialOf(user)
+	case Peer:
+		if err := st.isPeer(ctx, r, user); err != nil {
+			return nil, err
+		}
+		cred = st.server.credentialOf(user)
 	default:
 		if cred, err = st.prove(ctx, r, user); err != nil {
 			return nil, err

@@ -18,8 +18,11 @@ type HBA struct{ rules []hbaRule }
 const (
 	// Reject turns away whom its rule fits.
 	Reject Auth = "reject"
-	// Cert believes a client's certificate, whose common name is the user's.
+	// Cert believes a client's certificate, whose name is the user's.
 	Cert Auth = "cert"
+	// Peer believes the operating system, which knows whose the process is at the other end of a
+	// Unix socket. Linux only.
+	Peer Auth = "peer"
 	// MD5 has clients prove their password by MD5 if that is what the databases keep of it, by
 	// SCRAM otherwise. MD5 is broken: what a server keeps is as good as the password.
 	MD5 Auth = "md5"
@@ -49,6 +52,7 @@ type hbaRule struct {
 	address  hbaAddress
 	method   Auth
 	needCert certNeed
+	wholeDN  bool // the certificate's name is its distinguished name, and not the common name
 	identMap string
 }
 

@@ -132,6 +132,10 @@ func parseNames(list []token, keywords ...string) (names []hbaName, err error) {
 	for _, t := range list {
 		n := hbaName{name: t.text}
 		switch {
+		case len(t.text) > 0 && t.text[0] == '/': // quoted, too: that is how commas get into it
+			if n.match, err = regexp.Compile(t.text[1:]); err != nil {
+				return nil, fmt.Errorf("%s: %w", t.text, err)
+			}
 		case t.quoted:
 		case slices.Contains(keywords, t.text):
 			n.keyword = t.text
@@ -140,10 +144,6 @@ func parseNames(list []token, keywords ...string) (names []hbaName, err error) {
 			}
 		case len(t.text) > 1 && t.text[0] == '+' && !slices.Contains(keywords, "sameuser"):
 			n.member, n.name = true, t.text[1:]
-		case len(t.text) > 0 && t.text[0] == '/':
-			if n.match, err = regexp.Compile(t.text[1:]); err != nil {
-				return nil, fmt.Errorf("%s: %w", t.text, err)
-			}
 		}
 		names = append(names, n)
 	}
@@ -202,12 +202,17 @@ func (r *hbaRule) setMethod(method string) error {
 			return errors.New("cert can only be asked of hostssl connections")
 		}
 		r.method = m
+	case Peer:
+		if r.kinds != viaSocket {
+			return errors.New("peer can only be asked of local connections")
+		}
+		r.method = m
 	case "password":
 		return errors.New("method password would send passwords in clear: use scram-sha-256")
-	case "gss", "sspi", "ident", "peer", "ldap", "radius", "pam", "bsd", "oauth":
-		return fmt.Errorf("method %s is not one of the gateway's: trust, reject, scram-sha-256, md5, cert", method)
+	case "gss", "sspi", "ident", "ldap", "radius", "pam", "bsd", "oauth":
+		return fmt.Errorf("method %s is not one of the gateway's: trust, reject, scram-sha-256, md5, cert, peer", method)
 	default:
-		return fmt.Errorf("method %q: it must be trust, reject, scram-sha-256, md5 or cert", method)
+		return fmt.Errorf("method %q: it must be trust, reject, scram-sha-256, md5, cert or peer", method)
 	}
 	return nil
 }
@@ -219,8 +224,8 @@ func (r *hbaRule) option(text string) error {
 	}
 	switch name {
 	case "map":
-		if r.method != Cert && r.needCert != certVerifyFull {
-			return errors.New("map is for method cert, or behind clientcert=verify-full")
+		if r.method != Cert && r.method != Peer && r.needCert != certVerifyFull {
+			return errors.New("map is for methods cert and peer, or behind clientcert=verify-full")
 		}
 		r.identMap = value
 	case "clientcert":
@@ -239,9 +244,13 @@ func (r *hbaRule) option(text string) error {
 			return fmt.Errorf("clientcert=%s: it must be verify-ca or verify-full", value)
 		}
 	case "clientname":
-		if value != "CN" {
-			return errors.New("clientname: the gateway knows CN only")
+		if r.kinds != viaTLS {
+			return errors.New("clientname can only be asked of hostssl connections")
 		}
+		if value != "CN" && value != "DN" {
+			return fmt.Errorf("clientname=%s: it must be CN or DN", value)
+		}
+		r.wholeDN = value == "DN"
 	default:
 		return fmt.Errorf("option %s is not one of the gateway's: map, clientcert, clientname", name)
 	}

@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// Ident maps the names in clients' certificates to users, as a pg_ident.conf does (PostgreSQL
+// Ident maps the names in clients' certificates, or those that the operating system knows them by, to users, as a pg_ident.conf does (PostgreSQL
 // docs, "User Name Maps"). It is made by ParseIdent and not changed afterwards.
 type Ident struct{ entries []identEntry }
 
@@ -28,11 +28,11 @@ func ParseIdent(path, text string) (*Ident, error) {
 	m := &Ident{}
 	err := readLines(path, text, 0, func(_ string, fields [][]token) error {
 		if len(fields) != 3 || slices.ContainsFunc(fields, func(f []token) bool { return len(f) != 1 }) {
-			return errors.New("a map's name, a name in certificates and a user are wanted")
+			return errors.New("a map's name, a name in certificates or of the system's, and a user are wanted")
 		}
 		e := identEntry{name: fields[0][0].text, system: fields[1][0].text, quoted: fields[2][0].quoted}
 		var err error
-		if system := fields[1][0]; !system.quoted && strings.HasPrefix(system.text, "/") {
+		if system := fields[1][0]; strings.HasPrefix(system.text, "/") { // quoted, too
 			if e.match, err = regexp.Compile(system.text[1:]); err != nil {
 				return fmt.Errorf("%s: %w", system.text, err)
 			}

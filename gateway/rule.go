@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"strings"
@@ -65,7 +66,29 @@ func (st *starting) certified(ctx context.Context, r *hbaRule, user string) erro
 	if r.needCert != certVerifyFull {
 		return nil
 	}
-	name := st.tls.VerifiedChains[0][0].Subject.CommonName
+	cert := st.tls.VerifiedChains[0][0]
+	name := cert.Subject.CommonName
+	if r.wholeDN {
+		var err error
+		if name, err = distinguishedName(cert); err != nil {
+			return errors.Join(r.failed(user), err)
+		}
+	}
+	return st.isUser(ctx, r, name, user)
+}
+
+// isPeer checks that the process at the other end of a Unix socket is the user's.
+func (st *starting) isPeer(ctx context.Context, r *hbaRule, user string) error {
+	name, err := systemUser(st.conn)
+	if err != nil {
+		st.server.log.Warn("whose process a client is cannot be found out", "user", user, "rule", r.where, "error", err)
+		return r.failed(user)
+	}
+	return st.isUser(ctx, r, name, user)
+}
+
+// isUser checks that who has proved to be called name may be user.
+func (st *starting) isUser(ctx context.Context, r *hbaRule, name, user string) error {
 	ok := name == user
 	if r.identMap != "" {
 		var err error
@@ -76,14 +99,17 @@ func (st *starting) certified(ctx context.Context, r *hbaRule, user string) erro
 	if ok && name != "" && !strings.Contains(name, "\x00") {
 		return nil
 	}
-	st.server.log.Info("a client's certificate is another user's", "user", user, "certificate", name, "rule", r.where)
+	st.server.log.Info("a client is not the user that it wants to be", "user", user, "name", name, "map", r.identMap, "rule", r.where)
 	return r.failed(user)
 }
 
 // failed is what a client hears that has not proved to be the user.
 func (r *hbaRule) failed(user string) *pgconn.PgError {
-	if r.method == Cert {
+	switch r.method {
+	case Cert:
 		return errStarting("28000", fmt.Sprintf(`certificate authentication failed for user "%s"`, user))
+	case Peer:
+		return errStarting("28000", fmt.Sprintf(`Peer authentication failed for user "%s"`, user))
 	}
 	return errStarting("28P01", fmt.Sprintf(`password authentication failed for user "%s"`, user))
 }

@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -42,9 +43,14 @@ func newAuthority(tb testing.TB) *authority {
 	a.key = newKey(tb)
 	a.cert = &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "authority"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 	}
 	a.pem = a.sign(a.cert, a.key)
+	block, _ := pem.Decode(a.pem)
+	var err error
+	if a.cert, err = x509.ParseCertificate(block.Bytes); err != nil { // with what was added to it
+		tb.Fatal(err)
+	}
 	return a
 }
 
@@ -69,10 +75,20 @@ func (a *authority) sign(c *x509.Certificate, key *ecdsa.PrivateKey) []byte {
 // issue makes a certificate for a name, good until then, and its key.
 func (a *authority) issue(name string, until time.Time) (cert, key []byte) {
 	a.tb.Helper()
+	subject, err := asn1.Marshal(pkix.Name{CommonName: name}.ToRDNSequence())
+	if err != nil {
+		a.tb.Fatal(err)
+	}
+	return a.issueTo(subject, until)
+}
+
+// issueTo is issue for a whole distinguished name, in DER.
+func (a *authority) issueTo(subject []byte, until time.Time) (cert, key []byte) {
+	a.tb.Helper()
 	k := newKey(a.tb)
 	a.last++
 	cert = a.sign(&x509.Certificate{
-		SerialNumber: big.NewInt(a.last), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-2 * time.Hour), NotAfter: until,
+		SerialNumber: big.NewInt(a.last), RawSubject: subject, NotBefore: time.Now().Add(-2 * time.Hour), NotAfter: until,
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, KeyUsage: x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth},
 	}, k)
@@ -87,13 +103,33 @@ func (a *authority) issue(name string, until time.Time) (cert, key []byte) {
 func (a *authority) files(dir, name string, until time.Time) string {
 	a.tb.Helper()
 	cert, key := a.issue(name, until)
-	path := filepath.Join(dir, strings.ReplaceAll(name, " ", "_")+fmt.Sprint(a.last))
+	return a.write(dir, strings.ReplaceAll(name, " ", "_")+fmt.Sprint(a.last), cert, key)
+}
+
+// write is files for a certificate that there is already.
+func (a *authority) write(dir, name string, cert, key []byte) string {
+	a.tb.Helper()
+	path := filepath.Join(dir, name)
 	for suffix, text := range map[string][]byte{".crt": cert, ".key": key} {
 		if err := os.WriteFile(path+suffix, text, 0o600); err != nil {
 			a.tb.Fatal(err)
 		}
 	}
 	return fmt.Sprintf("sslcert=%[1]s.crt sslkey=%[1]s.key", path)
+}
+
+// revoked is the authority's list of certificates, by their numbers, in PEM.
+func (a *authority) revoked(numbers ...int64) string {
+	a.tb.Helper()
+	list := &x509.RevocationList{Number: big.NewInt(time.Now().UnixNano()), ThisUpdate: time.Now().Add(-time.Minute), NextUpdate: time.Now().Add(time.Hour)}
+	for _, n := range numbers {
+		list.RevokedCertificateEntries = append(list.RevokedCertificateEntries, x509.RevocationListEntry{SerialNumber: big.NewInt(n), RevocationTime: list.ThisUpdate})
+	}
+	der, err := x509.CreateRevocationList(rand.Reader, list, a.cert, a.key)
+	if err != nil {
+		a.tb.Fatal(err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der}))
 }
 
 // tls is what the gateway offers; it checks certificates of a's.

@@ -15,8 +15,9 @@ var allowed = map[string][]string{
 	"classify":          {"classify/"},
 	"health":            {},
 	"internal/register": {},
+	"internal/crl":      {},
 	"internal/mirror":   {"health", "classify", "internal/failpoint", "internal/register"},
-	"internal/engine":   {"health", "classify", "internal/failpoint", "internal/mirror"},
+	"internal/engine":   {"health", "classify", "internal/failpoint", "internal/mirror", "internal/crl"},
 	"driver":            {"health", "classify", "internal/engine"},
 	"gateway":           {"health", "classify", "internal/engine"},
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/pgdist/pgdist/gateway"
+	"github.com/pgdist/pgdist/internal/crl"
 	"github.com/pgdist/pgdist/internal/engine"
 )
 
@@ -44,6 +45,7 @@ type gatewayOptions struct {
 	identFile    string
 	cert, key    string
 	clientCA     string
+	clientCRL    string
 	requireTLS   bool
 	maxClients   int
 	maxStarting  int
@@ -80,6 +82,7 @@ var gatewayKeys = map[string]gatewayKey{
 	"tls_cert":                    {"tls-cert", text(func(o *gatewayOptions) *string { return &o.cert })},
 	"tls_key":                     {"tls-key", text(func(o *gatewayOptions) *string { return &o.key })},
 	"tls_client_ca":               {"tls-client-ca", text(func(o *gatewayOptions) *string { return &o.clientCA })},
+	"tls_crl":                     {"tls-crl", text(func(o *gatewayOptions) *string { return &o.clientCRL })},
 	"tls_require":                 {"tls-require", truth(func(o *gatewayOptions) *bool { return &o.requireTLS })},
 	"max_clients":                 {"max-clients", whole(func(o *gatewayOptions) *int { return &o.maxClients })},
 	"max_client_conn":             {"", whole(func(o *gatewayOptions) *int { return &o.maxClients })}, // the same, as PgBouncer calls it
@@ -250,8 +253,8 @@ func (o *gatewayOptions) config(dsn string, log *slog.Logger) (gateway.Config, e
 // secure reads the certificates.
 func (o *gatewayOptions) secure(c *gateway.Config) error {
 	if o.cert == "" && o.key == "" {
-		if o.clientCA != "" {
-			return errors.New("tls.client_ca: clients show certificates over TLS only: name tls.cert and tls.key, too")
+		if o.clientCA != "" || o.clientCRL != "" {
+			return errors.New("tls.client_ca, tls.crl: clients show certificates over TLS only: name tls.cert and tls.key, too")
 		}
 		return nil
 	}
@@ -261,6 +264,9 @@ func (o *gatewayOptions) secure(c *gateway.Config) error {
 	}
 	c.TLS = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
 	if o.clientCA == "" {
+		if o.clientCRL != "" {
+			return errors.New("tls.crl: clients' certificates are not looked at: name the certificates of those who issue them in tls.client_ca")
+		}
 		return nil
 	}
 	pem, err := os.ReadFile(o.clientCA)
@@ -271,6 +277,14 @@ func (o *gatewayOptions) secure(c *gateway.Config) error {
 	if !c.TLS.ClientCAs.AppendCertsFromPEM(pem) {
 		return fmt.Errorf("tls.client_ca: there is no certificate in %s", o.clientCA)
 	}
+	if o.clientCRL == "" {
+		return nil
+	}
+	lists, err := crl.Open(o.clientCRL)
+	if err != nil {
+		return fmt.Errorf("tls.crl: %w", err)
+	}
+	c.TLS.VerifyConnection = lists.CheckClient
 	return nil
 }
 

@@ -68,7 +68,7 @@ func TestExampleOfTheGateway(t *testing.T) {
 			t.Errorf("%s is not in the example", key)
 		}
 	}
-	if o, err = optionsOf(t, all); err != nil || len(o.users) != 2 || len(o.admins) != 1 || o.cert == "" || len(o.hba) != 3 || len(o.databaseOpts) != 3 || len(o.userOpts) != 1 {
+	if o, err = optionsOf(t, all); err != nil || len(o.users) != 2 || len(o.admins) != 1 || o.cert == "" || len(o.hba) != 4 || len(o.databaseOpts) != 3 || len(o.userOpts) != 1 {
 		t.Errorf("%+v %v", o, err)
 	}
 	if err := (gateway.Config{DSN: "pgdist://a,b/c", Users: o.users, DatabaseOptions: o.databaseOpts, UserOptions: o.userOpts}).Validate(); err != nil {
@@ -104,6 +104,7 @@ func TestGatewayRules(t *testing.T) {
 		{text: "gateway: {hba_file: " + dir + "/good, ident_file: " + dir + "/ident}", hba: true},
 		{text: "gateway: {ident_file: " + dir + "/good}", want: "good, line 1: a map's name"},
 		{text: "gateway: {tls: {client_ca: x}}", want: "name tls.cert and tls.key"},
+		{text: "gateway: {tls: {crl: x}}", want: "name tls.cert and tls.key"},
 	} {
 		o, err := optionsOf(t, c.text, c.args...)
 		if err != nil {

@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"crypto/tls"
+	"errors"
 	"fmt"
 	"maps"
 	"net/url"
@@ -9,6 +11,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/pgdist/pgdist/internal/crl"
 )
 
 // defaultConnectTimeout bounds connecting where the DSN names no connect_timeout:
@@ -146,13 +150,38 @@ func memberConfig(text, name string, port uint16) (MemberConfig, error) {
 	if err != nil {
 		return MemberConfig{}, fmt.Errorf("pgdist: %w", err)
 	}
-	if _, err := takeOwn(c.RuntimeParams); err != nil {
+	own, err := takeOwn(c.RuntimeParams)
+	if err != nil {
 		return MemberConfig{}, err
+	}
+	if path := own["sslcrl"]; path != "" {
+		if err := revocable(c, path); err != nil {
+			return MemberConfig{}, fmt.Errorf("pgdist: sslcrl: %w", err)
+		}
 	}
 	if c.ConnectTimeout == 0 {
 		c.ConnectTimeout = defaultConnectTimeout
 	}
 	return MemberConfig{Conn: c}, nil
+}
+
+// revocable has certificates of servers refused that the lists in a file say are revoked.
+func revocable(c *pgx.ConnConfig, path string) error {
+	lists, err := crl.Open(path)
+	if err != nil {
+		return err
+	}
+	configs := []*tls.Config{c.TLSConfig}
+	for _, f := range c.Fallbacks {
+		configs = append(configs, f.TLSConfig)
+	}
+	for _, t := range configs {
+		if t == nil || t.InsecureSkipVerify && t.VerifyPeerCertificate == nil {
+			return errors.New("servers' certificates are not looked at, or not always: say sslmode=verify-full, or verify-ca, and name their issuers in sslrootcert")
+		}
+		t.VerifyConnection = lists.CheckServer(t.RootCAs)
+	}
+	return nil
 }
 
 // applyWeights sets the members' weights from a list such as "2,1,0".

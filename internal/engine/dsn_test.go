@@ -1,7 +1,14 @@
 package engine
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
 	"fmt"
+	"math/big"
 	"os"
 	"path/filepath"
 	"strings"
@@ -261,4 +268,51 @@ func TestParseBounds(t *testing.T) {
 			t.Errorf("%s: %v, want %q", param, err, want)
 		}
 	}
+}
+
+// Lists of revoked certificates are for certificates that are verified, and are no setting of the server's.
+func TestParseRevoked(t *testing.T) {
+	cleanEnv(t)
+	dir := t.TempDir()
+	nothing := filepath.Join(dir, "nothing")
+	if err := os.WriteFile(nothing, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	list := filepath.Join(dir, "revoked.pem")
+	if err := os.WriteFile(list, emptyList(t), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for params, want := range map[string]string{
+		"sslmode=disable&sslcrl=" + nothing:       "there is no list in it",
+		"sslcrl=" + filepath.Join(dir, "missing"): "no such file",
+		"sslmode=prefer&sslcrl=" + list:           "say sslmode=verify-full",
+		"sslmode=require&sslcrl=" + list:          "say sslmode=verify-full",
+		"sslmode=disable&sslcrl=" + list:          "say sslmode=verify-full",
+		"sslmode=verify-full&sslcrl=" + list:      "",
+	} {
+		c, err := Parse("pgdist://h1,h2/db?" + params)
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", params, err, want)
+		}
+		for _, m := range c.Members {
+			if _, sent := m.Conn.RuntimeParams["sslcrl"]; sent || m.Conn.TLSConfig.VerifyConnection == nil {
+				t.Errorf("%s: sent to the server: %t", params, sent)
+			}
+		}
+	}
+}
+
+// emptyList is a list of certificates that an authority has revoked, with none.
+func emptyList(t *testing.T) []byte {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	issuer := &x509.Certificate{Subject: pkix.Name{CommonName: "authority"}, SubjectKeyId: []byte{1}, KeyUsage: x509.KeyUsageCRLSign}
+	der, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: time.Now(), NextUpdate: time.Now().Add(time.Hour)}, issuer, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der})
 }

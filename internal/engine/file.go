@@ -35,7 +35,7 @@ type fileMember struct {
 // connKeys are the libpq and pgx parameters that a file may give.
 var connKeys = []string{
 	"host", "port", "database", "dbname", "user", "password", "passfile", "service", "servicefile", "options",
-	"sslmode", "sslcert", "sslkey", "sslpassword", "sslrootcert", "sslsni", "sslnegotiation", "sslcertmode",
+	"sslmode", "sslcert", "sslkey", "sslpassword", "sslrootcert", "sslcrl", "sslsni", "sslnegotiation", "sslcertmode",
 	"application_name", "connect_timeout", "channel_binding", "require_auth", "krbsrvname", "krbspn",
 	"min_protocol_version", "max_protocol_version",
 	"default_query_exec_mode", "statement_cache_capacity", "description_cache_capacity",

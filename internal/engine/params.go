@@ -23,6 +23,7 @@ var params = append([]param{
 	{"balance", "how a read's database is chosen: least_outstanding, round_robin, random or latency", setText(func(c *Config, v string) { c.Balance = Balance(v) })},
 	{"consistency", "what reads promise: session, strict or leader", setText(func(c *Config, v string) { c.Consistency = Consistency(v) })},
 	{"weights", "shares of reads in the order of the hosts, such as 2,1,0; 0 is last resort", nil},
+	{"sslcrl", "file with the lists of certificates that the issuers of the servers' have revoked, looked at whenever it has changed", nil},
 	{"config", "YAML file with further parameters", nil},
 	{"pool_size", "most connections to a database for each purpose", setInt(func(c *Config) *int { return &c.Pool.Size })},
 	{"pool_max_lifetime", "age at which a connection is closed", setDuration(func(c *Config) *time.Duration { return &c.Pool.MaxLifetime })},
