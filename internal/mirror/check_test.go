@@ -185,7 +185,7 @@ func checkTurns(t *testing.T, servers []*pgtest.Server) {
 		t.Errorf("the other program read %d rows for the rest, and is at %s, %s rows", n, where, rows)
 	}
 	second.eventually("the next round begins", func() bool { return second.set.Checks().Rows > 3000 })
-	if v := a.query(1, `SELECT count(*)::text FROM pgdist.checks WHERE rows < 4000`); v != "1" {
+	if v := a.query(1, `SELECT count(*)::text FROM pgdist.checks WHERE rows < 7000`); v != "1" {
 		where, rows := place()
 		t.Errorf("the next round is at %s, %s rows", where, rows)
 	}
