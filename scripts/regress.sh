@@ -3,8 +3,11 @@
 # servers, and tells where the answers differ (the lines about pgdist's own triggers left out);
 # then compares the three. Differences are there to be read: some things are refused
 # (internal/mirror/REFUSALS.md), and what follows from that differs, too.
-# Needs Debian's postgresql-15 and its source, which is fetched; root, for servers of their own
-# user. Arguments are names of tests; without any all run, which takes an hour or so.
+# After each test through the gateway it is told who is not in sync, and what happened to the set
+# meanwhile: no test may cost a follower its place.
+# Needs Debian's postgresql-15 and its source, which is fetched unless REGRESS_SOURCE is where it
+# lies unpacked; root, for servers of their own user. Arguments are names of tests; without any
+# all run, which takes an hour or so.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -26,13 +29,17 @@ cleanup() {
 trap cleanup EXIT
 trap 'exit 1' HUP INT TERM
 
-echo "regress: fetching PostgreSQL's source; results go to $dir"
+echo "regress: results go to $dir"
 mkdir -p "$dir/source/lists/partial" "$dir/source/parts" "$dir/data" "$dir/results"
 version=$(dpkg-query -W -f '${Version}' postgresql-15)
 cat /etc/apt/sources.list.d/*.sources 2>/dev/null | sed 's/^Types: .*/Types: deb-src/' >"$dir/source/parts/src.sources"
 sed -n 's/^deb /deb-src /p' /etc/apt/sources.list >"$dir/source/parts/src.list" 2>/dev/null || true
 apt() { apt-get -q -o Dir::Etc::sourcelist=/dev/null -o Dir::Etc::sourceparts="$dir/source/parts" -o Dir::State::lists="$dir/source/lists" -o APT::Sandbox::User=root "$@"; }
-(cd "$dir/source" && apt update >/dev/null && apt source --download-only "postgresql-15=$version" >/dev/null && tar xjf postgresql-15_*.orig.tar.bz2)
+if [ -n "${REGRESS_SOURCE:-}" ]; then
+	cp -R "$REGRESS_SOURCE" "$dir/source/postgresql-15"
+else
+	(cd "$dir/source" && apt update >/dev/null && apt source --download-only "postgresql-15=$version" >/dev/null && tar xjf postgresql-15_*.orig.tar.bz2)
+fi
 tests=$(echo "$dir"/source/postgresql-15*/src/test/regress)
 [ -d "$tests/sql" ] || { echo "regress: the source of $version could not be had" >&2; exit 1; }
 mkdir -p "$dir/results/results"
@@ -68,7 +75,26 @@ run() {
 		PG_ABS_SRCDIR=$tests PG_LIBDIR=$("$bin/pg_config" --pkglibdir) PG_DLSUFFIX=.so PG_ABS_BUILDDIR=$dir/results PGTZ=PST8PDT PGDATESTYLE='Postgres, MDY' \
 			timeout 600 "$bin/psql" -X -a -q -h 127.0.0.1 -p "$port" -U postgres -d regression -v HIDE_TABLEAM=on -v HIDE_TOAST_COMPRESSION=on \
 			<"$tests/sql/$t.sql" >"$dir/$name/$t.out" 2>&1 || echo "regress: $t, $name: psql ended with $?"
+		[ "$name" = plain ] || together "$t"
 	done
+}
+
+# console asks the gateway about itself.
+console() {
+	"$bin/psql" -qXAt -F ' ' -h 127.0.0.1 -p $((base + 10)) -U postgres pgdist -c "$1"
+}
+
+# together tells what happened to the set in a test, and waits until all are in sync again.
+together() {
+	touch "$dir/events"
+	console "SHOW EVENTS" >"$dir/events.new"
+	diff "$dir/events" "$dir/events.new" >"$dir/events.diff" || { echo "regress: $1: what happened to the set:" && sed -n 's/^> /    /p' "$dir/events.diff"; }
+	mv "$dir/events.new" "$dir/events"
+	for i in $(seq 60); do
+		[ "$(console "SHOW MEMBERS" | awk '$5 == "yes"' | wc -l)" -eq 3 ] && return
+		sleep 1
+	done
+	echo "regress: $1: not all members are in sync:" && console "SHOW MEMBERS"
 }
 [ $# -gt 0 ] || set -- $(sed -n 's/^test: //p' "$tests/parallel_schedule" | tr ' ' '\n' | grep -vx 'tablespace\|infinite_recurse\|largeobject')
 case " $* " in *" test_setup "*) ;; *) set -- test_setup "$@" ;; esac

@@ -354,6 +354,7 @@ func (l *Lease) doneInTx(ctx context.Context, f failure, cause error) (bool, err
 	case f == failNone:
 		s.tx.ran = true
 		s.tx.note(l.call.Verdict, l.sit.class)
+		s.tx.change.Schema = s.tx.change.Schema || l.mayExplain()
 		l.keep()
 		l.noteSession()
 		return false, l.noteConfigInTx(ctx)

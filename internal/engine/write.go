@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/pgdist/pgdist/classify"
@@ -60,6 +62,7 @@ func (l *Lease) doneWrite(ctx context.Context, f failure, cause error) (bool, er
 	switch f {
 	case failNone:
 		l.write.note(l.call.Verdict, l.sit.class)
+		l.write.change.Schema = l.write.change.Schema || l.mayExplain()
 		err := s.commit(ctx, &l.write, l.hold)
 		if errors.Is(err, errRolledBack) && !l.delivered && t.lost < maxLost {
 			t.lost++
@@ -91,6 +94,21 @@ func (l *Lease) doneWrite(ctx context.Context, f failure, cause error) (bool, er
 		}
 	}
 	return true, l.finish(ctx, nil, true)
+}
+
+// mayExplain tells whether a write may have made a table by EXPLAIN ANALYZE within a
+// function, of which the mirror learns only by looking: a function says EXPLAIN, be it a
+// trigger's or one that others call, or the statement does to one that runs what it is
+// given. What is put together otherwise is found within seconds.
+func (l *Lease) mayExplain() bool {
+	if l.sit.class != classify.Write {
+		return false
+	}
+	if l.s.e.catalog.explains() {
+		return true
+	}
+	calls := slices.ContainsFunc(l.call.Verdict.Statements, func(st classify.Statement) bool { return len(st.Functions) > 0 })
+	return calls && strings.Contains(strings.ToLower(l.call.SQL), "explain")
 }
 
 // definite turns the inner "rolled back" into what the client hears.

@@ -126,6 +126,7 @@ func (s *Set) flushGroup(ctx context.Context, epoch int64, from Place, group []*
 	if err := b.trusted(epoch, s.cur.Term); err != nil {
 		return nil, &leaderError{err}
 	}
+	s.unseen = s.unseen || b.unseen()
 	shown := b.newSequences(b.sequencesOf(group))
 	b.newShared(group)
 	move := from.Term != b.head.Term || s.terms != nil

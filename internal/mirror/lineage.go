@@ -61,6 +61,9 @@ func (c *catchUp) route(ctx context.Context, h, lead *here) (Place, *extras, err
 	if err := complete("its own", h.floor(), met.lead); err != nil {
 		return Place{}, nil, err
 	}
+	if err := c.strays(ctx); err != nil {
+		return Place{}, nil, err
+	}
 	x, err := c.tail(ctx, met.lead)
 	return met.mine, x, err
 }

@@ -182,8 +182,15 @@ const sharedEvery = 5 * time.Second
 // It returns nil only if every follower of the view then in force has what the
 // leader held when round began.
 func (s *Set) round(ctx context.Context, how depth) error {
+	adopted := false
 	for range 20 {
 		failed, err := s.flushInSync(ctx, how)
+		if err == nil && len(failed) == 0 && s.unseen && !adopted {
+			s.unseen, adopted = false, true
+			if err = s.takeUp(ctx); err == nil {
+				continue
+			}
+		}
 		if err == nil && len(failed) == 0 {
 			s.terms = nil
 			s.strikes, s.troubles = 0, 0

@@ -71,6 +71,7 @@ type Set struct {
 	alarmed    int           // the percentage of the latest alarm about the journal
 	marker     string        // of the shared objects that all followers of this view have; "" is unknown
 	looked     time.Time     // when shared objects were last read unasked
+	unseen     bool          // the leader has what no event trigger was told of (unseen.go)
 	troubles   int           // attempts in a row to flush that failed
 	duels      int           // proposals in a row that met another's, or that met an epoch without a view
 	unsettled  time.Time     // when it was last tried to end a change of votes; zero: none is under way

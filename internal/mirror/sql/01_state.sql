@@ -163,6 +163,9 @@ CREATE TABLE pgdist.matviews (
     error  text
 );
 
+-- The materialized views that are known here: one that is not was made unseen.
+CREATE TABLE pgdist.views (oid oid PRIMARY KEY);
+
 -- What of this member was found to differ from the leader, by a comparison: the rows of
 -- these keys of table tab, as of generation gen, or with keys NULL all of it. They are
 -- shipped anew when it next catches up, before it counts as in sync again. tab 0 is what

@@ -1,13 +1,15 @@
--- user_roots lists the relations whose rows are mirrored, one for a partition tree.
+-- user_roots lists the relations whose rows are mirrored, one for a partition tree. With
+-- no setting of its own it becomes part of the query that asks, which may want but a few.
 CREATE FUNCTION pgdist.user_roots() RETURNS TABLE (oid oid)
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+LANGUAGE sql STABLE AS $$
+    SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
      WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relpersistence <> 't'
        AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgdist') AND n.nspname !~ '^pg_(toast|temp)'
 $$;
 
--- user_tables lists them with everything their generated functions depend on.
-CREATE FUNCTION pgdist.user_tables()
+-- user_tables lists these, or all, with everything their generated functions
+-- depend on.
+CREATE FUNCTION pgdist.user_tables(these oid[])
 RETURNS TABLE (oid oid, nsp name, rel name, files oid[], rels oid[], keyed boolean, byrow boolean, upsert boolean,
                shape text, form text, missing text)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -17,7 +19,8 @@ BEGIN
         SELECT c.oid, n.nspname, c.relname, c.relkind, c.relowner, pgdist.key_index(c.oid) AS idx,
                -- The trigger of a plain inheritance parent sees only the parent's columns.
                (c.relkind = 'r' AND EXISTS (SELECT 1 FROM pg_inherits h WHERE h.inhparent = c.oid OR h.inhrelid = c.oid)) AS byrow
-          FROM pgdist.user_roots() u JOIN pg_class c ON c.oid = u.oid JOIN pg_namespace n ON n.oid = c.relnamespace),
+          FROM pgdist.user_roots() u JOIN pg_class c ON c.oid = u.oid JOIN pg_namespace n ON n.oid = c.relnamespace
+         WHERE user_tables.these IS NULL OR u.oid = ANY (user_tables.these)),
     tree AS (
         SELECT r.oid AS root, p.relid::oid AS rel, p.isleaf FROM root r, pg_partition_tree(r.oid) p WHERE r.relkind = 'p'
         UNION ALL SELECT r.oid, r.oid, true FROM root r WHERE r.relkind <> 'p'),
@@ -129,18 +132,18 @@ BEGIN
     RETURN NULL;
 END $$;
 
--- sync brings pgdist.tables, the generated functions and the triggers up to the
+-- sync_of brings pgdist.tables, the generated functions and the triggers up to the
 -- catalog. On the leader new tables get new ids; on a follower ids holds the
--- leader's ({"id","nsp","rel","gen"} each). It returns the tables whose
--- contents only a copy can be sure of. Users' event triggers are none of its
--- business, hence replica.
-CREATE FUNCTION pgdist.sync(ids jsonb DEFAULT NULL) RETURNS SETOF int
+-- leader's ({"id","nsp","rel","gen"} each). Of tables that stay it looks at
+-- these, or at all. It returns the tables whose contents only a copy can be sure of.
+-- Users' event triggers are none of its business, hence replica.
+CREATE FUNCTION pgdist.sync_of(ids jsonb, these oid[]) RETURNS SETOF int
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET session_replication_role = replica AS $sync$
 DECLARE
     r record; why text; fn regprocedure; gone int[]; num int; g int; mirror name; dirty oid[]; def text;
 BEGIN
     SELECT m.mirror, set_config('pgdist.busy', m.secret, true) INTO mirror, why FROM pgdist.meta m;
-    SELECT array_agg(t.id) INTO gone FROM pgdist.tables t WHERE t.oid NOT IN (SELECT u.oid FROM pgdist.user_roots() u);
+    SELECT array_agg(t.id) INTO gone FROM pgdist.tables t WHERE NOT EXISTS (SELECT 1 FROM pgdist.user_roots() u WHERE u.oid = t.oid);
     FOR r IN SELECT t.id, t.oid FROM pgdist.tables t WHERE t.id = ANY (gone) LOOP
         -- Attached to another tree after being written to in this transaction:
         -- the keys journaled under the old id cannot be found there.
@@ -159,7 +162,7 @@ BEGIN
     FOR r IN SELECT u.*, t.id, t.gen, t.shape AS old_shape, t.form AS old_form, t.missing AS old_missing,
                     (SELECT count(*) FROM pg_trigger g WHERE g.tgrelid = ANY (u.rels) AND g.tgname IN ('pgdist_i', 'pgdist_u', 'pgdist_d', 'pgdist_t')
                         AND g.tgfoid = to_regproc('pgdist.c_' || t.id) AND g.tgenabled = 'O') AS trigs
-               FROM pgdist.user_tables() u LEFT JOIN pgdist.tables t ON t.oid = u.oid ORDER BY u.oid LOOP
+               FROM pgdist.user_tables(these) u LEFT JOIN pgdist.tables t ON t.oid = u.oid ORDER BY u.oid LOOP
         -- Dropped meanwhile: this transaction's snapshot, or this query's, is older. What
         -- tells of rights goes by the catalog as it is.
         CONTINUE WHEN ids IS NULL AND has_table_privilege(r.oid, 'SELECT') IS NULL;
@@ -194,6 +197,7 @@ BEGIN
         VALUES (num, r.oid, r.nsp, r.rel, g, r.shape, r.form, r.keyed, r.upsert, r.oid, r.files, r.missing)
         ON CONFLICT (oid) DO UPDATE SET id = EXCLUDED.id, nsp = EXCLUDED.nsp, rel = EXCLUDED.rel, gen = EXCLUDED.gen, shape = EXCLUDED.shape,
             form = EXCLUDED.form, keyed = EXCLUDED.keyed, upsert = EXCLUDED.upsert, files = EXCLUDED.files, missing = EXCLUDED.missing;
+        IF r.id <> num THEN gone := gone || r.id; END IF;
         IF r.id IS DISTINCT FROM num OR r.form <> r.old_form OR r.gen <> g OR r.trigs <> cardinality(r.rels) * (CASE WHEN r.byrow THEN 2 ELSE 4 END) THEN
             PERFORM pgdist.generate(r.oid, num, g, r.byrow, r.upsert);
             -- Those that are right stay: to make them anew would lock out readers, too.
@@ -201,16 +205,15 @@ BEGIN
                 PERFORM pgdist.triggers(x, num, r.byrow) FROM unnest(r.rels) x;
             END IF;
             FOR def IN SELECT format('pgdist.%I(%s)', p.proname, pg_get_function_identity_arguments(p.oid)) FROM pg_proc p
-                        WHERE p.pronamespace = 'pgdist'::regnamespace AND p.proname ~ ('^[awxry]_' || num || '$') LOOP
+                        WHERE p.pronamespace = 'pgdist'::regnamespace AND p.proname = ANY (ARRAY(SELECT k || num FROM unnest('{a_,w_,x_,r_,y_}'::text[]) k)) LOOP
                 EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %I', def, mirror);
             END LOOP;
         END IF;
     END LOOP;
-    DELETE FROM pgdist.seqs q WHERE NOT EXISTS (SELECT 1 FROM pgdist.user_sequences() u WHERE u.oid = q.oid AND u.name = q.name);
-    INSERT INTO pgdist.seqs SELECT u.oid, u.name FROM pgdist.user_sequences() u ON CONFLICT DO NOTHING;
+    PERFORM pgdist.sync_others();
     -- Functions of tables that are gone.
-    FOR fn IN SELECT p.oid::regprocedure FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
-               WHERE n.nspname = 'pgdist' AND p.proname ~ '^[cawxry]_[0-9]+$'
+    FOR fn IN SELECT p.oid::regprocedure FROM pg_proc p
+               WHERE p.pronamespace = 'pgdist'::regnamespace AND p.proname = ANY (ARRAY(SELECT k || x FROM unnest('{c_,a_,w_,x_,r_,y_}'::text[]) k, unnest(gone) x))
                  AND NOT EXISTS (SELECT 1 FROM pgdist.tables t WHERE t.id = substr(p.proname, 3)::int) LOOP
         EXECUTE format('DROP FUNCTION %s CASCADE', fn);
     END LOOP;
@@ -218,3 +221,18 @@ BEGIN
     PERFORM setval('pgdist.table_id', greatest(q.last_value, (SELECT coalesce(max(t.id), 1) FROM pgdist.tables t))) FROM pgdist.table_id q;
     PERFORM set_config('pgdist.busy', '', true);
 END $sync$;
+
+-- sync_others brings the lists of sequences and materialized views up to the catalog.
+CREATE FUNCTION pgdist.sync_others() RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    DELETE FROM pgdist.seqs q WHERE NOT EXISTS (SELECT 1 FROM pgdist.user_sequences() u WHERE u.oid = q.oid AND u.name = q.name);
+    INSERT INTO pgdist.seqs SELECT u.oid, u.name FROM pgdist.user_sequences() u WHERE NOT EXISTS (SELECT 1 FROM pgdist.seqs q WHERE q.oid = u.oid) ON CONFLICT DO NOTHING;
+    DELETE FROM pgdist.views v WHERE NOT EXISTS (SELECT 1 FROM pg_class c WHERE c.oid = v.oid AND c.relkind = 'm');
+    INSERT INTO pgdist.views SELECT c.oid FROM pg_class c WHERE c.relkind = 'm' AND NOT EXISTS (SELECT 1 FROM pgdist.views v WHERE v.oid = c.oid) ON CONFLICT DO NOTHING;
+$$;
+
+-- sync looks at all tables.
+CREATE FUNCTION pgdist.sync(ids jsonb DEFAULT NULL) RETURNS SETOF int
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT pgdist.sync_of(ids, NULL)
+$$;

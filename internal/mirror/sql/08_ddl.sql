@@ -57,7 +57,7 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit 
 DECLARE
     body text; who text := current_setting('pgdist.as', true);
     dropped text := current_setting('pgdist.dropped', true);
-    temp boolean; inside boolean; made oid; id int; whole int[]; ids int[]; files oid[];
+    temp boolean; inside boolean; made oid; id int; whole int[]; ids int[]; files oid[]; seen boolean := false;
 BEGIN
     IF pgdist.busy() THEN RETURN; END IF;
     IF tag = 'REINDEX' THEN RETURN; END IF; -- of which triggers hear since PostgreSQL 17: it defines nothing
@@ -116,9 +116,13 @@ BEGIN
         RAISE EXCEPTION '% that depends on something temporary is not supported: only the leader has it', tag USING ERRCODE = '0A000', HINT = 'Use what is not temporary, or make this temporary, too (in schema pg_temp).';
     END IF;
     SELECT array_agg(t.id), array_agg(f) INTO ids, files FROM pgdist.tables t, unnest(t.files) f;
-    whole := ARRAY(SELECT pgdist.sync());
     IF tag IN ('CREATE TABLE AS', 'SELECT INTO', 'CREATE MATERIALIZED VIEW') THEN
         SELECT c.objid INTO made FROM pg_event_trigger_ddl_commands() c WHERE c.classid = 'pg_class'::regclass;
+        -- Its query called a function with DDL, which took it up, half made as it was.
+        seen := EXISTS (SELECT 1 FROM pgdist.tables t WHERE t.oid = made) OR EXISTS (SELECT 1 FROM pgdist.views v WHERE v.oid = made);
+    END IF;
+    whole := ARRAY(SELECT pgdist.sync());
+    IF tag IN ('CREATE TABLE AS', 'SELECT INTO', 'CREATE MATERIALIZED VIEW') THEN
         IF made IS NULL THEN RETURN; END IF; -- IF NOT EXISTS, and it does
         IF tag = 'CREATE MATERIALIZED VIEW' THEN
             body := pgdist.matview_text(made); path := '';
@@ -128,7 +132,7 @@ BEGIN
         END IF;
     END IF;
     IF tag LIKE 'DROP%' AND dropped LIKE 'DROP%' THEN body := dropped; END IF; -- of what followers have
-    PERFORM pgdist.note(0, 'd', jsonb_build_object('tag', tag, 'text', body, 'path', path, 'role', who,
+    IF NOT seen THEN PERFORM pgdist.note(0, 'd', jsonb_build_object('tag', tag, 'text', body, 'path', path, 'role', who,
         'roles', (SELECT coalesce(jsonb_agg(a.rolname), '[]') FROM pg_authid a WHERE a.rolname !~ '^pg_' AND (a.rolname = who OR strpos(body, a.rolname) > 0)),
         'settings', (SELECT jsonb_object_agg(g.name, g.setting) FROM pg_settings g WHERE g.name IN (
             'DateStyle', 'IntervalStyle', 'TimeZone', 'lc_monetary', 'lc_numeric', 'lc_time', 'bytea_output', 'extra_float_digits', 'xmloption',
@@ -142,7 +146,7 @@ BEGIN
                       JOIN pgdist.tables t ON coalesce(i.indrelid, c.objid) = ANY (t.files || t.oid) WHERE c.classid = 'pg_class'::regclass),
         -- Rows that were journaled under one number and now belong to another.
         'moved', (SELECT jsonb_agg(DISTINCT jsonb_build_array(o.id, t.id)) FROM unnest(ids, files) o(id, f) JOIN (SELECT t.id, f FROM pgdist.tables t, unnest(t.files) f) t ON t.f = o.f AND t.id <> o.id),
-        'tables', (SELECT coalesce(jsonb_agg(jsonb_build_object('id', t.id, 'nsp', t.nsp, 'rel', t.rel, 'gen', t.gen)), '[]') FROM pgdist.tables t))::text);
+        'tables', (SELECT coalesce(jsonb_agg(jsonb_build_object('id', t.id, 'nsp', t.nsp, 'rel', t.rel, 'gen', t.gen)), '[]') FROM pgdist.tables t))::text); END IF;
     FOREACH id IN ARRAY whole LOOP
         PERFORM pgdist.note(id, 'c', NULL);
     END LOOP;
@@ -176,7 +180,7 @@ END $$;
 -- by hand.
 CREATE FUNCTION pgdist.on_drop() RETURNS event_trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE all_temp boolean; own text; mixed text;
+DECLARE all_temp boolean; own text; mixed text; here oid[] := string_to_array(nullif(current_setting('pgdist.here', true), ''), ',')::oid[];
 BEGIN
     IF pgdist.busy() THEN RETURN; END IF;
     -- Triggers, rules and policies of temporary tables are not told to be temporary.
@@ -187,7 +191,12 @@ BEGIN
     IF own IS NOT NULL THEN
         RAISE EXCEPTION '% belongs to pgdist', own USING ERRCODE = '2BP01', HINT = 'pgdist uninstall removes it from all members.';
     END IF;
-    IF NOT EXISTS (SELECT 1 FROM pg_event_trigger_dropped_objects() d WHERE d.original AND d.is_temporary) THEN mixed := NULL; END IF;
+    IF here IS NOT NULL THEN -- followers never had these, on which nothing depends
+        SELECT bool_and(d.is_temporary OR d.objid = ANY (here)), TG_TAG || ' ' || string_agg(d.object_identity, ', ') FILTER (WHERE NOT d.is_temporary AND d.objid <> ALL (here)) || ' CASCADE'
+          INTO all_temp, mixed FROM pg_event_trigger_dropped_objects() d WHERE d.original;
+    ELSIF NOT EXISTS (SELECT 1 FROM pg_event_trigger_dropped_objects() d WHERE d.original AND d.is_temporary) THEN
+        mixed := NULL;
+    END IF;
     PERFORM set_config('pgdist.dropped', CASE WHEN all_temp THEN 'temp' ELSE coalesce(mixed, 'user') END, true);
 END $$;
 
@@ -218,6 +227,8 @@ BEGIN
             LOCK TABLE pgdist.renames IN ROW EXCLUSIVE MODE;
         END IF;
     END IF;
+    -- What cannot be mirrored stays at this server, so that on_drop must know of it.
+    PERFORM set_config('pgdist.here', coalesce((SELECT string_agg(a::text, ',') FROM pgdist.adopt() a), ''), true);
     IF TG_TAG NOT IN ('DROP SCHEMA', 'DROP OWNED') THEN RETURN; END IF;
     GET DIAGNOSTICS around = PG_CONTEXT;
     body := coalesce(pgdist.inner_text(TG_TAG, around), nullif(current_setting('pgdist.ddl', true), ''), current_query());

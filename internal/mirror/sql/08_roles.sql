@@ -61,7 +61,8 @@ BEGIN
         UNION ALL SELECT count(*), sum(xmin::text::bigint) FROM pg_shdescription
         UNION ALL SELECT count(*), sum(xmin::text::bigint) FROM pg_description WHERE classoid = 'pg_event_trigger'::regclass
         UNION ALL SELECT count(*), sum(xmin::text::bigint) FROM pg_database) x;
-    RETURN m || ' ' || p || ' ' || (SELECT md5(coalesce(string_agg(f.name, ',' ORDER BY f.name), '')) FROM pgdist.filled() f);
+    RETURN m || ' ' || p || ' ' || (SELECT md5(coalesce(string_agg(f.name, ',' ORDER BY f.name), '')) FROM pgdist.filled() f)
+             || coalesce((SELECT ' unseen ' || string_agg(u.oid::text, ',' ORDER BY u.oid) FROM pgdist.unseen() u), '');
 END $$;
 
 -- setting_text is the value of a stored setting as ALTER ROLE … SET takes it:
