@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pgdist/pgdist/internal/mirror"
+	"github.com/pgdist/pgdist/internal/mirror/mirrortest"
 	"github.com/pgdist/pgdist/internal/pgtest"
 )
 
@@ -42,6 +43,7 @@ func mirrored(tb testing.TB, params string) (*sql.DB, []*pgtest.Server) {
 	if _, err := mirror.Init(ctx, config, mirror.InitOptions{}); err != nil {
 		tb.Fatal(err)
 	}
+	mirrortest.CheckSync(tb, servers...)
 	db, err := sql.Open(Name, "pgdist://postgres@"+strings.Join(hosts, ",")+"/postgres?sslmode=disable"+unhurried+params)
 	if err != nil {
 		tb.Fatal(err)

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pgdist/pgdist/health"
+	"github.com/pgdist/pgdist/internal/mirror/mirrortest"
 	"github.com/pgdist/pgdist/internal/pgtest"
 )
 
@@ -61,6 +62,9 @@ func newRig(t *testing.T, n int, schema string) *rig {
 	defer cancel()
 	if _, err := Init(ctx, r.cfg, InitOptions{}); err != nil {
 		t.Fatal(err)
+	}
+	if schemaSQL == embedded {
+		mirrortest.CheckSync(t, r.servers...)
 	}
 	r.open()
 	return r

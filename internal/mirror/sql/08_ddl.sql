@@ -57,7 +57,7 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit 
 DECLARE
     body text; who text := current_setting('pgdist.as', true);
     dropped text := current_setting('pgdist.dropped', true);
-    temp boolean; inside boolean; made oid; id int; whole int[]; ids int[]; files oid[]; seen boolean := false;
+    temp boolean; inside boolean; made oid; id int; whole int[]; ids int[]; files oid[]; seen boolean := false; these oid[];
 BEGIN
     IF pgdist.busy() THEN RETURN; END IF;
     IF tag = 'REINDEX' THEN RETURN; END IF; -- of which triggers hear since PostgreSQL 17: it defines nothing
@@ -115,13 +115,18 @@ BEGIN
             UNION ALL SELECT p.pronamespace FROM pg_proc p WHERE d.refclassid = 'pg_proc'::regclass AND p.oid = d.refobjid) o WHERE o.nsp = pg_my_temp_schema()) THEN
         RAISE EXCEPTION '% that depends on something temporary is not supported: only the leader has it', tag USING ERRCODE = '0A000', HINT = 'Use what is not temporary, or make this temporary, too (in schema pg_temp).';
     END IF;
-    SELECT array_agg(t.id), array_agg(f) INTO ids, files FROM pgdist.tables t, unnest(t.files) f;
+    these := pgdist.concern(tag, body);
+    IF these IS NULL OR tag LIKE 'ALTER%' THEN -- what may join a tree or leave one
+        SELECT array_agg(t.id), array_agg(f) INTO ids, files FROM pgdist.tables t, unnest(t.files) f;
+    END IF;
     IF tag IN ('CREATE TABLE AS', 'SELECT INTO', 'CREATE MATERIALIZED VIEW') THEN
         SELECT c.objid INTO made FROM pg_event_trigger_ddl_commands() c WHERE c.classid = 'pg_class'::regclass;
         -- Its query called a function with DDL, which took it up, half made as it was.
         seen := EXISTS (SELECT 1 FROM pgdist.tables t WHERE t.oid = made) OR EXISTS (SELECT 1 FROM pgdist.views v WHERE v.oid = made);
     END IF;
-    whole := ARRAY(SELECT pgdist.sync());
+    IF these IS NULL OR these <> '{}' OR tag !~ '^(CREATE|COMMENT|GRANT|REVOKE)' OR EXISTS (SELECT 1 FROM pg_event_trigger_ddl_commands() c WHERE c.classid = 'pg_class'::regclass) THEN
+        whole := ARRAY(SELECT pgdist.sync_of(NULL, these));
+    END IF;
     IF tag IN ('CREATE TABLE AS', 'SELECT INTO', 'CREATE MATERIALIZED VIEW') THEN
         IF made IS NULL THEN RETURN; END IF; -- IF NOT EXISTS, and it does
         IF tag = 'CREATE MATERIALIZED VIEW' THEN
@@ -146,8 +151,9 @@ BEGIN
                       JOIN pgdist.tables t ON coalesce(i.indrelid, c.objid) = ANY (t.files || t.oid) WHERE c.classid = 'pg_class'::regclass),
         -- Rows that were journaled under one number and now belong to another.
         'moved', (SELECT jsonb_agg(DISTINCT jsonb_build_array(o.id, t.id)) FROM unnest(ids, files) o(id, f) JOIN (SELECT t.id, f FROM pgdist.tables t, unnest(t.files) f) t ON t.f = o.f AND t.id <> o.id),
-        'tables', (SELECT coalesce(jsonb_agg(jsonb_build_object('id', t.id, 'nsp', t.nsp, 'rel', t.rel, 'gen', t.gen)), '[]') FROM pgdist.tables t))::text); END IF;
-    FOREACH id IN ARRAY whole LOOP
+        'some', these IS NOT NULL,
+        'tables', (SELECT coalesce(jsonb_agg(jsonb_build_object('id', t.id, 'nsp', t.nsp, 'rel', t.rel, 'gen', t.gen)), '[]') FROM pgdist.tables t WHERE these IS NULL OR t.oid = ANY (these)))::text); END IF;
+    FOREACH id IN ARRAY coalesce(whole, '{}') LOOP
         PERFORM pgdist.note(id, 'c', NULL);
     END LOOP;
 END $$;
@@ -301,9 +307,17 @@ BEGIN
         RAISE EXCEPTION 'extension % is of version % here, of % at the leader', s.extname, s.extversion, s.value
             USING ERRCODE = '0A000', HINT = 'In a set of several major versions say CREATE EXTENSION … VERSION, ALTER EXTENSION … UPDATE TO one that all servers have.';
     END LOOP;
-    PERFORM pgdist.sync(d->'tables');
+    PERFORM pgdist.sync_of(d->'tables', CASE WHEN d->'some' = 'true' THEN pgdist.listed(d->'tables') END);
     UPDATE pgdist.position p SET ddl = p.ddl + 1 WHERE p.ctid = (SELECT q.ctid FROM pgdist.position q ORDER BY q.one DESC LIMIT 1);
 END $$;
+
+-- listed finds tables of a leader's list here, under their numbers and names.
+CREATE FUNCTION pgdist.listed(list jsonb) RETURNS oid[]
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT coalesce(array_agg(DISTINCT y.oid), '{}') FROM jsonb_array_elements(list) e, LATERAL (
+        SELECT t.oid FROM pgdist.tables t WHERE t.id = (e->>'id')::int
+        UNION ALL SELECT c.oid FROM pg_namespace n JOIN pg_class c ON c.relnamespace = n.oid WHERE n.nspname = e->>'nsp' AND c.relname = e->>'rel') y
+$$;
 
 -- was_replayed tells that a DDL was run ahead of its batch.
 CREATE FUNCTION pgdist.was_replayed(d jsonb) RETURNS boolean

@@ -37,7 +37,8 @@ BEGIN
         PERFORM pgdist.note(0, 'd', jsonb_build_object('tag', CASE r.kind WHEN 'r' THEN 'CREATE TABLE AS' ELSE 'CREATE MATERIALIZED VIEW' END, 'text', body, 'path', '',
             'role', r.owner, 'roles', jsonb_build_array(r.owner), 'settings', '{}'::jsonb,
             'objects', (SELECT coalesce(jsonb_agg(t.id), '[]') FROM pgdist.tables t WHERE t.oid = r.oid),
-            'tables', (SELECT coalesce(jsonb_agg(jsonb_build_object('id', t.id, 'nsp', t.nsp, 'rel', t.rel, 'gen', t.gen)), '[]') FROM pgdist.tables t))::text);
+            'some', true,
+            'tables', (SELECT coalesce(jsonb_agg(jsonb_build_object('id', t.id, 'nsp', t.nsp, 'rel', t.rel, 'gen', t.gen)), '[]') FROM pgdist.tables t WHERE t.oid = r.oid))::text);
         PERFORM pgdist.note(t.id, 'c', NULL) FROM pgdist.tables t WHERE t.oid = r.oid;
     END LOOP;
 END $$;
