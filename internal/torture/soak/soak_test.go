@@ -92,7 +92,8 @@ func begin(t *testing.T) *run {
 		t.Fatal(err)
 	}
 	var err error
-	dsn := fmt.Sprintf("pgdist://postgres@%s/%s?sslmode=disable&pool_size=16", strings.Join(hosts, ","), r.name)
+	// What is kept for every text of a statement, up to that size, is soon all that it will ever be.
+	dsn := fmt.Sprintf("pgdist://postgres@%s/%s?sslmode=disable&pool_size=16&cache_size=262144", strings.Join(hosts, ","), r.name)
 	if r.gateway, err = Start(dsn, lines{t}); err != nil {
 		t.Fatal(err)
 	}
