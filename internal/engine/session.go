@@ -123,7 +123,7 @@ func (s *Session) Status() byte {
 	case txFailed:
 		return 'E'
 	case txOpen, txReading:
-		if !s.tx.begun && s.held.c.TxStatus() == 'E' {
+		if s.tx.gone || !s.tx.begun && s.held.c.TxStatus() == 'E' {
 			return 'E'
 		}
 	}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
+
 	"github.com/pgdist/pgdist/classify"
 )
 
@@ -15,6 +17,9 @@ type transaction struct {
 	begin string
 	// implicit: not asked for by the client; ends with its statements.
 	implicit bool
+	// gone: its server has said what is wrong with a statement, and ended; nothing was heard
+	// from the client since.
+	gone bool
 	// readOnly, movable and leaderOnly decide where it may run.
 	readOnly, movable, leaderOnly bool
 	// saved are the settings to go back to on ROLLBACK, savepoints those of
@@ -249,6 +254,7 @@ func (l *Lease) acquireInTx(ctx context.Context) error {
 		s.leaveReader(ctx)
 	}
 	for s.tx.state == txOpen && s.stale() {
+		s.tx.gone = false
 		if s.try.lost++; s.try.lost > maxLost {
 			return s.loseTx()
 		}
@@ -366,6 +372,14 @@ func (l *Lease) doneInTx(ctx context.Context, f failure, cause error) (bool, err
 		return s.restartReader(f), nil
 	case f == failFenced && l.c.purpose == readWrite, f.connectionGone():
 		return l.lost(ctx, f)
+	case l.c.IsClosed() && f == failStatement && isServers(cause):
+		// The server has said what is wrong with the statement, and is gone since: of that
+		// the next one hears, which may be ROLLBACK TO a savepoint, by an error after which
+		// programs run the transaction again.
+		s.tx.gone = true
+		if moving {
+			s.tx.state, s.tx.movable = txOpen, false
+		}
 	case l.c.IsClosed():
 		s.failTx()
 		return false, l.explain(f, cause)
@@ -379,9 +393,16 @@ func (l *Lease) doneInTx(ctx context.Context, f failure, cause error) (bool, err
 	return false, l.explain(f, cause)
 }
 
+// isServers tells whether an error is a server's word.
+func isServers(err error) bool {
+	var pe *pgconn.PgError
+	return errors.As(err, &pe) && !isOurs(err)
+}
+
 // lost ends a statement whose transaction is lost with its server.
 func (l *Lease) lost(ctx context.Context, f failure) (again bool, err error) {
 	s := l.s
+	s.tx.gone = false
 	how := lossConnection
 	if f == failFenced {
 		how = lossFenced
