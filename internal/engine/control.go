@@ -168,6 +168,9 @@ func (s *Session) Commit(ctx context.Context) error {
 			return err
 		}
 	}
+	if s.tx.gone { // by then an error had ended it: its COMMIT is a ROLLBACK
+		s.failTx()
+	}
 	switch s.tx.state {
 	case txNone:
 		return ErrNoTransaction
