@@ -83,6 +83,7 @@ func TestCopiesUnasked(t *testing.T) {
 func TestCopiesOneAtATime(t *testing.T) {
 	r := newRig(t, 3, `CREATE TABLE w (id int PRIMARY KEY); INSERT INTO w SELECT generate_series(1, 1000)`)
 	r.replace(3)
+	r.do(r.client(), `INSERT INTO w VALUES (0)`) // which notices, had the other server come between two probes
 	r.inSync(2)
 	var once sync.Once
 	var second error

@@ -349,6 +349,7 @@ func TestResyncFromLeader(t *testing.T) {
 	r := newRig(t, 2, copied)
 	r.do(r.client(), `INSERT INTO keyless VALUES ('once', 1)`)
 	r.replace(2)
+	r.do(r.client(), `INSERT INTO keyless VALUES ('once', 0)`) // which notices, had the other server come between two probes
 	r.inSync(1)
 	r.set.Close()
 	r.open()
