@@ -110,6 +110,7 @@ func (s *Set) align(loop context.Context, a *alignment) error {
 			return err
 		}
 		if m.tick != tickless && (p != m.place || tick != m.tick) {
+			m.at(p, tick) // an empty batch is not applied, so nothing else tells of it
 			return fmt.Errorf("%w: another program flushed to member %d", errMoved, id)
 		}
 	}

@@ -179,6 +179,7 @@ func checkTurns(t *testing.T, servers []*pgtest.Server) {
 		where, rows := place()
 		t.Errorf("the other program read %d rows for the rest, and is at %s, %s rows", n, where, rows)
 	}
+	second.eventually("and gets through", func() bool { return !second.set.Checks().Through.IsZero() })
 }
 
 // A position that is read in another snapshot than the rows would make differences of
