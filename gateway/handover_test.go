@@ -232,12 +232,22 @@ func closedBefore(conn *pgx.Conn, err error) bool { return err != nil && conn.Is
 // cancelled checks that a client's request to cancel arrives.
 func cancelled(t *testing.T, conn *pgx.Conn) {
 	t.Helper()
-	done := make(chan error, 1)
+	over, done := make(chan struct{}), make(chan error, 1)
 	go func() {
-		time.Sleep(300 * time.Millisecond)
-		done <- conn.PgConn().CancelRequest(context.Background())
+		var err error
+		for err == nil { // one that comes before the statement is lost
+			select {
+			case <-over:
+				done <- nil
+				return
+			case <-time.After(300 * time.Millisecond):
+				err = conn.PgConn().CancelRequest(context.Background())
+			}
+		}
+		done <- err
 	}()
-	_, err := conn.Exec(context.Background(), "SELECT pg_sleep(20)")
+	_, err := conn.Exec(context.Background(), "SELECT pg_sleep(60)")
+	close(over)
 	if e := <-done; e != nil || code(err) != "57014" {
 		t.Errorf("a request to cancel (%v) leads to %v", e, err)
 	}

@@ -190,12 +190,22 @@ func short(ctx context.Context, conn *pgx.Conn, id int) error {
 // cancel checks that a request to cancel arrives.
 func cancel(t *testing.T, conn *pgx.Conn) {
 	t.Helper()
-	done := make(chan error, 1)
+	over, done := make(chan struct{}), make(chan error, 1)
 	go func() {
-		time.Sleep(300 * time.Millisecond)
-		done <- conn.PgConn().CancelRequest(context.Background())
+		var err error
+		for err == nil { // one that comes before the statement is lost
+			select {
+			case <-over:
+				done <- nil
+				return
+			case <-time.After(300 * time.Millisecond):
+				err = conn.PgConn().CancelRequest(context.Background())
+			}
+		}
+		done <- err
 	}()
-	_, err := conn.Exec(context.Background(), "SELECT pg_sleep(20)")
+	_, err := conn.Exec(context.Background(), "SELECT pg_sleep(60)")
+	close(over)
 	var pe *pgconn.PgError
 	if e := <-done; e != nil || !errors.As(err, &pe) || pe.Code != "57014" {
 		t.Errorf("a request to cancel (%v) leads to %v", e, err)

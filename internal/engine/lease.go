@@ -91,7 +91,7 @@ func (l *Lease) judge() error {
 		l.sit.hollow = l.sit.hollow || s.e.catalog.hollow(l.call.SQL)
 	}
 	if l.sit.movable && (l.sit.tx == txPending || l.sit.tx == txReading) {
-		l.sit.clock = mentionsClock(l.call.SQL)
+		l.sit.clock = containsFold(l.call.SQL, clockWords)
 	}
 	return nil
 }

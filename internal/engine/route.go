@@ -184,9 +184,10 @@ func (s situation) strict() bool {
 // began. Texts that have them for another reason run on the leader, no harm.
 var clockWords = []string{"now", "current_", "localtime", "transaction_timestamp", "age", "today", "tomorrow", "yesterday"}
 
-func mentionsClock(sql string) bool {
+// containsFold tells whether one of the words, in lower case, is in a text, in whatever case.
+func containsFold(sql string, words []string) bool {
 	for i := range len(sql) {
-		for _, w := range clockWords {
+		for _, w := range words {
 			if (sql[i]|0x20) == w[0] && len(sql)-i >= len(w) && strings.EqualFold(sql[i:i+len(w)], w) {
 				return true
 			}

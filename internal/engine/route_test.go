@@ -77,7 +77,7 @@ func TestMentionsClock(t *testing.T) {
 		"SELECT no":                               false,
 		"SELECT id FROM messages WHERE knows = 1": true, // no harm
 	} {
-		if got := mentionsClock(sql); got != want {
+		if got := containsFold(sql, clockWords); got != want {
 			t.Errorf("%s: %v", sql, got)
 		}
 	}

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/pgdist/pgdist/classify"
@@ -107,9 +105,15 @@ func (l *Lease) mayExplain() bool {
 	if l.s.e.catalog.explains() {
 		return true
 	}
-	calls := slices.ContainsFunc(l.call.Verdict.Statements, func(st classify.Statement) bool { return len(st.Functions) > 0 })
-	return calls && strings.Contains(strings.ToLower(l.call.SQL), "explain")
+	for i := range l.call.Verdict.Statements {
+		if len(l.call.Verdict.Statements[i].Functions) > 0 {
+			return containsFold(l.call.SQL, explainWord)
+		}
+	}
+	return false
 }
+
+var explainWord = []string{"explain"}
 
 // definite turns the inner "rolled back" into what the client hears.
 func (l *Lease) definite(err error) error {
