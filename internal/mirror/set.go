@@ -37,6 +37,7 @@ type Set struct {
 	id          string                  // of this distributor
 	grant       atomic.Pointer[grant]   // until when reads may go by view; nil: not yet
 	others      atomic.Int32            // distributors beside this one that are alive
+	noTurns     time.Time               // until then flushes are made out of turn
 	listed      atomic.Pointer[listing] // how this one stands on the lists; nil: not at all
 	newer       atomic.Bool             // a member has heard of a newer view
 	unsupported atomic.Bool             // no majority of those that answer has accepted the view

@@ -211,6 +211,55 @@ func TestTurnOfTheDead(t *testing.T) {
 	a.same()
 }
 
+// Whoever waits in vain for the turn does not have it, also if he got it when his time was
+// over: nobody would ever have it again.
+func TestTurnInVain(t *testing.T) {
+	a := trial{schema: basics}.on(t, ground(t, 2, nil))
+	slow := func(c *Config) { c.ViewLease = 20 * time.Second } // on a busy machine nobody is to look dead
+	b, _ := a.beside(slow)
+	c, _ := a.beside(slow)
+	a.set.Close()
+	b.know(1, c)
+	done := make(chan error, 2)
+	for _, s := range []*Set{b.set, c.set} {
+		c := b.client()
+		b.exec(c, `SET application_name = '`+s.members.get(1).app+`'`)
+		go func() {
+			_, err := c.Exec(b.ctx(), `DO $$ BEGIN
+				FOR i IN 1..600 LOOP
+					IF pgdist.turn(2) THEN
+						PERFORM pg_sleep(0.0015 + random() * 0.002), pgdist.turn_over();
+					ELSE
+						IF EXISTS (SELECT 1 FROM pg_locks l WHERE l.pid = pg_backend_pid() AND l.locktype = 'advisory' AND l.granted) THEN RAISE EXCEPTION 'it has what it was told it has not'; END IF;
+					END IF;
+				END LOOP; END $$`)
+			done <- errors.Join(err, c.Close(b.ctx()))
+		}()
+	}
+	for range 2 {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+	b.same()
+}
+
+// Whoever is alive and does not end his turn keeps nobody from flushing for ever.
+func TestTurnThatDoesNotEnd(t *testing.T) {
+	a := trial{schema: basics}.on(t, ground(t, 3, nil))
+	b, _ := a.beside(nil)
+	a.know(1, b)
+	forgot := a.client()
+	a.exec(forgot, `SET application_name = '`+a.set.members.get(1).app+`'`, `SELECT pgdist.turn(100000)`)
+	for _, text := range []string{"one", "two"} {
+		a.exec(a.client(), `INSERT INTO ser (x) VALUES ('`+text+`')`)
+		if err := b.set.Ack(b.ctx(), a.set.View().Term, Change{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a.same()
+}
+
 // Who cannot reach the leader leaves it in office while another program can, and deposes
 // it like anybody when it is really gone.
 func TestLeaderStaysWhileOthersReachIt(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 )
 
 // With several distributors one flushes at a time, and carries what all of them have
@@ -18,25 +19,28 @@ import (
 // session of a distributor that is no longer alive is ended.
 const turnWait = 300
 
+// turnMost is how long a flush waits for its turn in all. After it this distributor does
+// without turns for turnless: whoever has it and is alive flushes something large, or has
+// forgotten that he has it.
+const (
+	turnMost = 10 * time.Second
+	turnless = 30 * time.Second
+)
+
 // takeTurn waits for the turn, if there is anybody to share it with, and asks the
 // followers where the others have brought them. The returned function ends the turn.
 func (s *Set) takeTurn(ctx context.Context, followers []*member) (func(), error) {
 	if s.others.Load() == 0 {
 		return func() {}, nil
 	}
-	c := s.leaderC
-	for {
-		got, err := c.one(ctx, `SELECT pgdist.turn($1::int)`, strconv.AppendInt(nil, turnWait, 10))
-		if err != nil {
-			return nil, &leaderError{causeOf(ctx, err)}
-		}
-		if got == "t" {
-			break
-		}
-		if s.newer.Load() {
-			return nil, &leaderError{errNewerEpoch}
-		}
+	got, err := s.awaitTurn(ctx)
+	if err != nil {
+		return nil, err
 	}
+	if !got {
+		return func() {}, s.relocate(ctx, followers)
+	}
+	c := s.leaderC
 	over := sync.OnceFunc(func() {
 		if !c.IsClosed() && c.TxStatus() == 'I' {
 			if _, err := c.call(ctx, `SELECT pgdist.turn_over()`); err != nil {
@@ -52,6 +56,35 @@ func (s *Set) takeTurn(ctx context.Context, followers []*member) (func(), error)
 	}
 	pointTurn.Pass()
 	return over, nil
+}
+
+// awaitTurn waits for the turn, and tells whether it has come.
+func (s *Set) awaitTurn(ctx context.Context) (bool, error) {
+	for began := time.Now(); began.After(s.noTurns); {
+		// The server keeps the time, by a clock that may be set back.
+		limited, stop := context.WithTimeout(ctx, turnMost)
+		got, err := s.leaderC.one(limited, `SELECT pgdist.turn($1::int)`, strconv.AppendInt(nil, turnWait, 10))
+		late := limited.Err() != nil && ctx.Err() == nil
+		stop()
+		switch {
+		case late && err != nil:
+			s.leaderC.close()
+			if err := s.connectLeader(ctx); err != nil {
+				return false, err
+			}
+		case err != nil:
+			return false, &leaderError{causeOf(ctx, err)}
+		case got == "t":
+			return true, nil
+		case s.newer.Load():
+			return false, &leaderError{errNewerEpoch}
+		}
+		if time.Since(began) > turnMost {
+			s.log.Warn("another program does not end its turn: going on without", "for", turnless)
+			s.noTurns = time.Now().Add(turnless)
+		}
+	}
+	return false, nil
 }
 
 // relocate asks followers whether another distributor has applied anything.

@@ -84,6 +84,12 @@ BEGIN
     PERFORM pg_advisory_lock(lock);
     RETURN true;
 EXCEPTION WHEN lock_not_available THEN
+    -- The time may have been over just when the lock was had. It belongs to the session,
+    -- which would keep it for good: the next attempt counts it twice, and lets go of it once.
+    IF EXISTS (SELECT 1 FROM pg_locks l WHERE l.pid = pg_backend_pid() AND l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+                  AND (l.classid::bigint << 32 | l.objid::bigint) = lock) THEN
+        PERFORM pg_advisory_unlock(lock);
+    END IF;
     PERFORM pgdist.oust(lock);
     RETURN false;
 END $$;
