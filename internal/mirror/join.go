@@ -214,6 +214,9 @@ func (c *catchUp) round(ctx context.Context) (int64, error) {
 		return 0, err
 	}
 	from, x, err := c.route(ctx, h, lead)
+	if err == nil {
+		err = c.s.unmade(ctx, c.mine, c.m, true)
+	}
 	if err == nil && h.Crashed {
 		x, err = c.mend(ctx, x)
 	}

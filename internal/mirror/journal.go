@@ -160,9 +160,13 @@ func (s *Set) pruneOne(ctx context.Context, m *member, low Place) (string, error
 		return "", err
 	}
 	defer c.close()
-	return c.one(ctx, `SELECT pgdist.prune($1::bigint, $2::pg_snapshot, $3::bigint, $4::interval, $5::interval)`,
+	did, err := c.one(ctx, `SELECT pgdist.prune($1::bigint, $2::pg_snapshot, $3::bigint, $4::interval, $5::interval)`,
 		strconv.AppendInt(nil, low.Term, 10), nullable(low.Snapshot), strconv.AppendInt(nil, s.cfg.JournalBytes, 10),
 		text(s.cfg.JournalAge.String()), text(s.cfg.JournalKeep.String()))
+	if err != nil {
+		return "", err
+	}
+	return did, s.unmade(ctx, c, m, false)
 }
 
 // lowest is the place behind which no member needs the journal any more. With

@@ -1,6 +1,13 @@
 package mirror
 
-import "testing"
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/pgdist/pgdist/health"
+)
 
 // An index that its maker has left behind at the leader, invalid, costs no follower its
 // place: neither when it is dropped, nor when the member follows another and the index is
@@ -18,7 +25,7 @@ func TestLeftoverIndexes(t *testing.T) {
 		}
 	}
 	leave()
-	r.ddl(r.client(), `DROP INDEX odd`)
+	r.ddl(r.client(), `DROP INDEX IF EXISTS odd`) // unless the leader has done it already
 	r.do(r.client(), `INSERT INTO w VALUES (10, 1)`)
 	r.inSync(3)
 	r.same()
@@ -37,4 +44,107 @@ func TestLeftoverIndexes(t *testing.T) {
 	r.do(r.client(), `INSERT INTO w VALUES (11, 1)`)
 	r.inSync(3)
 	r.same()
+}
+
+// An index that nobody will finish making is dropped wherever it is: from a member that
+// crashed meanwhile before it is in sync again, from others soon. One that is being made is
+// left alone, and no difference.
+func TestUnfinishedIndexes(t *testing.T) {
+	r := newRig(t, 3, `CREATE TABLE w (id int PRIMARY KEY, n int); INSERT INTO w SELECT g, g FROM generate_series(1, 5) g`)
+	// begin has somebody make an index, who waits for a transaction that is open.
+	begin := func(name string) (made chan error, end func()) {
+		t.Helper()
+		open, maker := r.client(), r.client()
+		if _, err := open.Exec(r.ctx(), `BEGIN; UPDATE w SET n = n + 1 WHERE id = 1`); err != nil {
+			t.Fatal(err)
+		}
+		text := fmt.Sprintf(`CREATE INDEX %s ON w (n)`, name)
+		if _, err := maker.Exec(r.ctx(), `SELECT set_config('pgdist.ddl', $1, false)`, text); err != nil {
+			t.Fatal(err)
+		}
+		made = make(chan error, 1)
+		go func() {
+			_, err := maker.Exec(context.Background(), fmt.Sprintf(`CREATE INDEX CONCURRENTLY %s ON w (n)`, name))
+			made <- err
+		}()
+		lead := r.set.View().Leader
+		r.await("an index is half made", func() bool { return r.halfMade(lead) == 1 })
+		return made, func() {
+			if _, err := open.Exec(r.ctx(), `COMMIT`); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	made, end := begin("one")
+	for _, id := range r.set.View().InSync {
+		m := r.set.members.get(id)
+		c, err := m.connect(r.ctx())
+		if err == nil {
+			err = r.set.unmade(r.ctx(), c, m, false)
+			c.close()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := said(r.verify(VerifyOptions{})); len(got) > 0 {
+		t.Errorf("an index that is being made is a difference: %q", got)
+	}
+	end()
+	if err := <-made; err != nil {
+		t.Fatal(err)
+	}
+	r.ack()
+	r.same()
+
+	made, _ = begin("two") // its server crashes
+	old := r.set.View().Leader
+	if err := r.server(old).Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-made; err == nil {
+		t.Error("it was made by a server that is dead")
+	}
+	r.inSync(2)
+	if err := r.server(old).StartAgain(); err != nil {
+		t.Fatal(err)
+	}
+	r.inSync(3)
+	if n := r.halfMade(old); n > 0 {
+		t.Errorf("%d half made indexes are at a member that was taken back", n)
+	}
+	r.same()
+
+	made, _ = begin("three") // another member leads, so nobody wants to hear of it when it is made
+	old = r.set.View().Leader
+	if _, err := r.set.Switchover(r.ctx(), "", 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-made; err == nil {
+		t.Error("it was made at a follower")
+	}
+	r.await("it is dropped from a follower", func() bool { return r.halfMade(old) == 0 })
+	r.same()
+
+	made, end = begin("four") // who makes it is ended
+	old = r.set.View().Leader
+	if _, err := r.client().Exec(r.ctx(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%CONCURRENTLY four%' AND pid <> pg_backend_pid()`); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-made; err == nil {
+		t.Error("it was made by somebody who was ended")
+	}
+	end() // as long as anybody has the table in use it stays
+	r.await("it is dropped from the leader", func() bool { return r.halfMade(old) == 0 })
+	r.same()
+}
+
+// halfMade counts indexes at a member that are not valid.
+func (r *rig) halfMade(id health.MemberID) (n int) {
+	r.t.Helper()
+	c := r.clientOf(id)
+	if err := errors.Join(c.QueryRow(r.ctx(), `SELECT count(*) FROM pg_index WHERE NOT indisvalid`).Scan(&n), c.Close(r.ctx())); err != nil {
+		r.t.Fatal(err)
+	}
+	return n
 }

@@ -66,7 +66,10 @@ var objectQueries = []objectQuery{
 	{sql: `SELECT 'pg_class'::regclass, c.oid, 0, i.indrelid, jsonb_build_object('index', pg_get_indexdef(c.oid), 'valid', i.indisvalid, 'ready', i.indisready, 'immediate', i.indimmediate,
 			'primary', i.indisprimary, 'clustered', i.indisclustered, 'replica identity', i.indisreplident, 'tablespace', ` + tablespace + `, 'parents', ` + parents + `,
 			'statistics targets', (SELECT jsonb_agg(jsonb_build_array(a.attnum, a.attstattarget) ORDER BY a.attnum) FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attstattarget >= 0))
-		FROM pg_class c JOIN ns ON ns.oid = c.relnamespace JOIN pg_index i ON i.indexrelid = c.oid`},
+		FROM pg_class c JOIN ns ON ns.oid = c.relnamespace JOIN pg_index i ON i.indexrelid = c.oid
+		-- One that is being made in several transactions is at none of the others yet.
+		WHERE i.indisvalid OR c.relkind <> 'i' OR NOT EXISTS (SELECT 1 FROM pg_locks l WHERE l.locktype = 'relation' AND l.relation = i.indrelid AND l.mode = 'ShareUpdateExclusiveLock'
+			AND l.granted AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database()))`},
 	// A disabled foreign key is seen by its internal triggers alone.
 	{sql: `SELECT 'pg_constraint'::regclass, k.oid, 0, nullif(k.conrelid, 0), jsonb_build_object('constraint', pg_get_constraintdef(k.oid), 'validated', k.convalidated,
 			'local', k.conislocal, 'inherited', k.coninhcount, 'no inherit', k.contype IN ('c', 'n') AND k.connoinherit, 'attached', k.conparentid <> 0,

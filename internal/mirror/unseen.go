@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"strconv"
 )
 
 // unseen tells whether the leader has tables or materialized views that nobody knows, which
@@ -33,6 +34,20 @@ func (s *Set) takeUp(ctx context.Context) error {
 	}
 	for _, r := range left {
 		s.log.Error("a table cannot be mirrored and is at the leader alone: drop it", "member", lead.host, "table", string(r[0]))
+	}
+	return nil
+}
+
+// unmade drops indexes at a member that somebody began to make in several transactions and
+// nobody will finish (sql/08_ddl.sql). away: the member is not in sync, so nobody has
+// anything to make there.
+func (s *Set) unmade(ctx context.Context, c *conn, m *member, away bool) error {
+	rows, err := c.call(ctx, `SELECT u FROM pgdist.unmade($1::boolean) u`, text(strconv.FormatBool(away)))
+	for _, r := range rows {
+		s.log.Info("dropped an index that was left behind half made", "member", m.host, "index", string(r[0]))
+	}
+	if err != nil {
+		return m.fail("drop what was left half made", err)
 	}
 	return nil
 }

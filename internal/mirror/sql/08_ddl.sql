@@ -336,6 +336,50 @@ BEGIN
     SELECT (x.at->>0)::bigint, (x.at->>1)::bigint, p.term, p.snap::text FROM pgdist.position p, (SELECT current_setting('pgdist.at')::jsonb AS at) x;
 END $$;
 
+-- unmade drops indexes that somebody began to make, or to make anew, in several
+-- transactions, and that nobody will ever finish: invalid, and at this member alone,
+-- because only the last transaction is mirrored. Its server crashed, its maker was ended,
+-- or another member leads by now. Who makes one has a lock on its table through all
+-- transactions (PostgreSQL docs, "Building Indexes Concurrently"); away ends whoever still
+-- does so, at a member that is out of sync. What is in use, or another index's part, stays.
+CREATE FUNCTION pgdist.unmade(away boolean) RETURNS SETOF text
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '200ms' AS $$
+DECLARE r record;
+BEGIN
+    IF away THEN PERFORM set_config('lock_timeout', '2s', true); END IF;
+    FOR r IN SELECT i.indrelid, format('%I.%I', n.nspname, c.relname) AS name, pg_get_userbyid(c.relowner) AS owner
+               FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+              WHERE NOT i.indisvalid AND c.relkind = 'i' AND c.relpersistence <> 't' AND n.nspname NOT IN ('pg_toast', 'pg_catalog', 'pgdist') LOOP
+        IF away THEN
+            PERFORM pg_terminate_backend(m) FROM pgdist.makers(r.indrelid) m;
+        ELSIF EXISTS (SELECT 1 FROM pgdist.makers(r.indrelid)) THEN
+            CONTINUE;
+        END IF;
+        PERFORM set_config('pgdist.busy', m.secret, true), set_config('session_replication_role', 'replica', true) FROM pgdist.meta m;
+        BEGIN
+            EXECUTE 'CREATE FUNCTION pgdist.replay_as(statement text) RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS ''BEGIN EXECUTE statement; END''';
+            EXECUTE 'REVOKE ALL ON FUNCTION pgdist.replay_as(text) FROM PUBLIC';
+            EXECUTE format('ALTER FUNCTION pgdist.replay_as(text) OWNER TO %I', r.owner);
+            PERFORM pgdist.replay_as('DROP INDEX ' || r.name);
+            EXECUTE 'DROP FUNCTION pgdist.replay_as(text)';
+            RETURN NEXT r.name;
+        EXCEPTION
+            WHEN lock_not_available THEN IF away THEN RAISE; END IF; -- another time
+            WHEN dependent_objects_still_exist OR undefined_object OR undefined_table THEN NULL;
+        END;
+        PERFORM set_config('pgdist.busy', '', true), set_config('session_replication_role', 'origin', true);
+    END LOOP;
+END $$;
+
+-- makers are those who make an index on a table in several transactions, or could.
+CREATE FUNCTION pgdist.makers(rel oid) RETURNS SETOF int
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT l.pid FROM pg_locks l
+     WHERE l.locktype = 'relation' AND l.relation = rel AND l.mode = 'ShareUpdateExclusiveLock' AND l.granted AND l.pid <> pg_backend_pid()
+       AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
+       AND NOT EXISTS (SELECT 1 FROM pg_stat_activity a WHERE a.pid = l.pid AND a.backend_type = 'autovacuum worker')
+$$;
+
 -- labels adds what an enum lacks, each before the one that follows it. What it has
 -- is left alone: even IF NOT EXISTS locks the type until the transaction ends, and
 -- the next call, on a connection of its own, would wait for that.
