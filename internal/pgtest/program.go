@@ -76,6 +76,9 @@ func (p *Program) SigStop() error { return p.signal("freeze", syscall.SIGSTOP) }
 // SigCont lets a frozen program go on.
 func (p *Program) SigCont() error { return p.signal("thaw", syscall.SIGCONT) }
 
+// Dump has a Go program say what all its goroutines do, and end.
+func (p *Program) Dump() error { return p.signal("dump", syscall.SIGQUIT) }
+
 func (p *Program) signal(op string, sig syscall.Signal) error {
 	if p.Ended() {
 		return opError(op+" a program", errors.Join(ErrNotRunning, p.err))

@@ -265,6 +265,7 @@ func (c *cluster) works(ctx context.Context) error {
 	for _, p := range c.programs {
 		a := p.ask(ctx, Request{Workload: "any", F: "sql", Value: quoted("INSERT INTO log (what) VALUES ('works')"), Timeout: 30 * time.Second})
 		if a.Type != history.OK {
+			c.explain(ctx)
 			return fmt.Errorf("a write through program %d, with all well again: %s: %s", p.n, a.Type, a.Error)
 		}
 	}

@@ -146,7 +146,7 @@ func TestAccidents(t *testing.T) {
 // Everything fails at any time, several things at once.
 func TestUnderFaults(t *testing.T) {
 	seed := seeded(t)
-	limit := *forFlag + 10*time.Minute
+	limit := *forFlag + 8*time.Minute
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	c := newCluster(t, *members, []kind{{}, {gateway: true, strict: true}, {gateway: true}}[:*programs])

@@ -181,6 +181,14 @@ func (n *nemesis) finish(ctx context.Context) error {
 	if err := n.c.heal(ctx); err != nil {
 		return err
 	}
+	for _, p := range n.c.programs {
+		if err := n.c.disarm(ctx, p); err != nil {
+			return err
+		}
+	}
+	if err := n.c.heal(ctx); err != nil { // whoever came to one meanwhile
+		return err
+	}
 	limited, over := context.WithTimeout(ctx, 3*time.Minute)
 	defer over()
 	for !n.step(limited) {

@@ -243,7 +243,9 @@ func (k *client) choose(workload string) (string, any) {
 
 // last has every program read everything once more, when all is well again: what was
 // acknowledged must be there now.
-func (r *round) last() error {
+func (r *round) last(ctx context.Context) error {
+	limited, over := context.WithTimeout(ctx, 3*time.Minute)
+	defer over()
 	k := &client{round: r, rng: rand.New(rand.NewPCG(r.seed, 0)), processes: map[string]int{}}
 	var errs []error
 	for _, p := range r.c.programs {
@@ -283,7 +285,11 @@ func (r *round) last() error {
 				errs = append(errs, fmt.Errorf("with all well again, what became of step %d of client %d is not known: %w", m.pending.N, m.who, err))
 			}
 		}
-		for _, q := range asked {
+		for i, q := range asked {
+			if limited.Err() != nil {
+				r.c.explain(ctx)
+				return errors.Join(append(errs, fmt.Errorf("with all well again, program %d has answered %d of %d questions in time", p.n, i, len(asked)))...)
+			}
 			if a := k.tell(p, q); a.Type != history.OK {
 				errs = append(errs, fmt.Errorf("with all well again, program %d: %s/%s: %s: %s", p.n, q.Workload, q.F, a.Type, a.Error))
 			}
@@ -393,7 +399,7 @@ func (c *cluster) settle(ctx context.Context, r *round) {
 	c.t.Helper()
 	if err := c.upAll(ctx); err != nil {
 		c.t.Error(err)
-	} else if err := r.last(); err != nil {
+	} else if err := r.last(ctx); err != nil {
 		c.t.Error(err)
 	}
 	r.judge(c.t)

@@ -54,6 +54,7 @@ type hit struct {
 	r     *runner
 	life  *pgtest.Program // the one it is in
 	point string
+	does  Action
 }
 
 // runner is one program, over all its lives.
@@ -236,7 +237,7 @@ func (r *runner) listen(out io.Reader, ready chan struct{}, life *pgtest.Program
 		case e.Err != "":
 			r.c.t.Logf("program %d ends: %s", r.n, e.Err)
 		case e.Point != "":
-			r.c.points <- hit{r, life, e.Point}
+			r.c.points <- hit{r, life, e.Point, e.Action}
 		case e.Control != "":
 			if err := r.connect(e.Control); err != nil {
 				r.c.t.Logf("program %d is gone again: %v", r.n, err)
@@ -383,6 +384,20 @@ func (c *cluster) arm(ctx context.Context, orders ...Order) {
 			c.t.Logf("program %d was not armed: %v", r.n, err)
 		}
 	}
+}
+
+// disarm has a program come to no failpoint any more, and waits until it has heard that
+// or is at one.
+func (c *cluster) disarm(ctx context.Context, p *runner) error {
+	for range 20 {
+		limited, over := context.WithTimeout(ctx, time.Second)
+		err := p.call(limited, "Arm", []Order{}, &struct{}{})
+		over()
+		if !errors.Is(err, context.DeadlineExceeded) || len(c.points) > 0 { // else it has heard it, or its life is over
+			return nil
+		}
+	}
+	return fmt.Errorf("program %d does not hear that it is to come to no failpoint any more", p.n)
 }
 
 // upAll heals and starts whatever is broken or gone, and waits until all is as it was.

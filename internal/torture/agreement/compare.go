@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/pgdist/pgdist/internal/mirror"
 	"github.com/pgdist/pgdist/internal/pgtest"
@@ -119,4 +120,39 @@ func texts(ctx context.Context, db *sql.DB, query string) ([]string, error) {
 		out = append(out, t)
 	}
 	return out, rows.Err()
+}
+
+// explain logs what everybody waits for: at each server, and in each program, which it ends.
+func (c *cluster) explain(ctx context.Context) {
+	c.t.Helper()
+	ctx, over := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
+	defer over()
+	for i, s := range c.servers {
+		db, err := sql.Open("pgx", s.DSN())
+		if err != nil {
+			c.t.Error(err)
+			continue
+		}
+		lines, err := texts(ctx, db, `SELECT concat_ws(' ', a.pid, a.application_name, a.state, a.wait_event_type, a.wait_event, 'blocked by', pg_blocking_pids(a.pid), 'since', a.query_start::time(0), 'open since', a.xact_start::time(0), left(a.query, 150))
+			FROM pg_stat_activity a WHERE a.backend_type = 'client backend' AND a.pid <> pg_backend_pid() ORDER BY a.query_start`)
+		for _, line := range lines {
+			c.t.Logf("server %d: %s", i, line)
+		}
+		if err := errors.Join(err, db.Close()); err != nil {
+			c.t.Logf("server %d: %v", i, err)
+		}
+	}
+	for _, p := range c.programs {
+		p.mu.Lock()
+		proc := p.proc
+		p.mu.Unlock()
+		if err := proc.Dump(); err != nil {
+			c.t.Log(err)
+			continue
+		}
+		select {
+		case <-proc.Done():
+		case <-time.After(5 * time.Second):
+		}
+	}
 }

@@ -174,6 +174,9 @@ func copyOne(ctx context.Context, c *cluster, rng *rand.Rand) (func(context.Cont
 		if <-first == nil {
 			return nil
 		}
+		if err := c.heal(ctx); err != nil { // who copied may have died later than anybody waited for it
+			return err
+		}
 		return c.copyAfresh(ctx, n)
 	}, nil
 }
@@ -230,7 +233,7 @@ func (c *cluster) visit(ctx context.Context, kind string, points []string, do Ac
 		for _, at := range hits {
 			c.t.Logf("failpoint %q: program %d: %s, after %v", at.point, at.r.n, do, time.Since(began).Round(time.Millisecond))
 			points = slices.DeleteFunc(points, func(p string) bool { return p == at.point })
-			if err := at.recover(ctx, do, pause); err != nil {
+			if err := at.recover(ctx, pause); err != nil {
 				return err
 			}
 		}
@@ -255,7 +258,7 @@ func (c *cluster) drainPoints() {
 // awaitPoints waits until as many programs are at their points, for a while, and less
 // long once one is.
 func (c *cluster) awaitPoints(ctx context.Context, armed int) (hits []hit) {
-	limit := time.After(8 * time.Second)
+	limit := time.After(12 * time.Second)
 	for len(hits) < armed {
 		select {
 		case at := <-c.points:
@@ -271,13 +274,11 @@ func (c *cluster) awaitPoints(ctx context.Context, armed int) (hits []hit) {
 }
 
 // recover brings a program back after what it did at a failpoint.
-func (h hit) recover(ctx context.Context, did Action, pause time.Duration) error {
-	switch did {
+func (h hit) recover(ctx context.Context, pause time.Duration) error {
+	switch h.does {
 	case Die:
-		select {
-		case <-h.life.Done():
-		case <-time.After(20 * time.Second):
-			return fmt.Errorf("program %d does not die", h.r.n)
+		if err := h.dead(); err != nil {
+			return err
 		}
 		return h.r.revive(ctx)
 	case Freeze:
@@ -286,4 +287,14 @@ func (h hit) recover(ctx context.Context, did Action, pause time.Duration) error
 	}
 	time.Sleep(pause)
 	return nil
+}
+
+// dead waits until the program is, which was to die.
+func (h hit) dead() error {
+	select {
+	case <-h.life.Done():
+		return nil
+	case <-time.After(20 * time.Second):
+		return fmt.Errorf("program %d does not die at %q", h.r.n, h.point)
+	}
 }

@@ -249,34 +249,30 @@ func (n *nemesis) program(ctx context.Context, rng *rand.Rand) error {
 	point := points[rng.IntN(len(points))]
 	pause := while(rng)
 	n.c.drainPoints()
-	if err := p.call(ctx, "Arm", []Order{{Point: point, Action: do, After: rng.IntN(5), Pause: pause}}, &struct{}{}); err != nil {
-		return nil // it did not hear it: another time
-	}
-	came := func(at hit) error {
-		n.note("failpoint "+point, "program %d: %s", at.r.n, do)
-		if do == Die {
-			<-at.life.Done()
-			return n.revive(at.r)
+	armed := p.call(ctx, "Arm", []Order{{Point: point, Action: do, After: rng.IntN(5), Pause: pause}}, &struct{}{})
+	came := func(at hit) error { // another, perhaps, that was told so before and did not hear that it was over
+		n.note("failpoint "+at.point, "program %d: %s", at.r.n, at.does)
+		if at.does == Die {
+			return errors.Join(at.dead(), n.revive(at.r))
 		}
-		return at.recover(ctx, do, pause)
+		return at.recover(ctx, pause)
 	}
-	select {
-	case at := <-n.c.points:
-		return came(at)
-	case <-time.After(6 * time.Second):
-	case <-ctx.Done():
+	if armed == nil {
+		select {
+		case at := <-n.c.points:
+			return came(at)
+		case <-time.After(6 * time.Second):
+		case <-ctx.Done():
+		}
 	}
-	// It is not to come there when nobody is left to bring it back.
-	limited, over := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
-	defer over()
-	if p.call(limited, "Arm", []Order{}, &struct{}{}) != nil {
-		pass(limited, time.Second) // it may be there
-	}
+	// It is not to come there when nobody is left to bring it back. (It may have heard of
+	// the order even if nobody heard that it has.)
+	told := n.c.disarm(context.WithoutCancel(ctx), p)
 	select {
 	case at := <-n.c.points:
 		return came(at)
 	default:
-		return nil
+		return told
 	}
 }
 

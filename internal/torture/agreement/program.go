@@ -37,7 +37,8 @@ const setupVar = "PGDIST_AGREEMENT_PROGRAM"
 // event is a line that a program writes to its standard output.
 type event struct {
 	Control string `json:",omitempty"` // where it answers Requests and Orders; it is ready
-	Point   string `json:",omitempty"` // a failpoint that it does as it was told at
+	Point   string `json:",omitempty"` // a failpoint that it has come to …
+	Action  Action `json:",omitempty"` // … and does this at, as it was told
 	Err     string `json:",omitempty"` // why it ends
 }
 
@@ -203,7 +204,7 @@ func (p *program) pass(name string) {
 	if !armed {
 		return
 	}
-	p.say(event{Point: name})
+	p.say(event{Point: name, Action: o.Action})
 	switch o.Action {
 	case Die:
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL) // nothing can go wrong
