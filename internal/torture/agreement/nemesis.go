@@ -99,7 +99,7 @@ func (n *nemesis) server(ctx context.Context, rng *rand.Rand) error {
 	case what < 8:
 		n.note("freeze of a server", "%d", i)
 		if err := s.SigStop(); err != nil {
-			return err
+			return ended(s, err)
 		}
 		pass(ctx, while(rng))
 		return s.SigCont()
@@ -130,6 +130,15 @@ func (n *nemesis) server(ctx context.Context, rng *rand.Rand) error {
 		return n.lose(ctx, rng, i)
 	}
 	return n.trouble(ctx, rng, i)
+}
+
+// ended starts a server that is not running: PostgreSQL ends when its disk is broken or full,
+// some time after that was so.
+func ended(s *pgtest.Server, err error) error {
+	if !errors.Is(err, pgtest.ErrNotRunning) {
+		return err
+	}
+	return s.StartAgain()
 }
 
 // trouble is with the machine of a server: its clock, its disk.
