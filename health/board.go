@@ -205,6 +205,16 @@ func (b *Board) Report(id MemberID, d time.Duration, err error) {
 	}
 }
 
+// Retry has a member whose breaker is open probed as soon as its open_timeout is over,
+// however often it has opened lately (see [Breaker.Retry]). One that the board does not know
+// is no error.
+func (b *Board) Retry(id MemberID) {
+	if w := b.find(id); w != nil {
+		w.breaker.Retry()
+		nudge(w.look)
+	}
+}
+
 // Snapshot is the present state of all members; never nil. It takes no lock.
 func (b *Board) Snapshot() *Snapshot { return b.snap.Load() }
 

@@ -276,6 +276,16 @@ func (b *Breaker) Tick() time.Duration {
 	return max(left, time.Millisecond)
 }
 
+// Retry ends what relapses have added to the pause of an open breaker: somebody else has
+// found the database well.
+func (b *Breaker) Retry() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if until := b.since.Add(b.cfg.OpenTimeout + time.Nanosecond); b.State() == Open && until.Before(b.until) {
+		b.until = until
+	}
+}
+
 // Status is what the breaker knows, without ID and Host.
 func (b *Breaker) Status() Status {
 	b.mu.Lock()

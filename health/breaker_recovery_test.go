@@ -232,3 +232,39 @@ func TestBreakerUnderConcurrentUse(t *testing.T) {
 		probed(b, nil)
 	}
 }
+
+// What relapses add to the pause ends when somebody else has found the database well; the
+// pause itself does not.
+func TestRetryEndsWhatRelapsesAdd(t *testing.T) {
+	b := NewBreaker(Config{Failures: 1, OpenTimeout: 20 * time.Millisecond, Interval: time.Hour, HalfOpenRequests: 1, ProbeInterval: time.Second, FailureRatio: -1}, nil)
+	bad, good := errors.New("connection refused"), func() error { return nil }
+	classify := func(err error) Kind {
+		if err != nil {
+			return Failure
+		}
+		return Success
+	}
+	fail := func() {
+		t.Helper()
+		if ran, _ := b.Try(func() error { return bad }, classify); !ran || b.State() != Open {
+			t.Fatalf("ran %v, state %v", ran, b.State())
+		}
+	}
+	for range 12 {
+		fail()
+		b.Retry()
+		if left := b.Tick(); left > 20*time.Millisecond+time.Nanosecond {
+			t.Fatalf("it stays open for %v", left)
+		}
+		for b.Tick() > 0 {
+			time.Sleep(time.Millisecond)
+		}
+		if ran, _ := b.Try(good, classify); !ran || b.State() != Closed {
+			t.Fatalf("ran %v, state %v", ran, b.State())
+		}
+	}
+	fail()
+	if left := b.Tick(); left < 100*time.Millisecond {
+		t.Errorf("after so many relapses, and unless asked, it stays open for %v", left)
+	}
+}

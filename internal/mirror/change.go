@@ -285,6 +285,7 @@ func (s *Set) enterView(ctx context.Context, next *health.View) error {
 		switch {
 		case next.Has(id) && (old == nil || !old.Has(id)):
 			m.joined.Store(monotonic())
+			s.newcomers[id] = true
 		case !next.Has(id) && old != nil && old.Has(id):
 			s.postpone(m, errLeftOut)
 		}

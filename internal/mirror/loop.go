@@ -210,6 +210,7 @@ func (s *Set) round(ctx context.Context, how depth) error {
 }
 
 func (s *Set) flushInSync(ctx context.Context, how depth) (map[health.MemberID]error, error) {
+	s.reconsider(ctx)
 	ctx, done := s.engage(ctx, s.cur.InSync)
 	defer done()
 	if err := s.connectLeader(ctx); err != nil {
@@ -410,8 +411,32 @@ func (s *Set) leaderAnswers(ctx context.Context) bool {
 	return err == nil && h.Leads && h.Booted
 }
 
+// reconsider looks anew at members that another program has taken back and whose breakers
+// are open here, for a while yet: what this one knows of them may be of before. If it left
+// them out at once the other would take them back at once.
+func (s *Set) reconsider(ctx context.Context) {
+	for id := range s.newcomers {
+		delete(s.newcomers, id)
+		m := s.members.get(id)
+		if m == nil || !s.cur.Has(id) || !s.isDown(id) {
+			continue
+		}
+		ctx, cancel := context.WithTimeoutCause(ctx, m.health.ProbeTimeout, health.ErrTimeout)
+		err := s.probe(ctx, id)
+		cancel()
+		if err != nil {
+			continue
+		}
+		s.mu.Lock()
+		delete(s.down, id)
+		s.mu.Unlock()
+		s.board.Retry(id)
+	}
+}
+
 // heal acts on breakers that opened while no flush was under way.
 func (s *Set) heal(ctx context.Context) error {
+	s.reconsider(ctx)
 	failed := map[health.MemberID]error{}
 	s.mu.Lock()
 	for _, id := range s.cur.InSync {

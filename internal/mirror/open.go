@@ -27,13 +27,14 @@ func Open(ctx context.Context, cfg Config) (*Set, error) {
 	}
 	s := &Set{
 		cfg: cfg, log: cfg.Logger,
-		waiting: []*waiter{},
-		news:    make(chan struct{}),
-		down:    map[health.MemberID]error{},
-		crashed: map[health.MemberID]error{},
-		wake:    make(chan struct{}, 1),
-		joins:   make(chan *joiner),
-		granted: make(chan struct{}), drains: make(chan struct{}), confirms: make(chan struct{}, 1),
+		waiting:   []*waiter{},
+		news:      make(chan struct{}),
+		down:      map[health.MemberID]error{},
+		crashed:   map[health.MemberID]error{},
+		newcomers: map[health.MemberID]bool{},
+		wake:      make(chan struct{}, 1),
+		joins:     make(chan *joiner),
+		granted:   make(chan struct{}), drains: make(chan struct{}), confirms: make(chan struct{}, 1),
 		aligns:   make(chan *alignment),
 		switches: make(chan *switchJob),
 		tasks:    make(chan *task),
@@ -372,23 +373,23 @@ func (s *Set) inForce(found []answerOf, v *health.View) bool { return v.InForce(
 
 func (s *Set) leaderFit(found []answerOf, v *health.View) bool { return v.InOffice(voters(found)) }
 
+// probe asks a member whether it is well.
+func (s *Set) probe(ctx context.Context, id health.MemberID) error {
+	m := s.members.get(id)
+	if m == nil {
+		return context.Canceled // removed in this moment
+	}
+	return m.check(ctx, func() {
+		s.suspect.Store(true)
+		s.poke()
+		_ = s.Vouch(ctx, id) // the loop hears of it
+	})
+}
+
 // start sets the probes and the loop going.
 func (s *Set) start() error {
 	ctx := s.life
-	broken := func() {
-		s.suspect.Store(true)
-		s.poke()
-	}
-	bc := health.BoardConfig{Logger: s.log, Probe: func(ctx context.Context, id health.MemberID) error {
-		m := s.members.get(id)
-		if m == nil {
-			return context.Canceled // removed in this moment
-		}
-		return m.check(ctx, func() {
-			broken()
-			_ = s.Vouch(ctx, id) // the loop hears of it
-		})
-	}}
+	bc := health.BoardConfig{Logger: s.log, Probe: s.probe}
 	for _, id := range s.sortedIDs() {
 		m := s.members.get(id)
 		bc.Members = append(bc.Members, health.MemberConfig{ID: id, Host: m.host, Config: m.health})

@@ -34,21 +34,22 @@ type Set struct {
 	cancel  context.CancelCauseFunc   // ends the flush in progress
 	engaged map[health.MemberID]bool  // members that flush talks to
 
-	id          string                  // of this distributor
-	grant       atomic.Pointer[grant]   // until when reads may go by view; nil: not yet
-	others      atomic.Int32            // distributors beside this one that are alive
-	noTurns     time.Time               // until then flushes are made out of turn
-	listed      atomic.Pointer[listing] // how this one stands on the lists; nil: not at all
-	newer       atomic.Bool             // a member has heard of a newer view
-	unsupported atomic.Bool             // no majority of those that answer has accepted the view
-	proposing   atomic.Int64            // the epoch that this distributor has, or had, a view chosen for
-	entered     atomic.Int64            // of cur
-	changes     atomic.Int64            // see Changes
-	drained     atomic.Int64            // nobody reads by a view older than that of this epoch
-	leaderHeard atomic.Int64            // when the leader last answered, see monotonic; 0: not the last time
-	granted     chan struct{}           // closed and replaced with each grant
-	drains      chan struct{}           // closed and replaced when drained rises
-	confirms    chan struct{}           // asks for a confirmation at once
+	id          string                   // of this distributor
+	grant       atomic.Pointer[grant]    // until when reads may go by view; nil: not yet
+	others      atomic.Int32             // distributors beside this one that are alive
+	noTurns     time.Time                // until then flushes are made out of turn
+	newcomers   map[health.MemberID]bool // taken back by the view that was entered last
+	listed      atomic.Pointer[listing]  // how this one stands on the lists; nil: not at all
+	newer       atomic.Bool              // a member has heard of a newer view
+	unsupported atomic.Bool              // no majority of those that answer has accepted the view
+	proposing   atomic.Int64             // the epoch that this distributor has, or had, a view chosen for
+	entered     atomic.Int64             // of cur
+	changes     atomic.Int64             // see Changes
+	drained     atomic.Int64             // nobody reads by a view older than that of this epoch
+	leaderHeard atomic.Int64             // when the leader last answered, see monotonic; 0: not the last time
+	granted     chan struct{}            // closed and replaced with each grant
+	drains      chan struct{}            // closed and replaced when drained rises
+	confirms    chan struct{}            // asks for a confirmation at once
 
 	wake     chan struct{}
 	joins    chan *joiner
@@ -261,6 +262,14 @@ func (s *Set) downErr(id health.MemberID) error {
 	return s.down[id]
 }
 
+// isDown tells whether the member's breaker is not closed, as far as the loop has heard.
+func (s *Set) isDown(id health.MemberID) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, down := s.down[id]
+	return down
+}
+
 // watch turns breaker events into work for the loop and ends a flush that waits
 // for a member known not to answer.
 func (s *Set) watch(ctx context.Context) {
@@ -270,9 +279,13 @@ func (s *Set) watch(ctx context.Context) {
 			return
 		case e := <-s.board.Events():
 			s.mu.Lock()
-			if e.To == health.Closed {
+			_, known := s.down[e.Member]
+			switch {
+			case e.To == health.Closed:
 				delete(s.down, e.Member)
-			} else {
+			case e.From == health.Open && e.To == health.HalfOpen && !known:
+				// Another program has found it well, and so has this one since: see reconsider.
+			default:
 				s.down[e.Member] = e.Err
 				if s.cancel != nil && s.engaged[e.Member] {
 					s.cancel(&memberError{id: e.Member, err: e.Err})

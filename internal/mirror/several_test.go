@@ -211,6 +211,37 @@ func TestTurnOfTheDead(t *testing.T) {
 	a.same()
 }
 
+// A member that one program has taken back is not left out at once by another that has not
+// looked at it since it was away, and would not for long.
+func TestTakenBackByOne(t *testing.T) {
+	a := trial{schema: `CREATE TABLE n (n int PRIMARY KEY)`}.on(t, ground(t, 3, nil))
+	b, _ := a.beside(func(c *Config) { c.Health.OpenTimeout = ages })
+	a.know(1, b)
+	away := a.set.View().Followers()[0]
+	if err := a.server(away).Kill(); err != nil {
+		t.Fatal(err)
+	}
+	b.await("its breaker opens", func() bool { return b.set.isDown(away) })
+	b.await("it is left out", func() bool { return !a.set.View().Has(away) && !b.set.View().Has(away) })
+	a.start(away)
+	a.await("one program takes it back", func() bool { return a.set.View().Has(away) })
+	epoch := a.set.View().Epoch
+	b.await("the other hears of it", func() bool { return b.set.View().Epoch >= epoch })
+	b.do(b.client(), `INSERT INTO n VALUES (1)`)
+	if v := b.set.View(); v.Epoch != epoch || !v.Has(away) {
+		t.Errorf("it was taken back with epoch %d, and then there was %v", epoch, v)
+	}
+	a.same()
+	// It is left out again if it is gone again, by that program, too.
+	if err := a.server(away).Kill(); err != nil {
+		t.Fatal(err)
+	}
+	b.do(b.client(), `INSERT INTO n VALUES (2)`)
+	b.await("it is left out again", func() bool { return !b.set.View().Has(away) })
+	a.start(away)
+	a.await("all are back", func() bool { return len(a.set.View().InSync) == 3 })
+}
+
 // Whoever waits in vain for the turn does not have it, also if he got it when his time was
 // over: nobody would ever have it again.
 func TestTurnInVain(t *testing.T) {
