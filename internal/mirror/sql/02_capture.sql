@@ -54,11 +54,32 @@ BEGIN
       FROM pg_type y JOIN pg_namespace n ON n.oid = y.typnamespace WHERE y.oid = t);
 END $$;
 
--- Types whose text does not depend on a session's settings.
-CREATE FUNCTION pgdist.plain_type(t oid) RETURNS boolean
-LANGUAGE sql IMMUTABLE AS $$
-    SELECT t = ANY ('{bool,int2,int4,int8,text,varchar,bpchar,name,uuid,numeric,oid}'::regtype[]::oid[])
-$$;
+-- pins are the settings that the text of values of these types depends on, as clauses of
+-- CREATE FUNCTION with the values that every member writes it by; NULL if there may be
+-- others: of types that look names up, are users' own, or are made of such. Each clause
+-- costs every capture a microsecond. (PostgreSQL docs, "Client Connection Defaults" and
+-- "Data Types"; src/backend/utils/adt.)
+CREATE FUNCTION pgdist.pins(types oid[]) RETURNS text
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE t oid; y record; need text[] := '{}';
+BEGIN
+    FOREACH t IN ARRAY types LOOP
+        t := pgdist.base_type(t);
+        SELECT e.oid INTO y FROM pg_type a JOIN pg_type e ON e.oid = a.typelem AND e.typarray = a.oid WHERE a.oid = t;
+        IF FOUND THEN t := pgdist.base_type(y.oid); END IF;
+        CASE
+            WHEN t = ANY ('{bool,int2,int4,int8,text,varchar,bpchar,name,uuid,numeric,oid,json,jsonb,inet,cidr,macaddr,macaddr8,bit,varbit,xid,xid8,cid,tid,pg_lsn}'::regtype[]::oid[])
+              OR t = '"char"'::regtype OR (SELECT x.typtype = 'e' FROM pg_type x WHERE x.oid = t) THEN NULL;
+            WHEN t = ANY ('{date,time,timetz,timestamp}'::regtype[]::oid[]) THEN need := need || 'SET DateStyle = ''ISO, YMD'''::text;
+            WHEN t = 'timestamptz'::regtype THEN need := need || ARRAY['SET DateStyle = ''ISO, YMD''', 'SET TimeZone = UTC'];
+            WHEN t = 'interval'::regtype THEN need := need || 'SET IntervalStyle = postgres'::text;
+            WHEN t = ANY ('{float4,float8,point,lseg,path,box,polygon,line,circle}'::regtype[]::oid[]) THEN need := need || 'SET extra_float_digits = 1'::text;
+            WHEN t = 'bytea'::regtype THEN need := need || 'SET bytea_output = hex'::text;
+            ELSE RETURN NULL;
+        END CASE;
+    END LOOP;
+    RETURN (SELECT coalesce(string_agg(DISTINCT ' ' || n, ''), '') FROM unnest(need) n);
+END $$;
 
 -- Types where "equal" is "identical": a key of these needs no delete to change
 -- its bytes. Text only under a deterministic collation.

@@ -70,7 +70,7 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $body
 DECLARE
     idx oid := pgdist.key_index(root);
     tag text := '$pgdist' || md5(gen_random_uuid()::text) || '$';
-    tab text; owner name; onl text; sets text := ''; arms text; cols text; vals text; upd text; hasid boolean;
+    tab text; owner name; onl text; sets text; known text; arms text; cols text; vals text; upd text; hasid boolean;
     knew text; kold text; src text; per int := 1000; img text; ins text; fn text;
     wide text; misread text := ''; isnew text; isold text; newrow text; oldrow text;
     -- Text must not depend on a session's settings.
@@ -80,9 +80,9 @@ BEGIN
     SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname), pg_get_userbyid(c.relowner),
            CASE WHEN c.relkind = 'p' THEN '' ELSE 'ONLY ' END
       INTO tab, owner, onl FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = root;
-    IF idx IS NULL OR EXISTS (SELECT 1 FROM pgdist.key_columns(idx) k WHERE NOT pgdist.plain_type(k.typ)) THEN
-        sets := pins || ' SET search_path = pg_catalog, pg_temp'; -- output functions may look names up
-    END IF;
+    known := pgdist.pins(CASE WHEN idx IS NULL THEN ARRAY(SELECT a.atttypid FROM pg_attribute a WHERE a.attrelid = root AND a.attnum > 0 AND NOT a.attisdropped)
+                              ELSE ARRAY(SELECT k.typ FROM pgdist.key_columns(idx) k) END);
+    sets := coalesce(known, pins || ' SET search_path = pg_catalog, pg_temp'); -- output functions may look names up
     img := pgdist.row_text(root, 't');
     IF idx IS NOT NULL THEN
         knew := pgdist.key_text(idx, CASE WHEN byrow THEN 'NEW' ELSE 'n' END);
@@ -194,7 +194,7 @@ BEGIN
         -- a_N takes their places. Copies of one row are told apart by place only;
         -- which of equal rows goes makes no difference.
         EXECUTE format('CREATE OR REPLACE FUNCTION pgdist.y_%s(text[]) RETURNS text[] LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp', id)
-            || pins || ' AS ' || tag || '
+            || coalesce(known, pins) || ' AS ' || tag || '
             #variable_conflict use_column
             DECLARE pgdist_found text[];
             BEGIN
