@@ -24,10 +24,10 @@ type fakeMirror struct {
 	mu      sync.Mutex
 	changed chan struct{}
 	acks    atomic.Int64
-	flushes atomic.Int64
 	outcome engine.Outcome
 	asked   []engine.Attempt
 	other   map[health.MemberID]bool // of another major version than the leader
+	onAck   func()                   // happens before an acknowledgement
 }
 
 func newFake(n int) *fakeMirror {
@@ -55,12 +55,14 @@ func (f *fakeMirror) publish(change func(*health.View)) {
 func (f *fakeMirror) View() *health.View { return f.view.Load() }
 func (f *fakeMirror) Ack(_ context.Context, term int64, _ engine.Change) error {
 	f.acks.Add(1)
+	if f.onAck != nil {
+		f.onAck()
+	}
 	if term != f.view.Load().Term {
 		return engine.ErrTermOver
 	}
 	return nil
 }
-func (f *fakeMirror) Flush(context.Context) error { f.flushes.Add(1); return nil }
 func (f *fakeMirror) Resolve(_ context.Context, a engine.Attempt) (engine.Outcome, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

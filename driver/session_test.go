@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/pgdist/pgdist/health"
 	"github.com/pgdist/pgdist/internal/engine"
 	"github.com/pgdist/pgdist/internal/pgtest"
 )
@@ -140,9 +141,52 @@ func TestStrictReadsFlushFirst(t *testing.T) {
 	db, fake, _ := three(t, func(c *Config) { c.Consistency = Strict })
 	ask[int](t, db, "SELECT id FROM t")
 	run(t, db, "SELECT id FROM t")
-	if n := fake.flushes.Load(); n != 2 {
+	if n := fake.acks.Load(); n != 2 {
 		t.Errorf("%d flushes for two strict reads", n)
 	}
+}
+
+// What a strict read has read while another leader took over may be lost with the old
+// one: it reads again.
+func TestStrictReadOvertaken(t *testing.T) {
+	for name, query := range map[string]struct {
+		text string
+		args []any
+	}{
+		"query":     {"SELECT id FROM t", nil},
+		"long":      {"SELECT max(id) FROM (SELECT id, g, repeat('x', 1000) AS x FROM t, generate_series(1, 10000) g) AS many GROUP BY g, x", nil},
+		"statement": {"SELECT id FROM t WHERE id > $1", []any{0}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			db, fake, _ := three(t, func(c *Config) { c.Consistency = Strict })
+			fake.onAck = sync.OnceFunc(func() {
+				fake.publish(func(v *health.View) { v.Term, v.Leader, v.InSync = 2, 2, []health.MemberID{2} })
+			})
+			var id int
+			if err := db.QueryRow(query.text, query.args...).Scan(&id); id != 2 || err != nil {
+				t.Errorf("%d, %v: of the leader that was lost", id, err)
+			}
+			if n := fake.acks.Load(); n != 2 {
+				t.Errorf("%d flushes", n)
+			}
+		})
+	}
+	t.Run("transaction", func(t *testing.T) {
+		db, fake, _ := three(t, func(c *Config) { c.Consistency = Strict })
+		tx, err := db.BeginTx(context.Background(), &sql.TxOptions{ReadOnly: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer tx.Rollback() //nolint:errcheck // its end is not what this is about
+		fake.onAck = sync.OnceFunc(func() {
+			fake.publish(func(v *health.View) { v.Term, v.Leader, v.InSync = 2, 2, []health.MemberID{2} })
+		})
+		var id int
+		var pe *pgconn.PgError
+		if err := tx.QueryRow("SELECT id FROM t").Scan(&id); !errors.As(err, &pe) || pe.Code != "40001" {
+			t.Errorf("%d, %v", id, err)
+		}
+	})
 }
 
 func TestWriteBehindAReadIsRunOnTheLeader(t *testing.T) {

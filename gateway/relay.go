@@ -262,6 +262,7 @@ func (c *client) deliver() error {
 	}
 	if !r.delivered {
 		if err := r.lease.Delivered(c.ctx); err != nil {
+			_ = r.u.broken(err) // there is more of the result than was read
 			return err
 		}
 		r.delivered = true

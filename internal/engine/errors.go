@@ -227,6 +227,7 @@ const (
 	failHollow            // a materialized view holds no data here; the leader's may
 	failFenced            // capture refused: no leader, or none since its crash, or an old snapshot
 	failStale             // a cached plan no longer fits; run it again
+	failOvertaken         // a strict read, which another leader has overtaken
 	failEvicted           // cancelled, though the client did not ask for it
 	failCancelled         // the client's context ended
 	failUnsent            // the connection is gone; nothing was sent
@@ -249,6 +250,8 @@ func classifyError(ctx context.Context, err error) failure {
 		return failReadOnly
 	case errors.Is(err, ErrNotSent):
 		return failUnsent
+	case errors.Is(err, ErrTermOver):
+		return failOvertaken
 	case ctx.Err() != nil:
 		return failCancelled
 	case isNetworkError(err):

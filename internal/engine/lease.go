@@ -263,10 +263,20 @@ func (l *Lease) Delivered(ctx context.Context) error {
 	if !l.sit.strict() {
 		return nil
 	}
-	if err := l.s.e.mirror.Flush(ctx); err != nil {
+	// All that it can have read is the leader's of the term in which it began: if another
+	// leads by now, some of that may be lost, whatever has been flushed since.
+	err := l.s.e.mirror.Ack(ctx, l.view.Term, Change{Sequences: true})
+	switch {
+	case err == nil:
+		return nil
+	case !errors.Is(err, ErrTermOver):
 		return &Error{Op: "strict read", Err: err, Hint: "the read itself succeeded; ask again, or use consistency=session"}
+	case l.inTx:
+		return errLeaderChanged()
 	}
-	return nil
+	l.delivered = false
+	l.c.delivering.Store(false)
+	return err
 }
 
 // Waiting tells that the client waits for the row of that number, counted from

@@ -52,11 +52,6 @@ type Mirror interface {
 	// but not known to be mirrored (ctx ended, no majority).
 	Ack(ctx context.Context, term int64, c Change) error
 
-	// Flush brings the in-sync followers to the leader's present. It is what
-	// Ack waits for, without a commit of one's own: DDL calls it with the
-	// table locked against writers.
-	Flush(ctx context.Context) error
-
 	// Resolve tells definitely whether the last transaction of a lost leader
 	// connection was committed. It ends the backend if it still lives, waits
 	// for a new leader if need be, and the answer is itself acknowledged.

@@ -102,8 +102,6 @@ func (m mirrorSet) Ack(ctx context.Context, term int64, c Change) error {
 	return outward(m.set.Ack(ctx, term, mirror.Change(c)))
 }
 
-func (m mirrorSet) Flush(ctx context.Context) error { return outward(m.set.Flush(ctx)) }
-
 func (m mirrorSet) Resolve(ctx context.Context, a Attempt) (Outcome, error) {
 	committed, err := m.set.Resolve(ctx, mirror.Attempt{
 		Conn: a.Conn, PID: a.PID, Started: a.Started, Leader: a.Leader, Term: a.Term, Since: mirror.Place(a.Since), Parts: a.Parts, Last: a.Last,

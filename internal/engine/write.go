@@ -27,6 +27,11 @@ func (l *Lease) doneRead(ctx context.Context, f failure, cause error) (bool, err
 		again = t.stale <= maxStale
 	case failUnsent:
 		again = true
+	case failOvertaken:
+		if again = l.fenced(); again {
+			cause = l.s.awaitLeader(ctx, l.hold)
+			again = cause == nil
+		}
 	case failLost, failEvicted:
 		t.lost++
 		t.mark(l.s.e, l.hold)
