@@ -444,3 +444,16 @@ func TestNothingIsLeft(t *testing.T) {
 		runtime.Gosched()
 	}
 }
+
+// A write that capture refuses for as long as anybody tries was rolled back, because of who
+// leads: the program is told to run it again, not that it wrote to a follower.
+func TestWriteWithoutLeader(t *testing.T) {
+	db, _, dsns := three(t, nil)
+	onServer(t, dsns[0], `CREATE SCHEMA pgdist; CREATE FUNCTION pgdist.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+		RAISE EXCEPTION 'this database is a follower' USING ERRCODE = '25006'; END $$; CREATE TRIGGER capture BEFORE INSERT ON w FOR EACH ROW EXECUTE FUNCTION pgdist.refuse()`)
+	_, err := db.Exec("INSERT INTO w VALUES (1)")
+	var pe *pgconn.PgError
+	if !errors.As(err, &pe) || pe.Code != "40001" {
+		t.Error(err)
+	}
+}

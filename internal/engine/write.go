@@ -75,6 +75,7 @@ func (l *Lease) doneWrite(ctx context.Context, f failure, cause error) (bool, er
 		return false, l.finish(ctx, l.definite(err), false)
 	case failFenced:
 		again = l.fenced()
+		cause = errLeaderChanged()
 	case failStale:
 		t.stale++
 		again = t.stale <= maxStale

@@ -3,6 +3,7 @@ package mirror
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"slices"
 	"sync"
 	"time"
@@ -179,11 +180,24 @@ func (s *Set) flushGroup(ctx context.Context, epoch int64, from Place, group []*
 		}
 	}
 	pointAppliedAll.Pass()
+	s.told(epoch, from, b, group, failed)
 	s.advance(b.to())
 	if len(failed) == 0 {
 		s.hasShared(b, group)
 	}
 	return s.copyInstead(ctx, epoch, b, group, failed, floor, how)
+}
+
+// told has the log hear of a flush, if anybody listens to that.
+func (s *Set) told(epoch int64, from Place, b *batch, group []*member, failed map[health.MemberID]error) {
+	if len(group) == 0 || !s.log.Enabled(s.life, slog.LevelDebug) {
+		return
+	}
+	ids := make([]health.MemberID, len(group))
+	for i, m := range group {
+		ids[i] = m.id
+	}
+	s.log.Debug("flushed", "epoch", epoch, "from", from, "to", b.to(), "entries", b.head.Entries, "members", ids, "failed", failed)
 }
 
 // copyInstead gives members whose rows do not bear a batch's DDL the tables
@@ -309,6 +323,7 @@ func (s *Set) flushStream(ctx context.Context, epoch int64, from Place, group []
 		if err != nil {
 			return failed, err
 		}
+		s.told(epoch, from, b, group, failed)
 		for _, m := range group {
 			if failed[m.id] == nil {
 				m.moved(b.to())

@@ -339,6 +339,7 @@ func (c *catchUp) ship(ctx context.Context, at, from Place, x *extras, lead *her
 		return 0, c.s.tooOld(c.view, c.twin, err)
 	}
 	c.s.log.Info("catching up", "member", c.m.host, "entries", b.head.Entries, "keys", b.head.Keys, "bytes", bytes, "took", time.Since(began).Round(time.Millisecond))
+	c.s.log.Debug("caught up", "member", c.m.host, "at", at, "from", from, "to", b.to(), "epoch", c.epoch)
 	return b.head.Keys, nil
 }
 

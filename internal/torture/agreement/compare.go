@@ -8,6 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/pgdist/pgdist/internal/mirror"
@@ -44,6 +47,34 @@ func (c *cluster) compare(ctx context.Context) {
 	if err := c.sameAsPlain(ctx); err != nil {
 		c.t.Error(err)
 	}
+	if c.t.Failed() {
+		if err := c.keepJournals(ctx); err != nil {
+			c.t.Error(err)
+		}
+	}
+}
+
+// keepJournals writes what each member knows of how it came to where it is to files that
+// outlive the test.
+func (c *cluster) keepJournals(ctx context.Context) error {
+	dir, err := os.MkdirTemp("", "pgdist-journals-")
+	if err != nil {
+		return err
+	}
+	c.t.Logf("journals are in %s", dir)
+	for _, i := range c.roll.members() {
+		db, err := sql.Open("pgx", c.servers[i].DSN())
+		if err != nil {
+			return err
+		}
+		lines, err := texts(ctx, db, `SELECT 'position ' || p::text FROM pgdist.position p UNION ALL SELECT 'term ' || t::text FROM (SELECT * FROM pgdist.terms ORDER BY term) t
+			UNION ALL SELECT 'table ' || id || ' ' || rel FROM pgdist.tables UNION ALL SELECT 'journal ' || j::text FROM (SELECT * FROM pgdist.journal ORDER BY term, xid, id) j`)
+		err = errors.Join(err, db.Close(), os.WriteFile(filepath.Join(dir, fmt.Sprintf("server-%d", i)), []byte(strings.Join(lines, "\n")), 0o644))
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // sameAsPlain demands that each member holds of the workload what the plain server holds.
