@@ -315,12 +315,13 @@ func (s *Set) meetLeader(ctx context.Context, m *member) (*conn, *here, error) {
 	return c, h, nil
 }
 
-// connectLeader makes sure there is a connection batches are read on, and the
+// connectLeader makes sure there is a connection batches are read on, with no transaction on it, and the
 // chain of terms to go with the next flush.
 func (s *Set) connectLeader(ctx context.Context) error {
-	if s.leaderC != nil && !s.leaderC.IsClosed() {
+	if s.leaderC.idle() {
 		return nil
 	}
+	s.leaderC.close()
 	m := s.members.get(s.cur.Leader)
 	c, h, err := s.meetLeader(ctx, m)
 	if sqlState(err) == "57P01" {

@@ -99,6 +99,21 @@ func (c *conn) close() {
 	c.PgConn.Close(ctx)
 }
 
+// idle tells whether the connection can be used for something new. One on which a transaction
+// was left open cannot: what would have ended it was not even sent, for its context had ended
+// before. Whatever was read there would be as of long ago.
+func (c *conn) idle() bool { return c != nil && !c.IsClosed() && c.TxStatus() == 'I' }
+
+// conclude ends the transaction that is open, or, if that fails, the connection and with it the
+// transaction.
+func (c *conn) conclude(ctx context.Context, how string) error {
+	err := c.exec(ctx, how)
+	if !c.idle() {
+		c.close()
+	}
+	return err
+}
+
 // text makes a parameter; null makes a NULL one.
 func text(s string) []byte { return []byte(s) }
 

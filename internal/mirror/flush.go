@@ -54,10 +54,10 @@ func (s *Set) flush(ctx context.Context, epoch int64, targets []*member, how dep
 			failed[id] = e
 		}
 		if err != nil {
-			return failed, errors.Join(err, s.leaderC.exec(ctx, "ROLLBACK"))
+			return failed, errors.Join(err, s.leaderC.conclude(ctx, "ROLLBACK"))
 		}
 	}
-	if err := s.leaderC.exec(ctx, "COMMIT"); err != nil {
+	if err := s.leaderC.conclude(ctx, "COMMIT"); err != nil {
 		return failed, &leaderError{err}
 	}
 	return failed, nil

@@ -234,7 +234,8 @@ func (c *catchUp) round(ctx context.Context) (int64, error) {
 // under the present epoch.
 func (c *catchUp) prepare(ctx context.Context) (*here, error) {
 	var err error
-	if c.mine == nil || c.mine.IsClosed() {
+	if !c.mine.idle() {
+		c.mine.close()
 		if c.mine, err = c.m.connect(ctx); err != nil {
 			return nil, err
 		}
@@ -251,7 +252,8 @@ func (c *catchUp) prepare(ctx context.Context) (*here, error) {
 		}
 		c.claimed = true
 	}
-	if c.leader == nil || c.leader.IsClosed() {
+	if !c.leader.idle() {
+		c.leader.close()
 		if c.leader, err = dial(ctx, c.s.members.get(c.view.Leader).cfg, c.m.named(map[string]string{"default_transaction_read_only": "on"})); err != nil {
 			return nil, &leaderError{err}
 		}

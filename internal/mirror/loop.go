@@ -376,6 +376,12 @@ func (s *Set) leaderFailed(ctx context.Context, cause error) error {
 	}
 	var held *errHeld
 	if s.downErr(s.cur.Leader) == nil && !errors.Is(cause, errLeaderLost) && !errors.As(cause, &held) && s.leaderAnswers(ctx) {
+		// Whose session was ended by another program, which took this one for dead, or by an
+		// operator, has nothing to hold against the leader: each new leader that it had chosen would end
+		// others' sessions in turn, and so on.
+		if sqlState(cause) == "57P01" {
+			return nil
+		}
 		s.strikes++
 		if s.strikes%5 != 0 {
 			return nil

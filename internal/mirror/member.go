@@ -193,9 +193,10 @@ func (m *member) named(settings map[string]string) map[string]string {
 
 // applier returns the connection batches are applied on.
 func (m *member) applier(ctx context.Context) (*conn, error) {
-	if m.apply != nil && !m.apply.IsClosed() {
+	if m.apply.idle() {
 		return m.apply, nil
 	}
+	m.apply.close()
 	c, err := m.connect(ctx)
 	if err != nil {
 		return nil, err

@@ -67,7 +67,7 @@ func (s *streamer) run(ctx context.Context, floor uint64, how depth) (*batch, er
 	if s.c.IsClosed() {
 		return nil, err
 	}
-	if e := s.c.exec(ctx, end); err == nil {
+	if e := s.c.conclude(ctx, end); err == nil {
 		err = e
 	}
 	return b, err
@@ -94,7 +94,7 @@ func (s *streamer) begin(ctx context.Context) error {
 		default:
 			return err
 		}
-		if err := s.c.exec(ctx, "ROLLBACK"); err != nil {
+		if err := s.c.conclude(ctx, "ROLLBACK"); err != nil {
 			return err
 		}
 	}

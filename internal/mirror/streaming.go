@@ -147,7 +147,7 @@ func (r *runner) abandon(ctx context.Context) {
 	if r.step.c == nil || r.step.c.IsClosed() || r.step.c.TxStatus() == 'I' {
 		return
 	}
-	r.err = errors.Join(r.err, r.step.c.exec(ctx, "ROLLBACK"))
+	r.err = errors.Join(r.err, r.step.c.conclude(ctx, "ROLLBACK"))
 }
 
 // refusesDDL tells whether a member failed because its rows, as they are, do not

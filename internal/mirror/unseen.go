@@ -29,7 +29,7 @@ func (s *Set) takeUp(ctx context.Context) error {
 	if err != nil {
 		s.log.Warn("what was made by EXPLAIN ANALYZE is at the leader alone", "member", lead.host, "err", err)
 	}
-	if err := s.leaderC.exec(ctx, "COMMIT"); err != nil { // a ROLLBACK, if that failed
+	if err := s.leaderC.conclude(ctx, "COMMIT"); err != nil { // a ROLLBACK, if that failed
 		return &leaderError{causeOf(ctx, err)}
 	}
 	for _, r := range left {

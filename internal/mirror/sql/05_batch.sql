@@ -36,6 +36,12 @@ DECLARE
     ents pgdist.journal[]; texts text[]; r record; files oid[] := '{}'; lv bigint;
 BEGIN
     SELECT f.last_value, t.last_value, b.term INTO fence, cur, booted FROM pgdist.fence f CROSS JOIN pgdist.term t LEFT JOIN pgdist.boot b ON true;
+    -- In a snapshot from before the place the follower's place would go back, and what is
+    -- between the two be brought there twice.
+    IF pterm = cur AND (pg_snapshot_xmax(snap) < pg_snapshot_xmax(psnap)
+            OR pg_snapshot_xmin(snap) < pg_snapshot_xmax(psnap) AND EXISTS (SELECT 1 FROM pg_snapshot_xip(snap) x WHERE pg_visible_in_snapshot(x, psnap))) THEN
+        RAISE EXCEPTION 'the snapshot % is older than the place %', snap, psnap USING ERRCODE = 'PD003';
+    END IF;
     -- Everything newer than the place, once; above the limit only counted.
     IF lim >= 0 THEN
         IF psnap IS NULL THEN
