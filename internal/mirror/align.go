@@ -76,6 +76,15 @@ func (s *Set) align(loop context.Context, a *alignment) error {
 	}
 	ctx, done := s.engage(a.ctx, s.cur.InSync)
 	defer done()
+	err := s.alignIn(ctx, a)
+	var dead *memberError
+	if err != nil && errors.As(context.Cause(ctx), &dead) { // a member failed: once more, without it
+		return fmt.Errorf("%w: %w", errMoved, dead)
+	}
+	return err
+}
+
+func (s *Set) alignIn(ctx context.Context, a *alignment) error {
 	a.view = s.cur
 	over, err := s.takeTurn(ctx, s.followers())
 	if err != nil {
