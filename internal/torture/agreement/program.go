@@ -14,6 +14,7 @@ import (
 	"net"
 	"net/rpc"
 	"os"
+	"os/signal"
 	"sync"
 	"syscall"
 	"time"
@@ -210,7 +211,12 @@ func (p *program) pass(name string) {
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL) // nothing can go wrong
 		select {}
 	case Freeze:
+		// The signal may take a while to reach all threads: this one would go on past the point.
+		awake := make(chan os.Signal, 1)
+		signal.Notify(awake, syscall.SIGCONT)
 		_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+		<-awake
+		signal.Stop(awake)
 	case Pause:
 		time.Sleep(o.Pause)
 	}
