@@ -30,6 +30,7 @@ var accidents = []accident{
 	{name: "a program loses a follower that others still read", run: apart},
 	{name: "a follower crashes and is back before anybody looks", run: crashes(crashFollower)},
 	{name: "the leader crashes and is back before anybody looks", run: crashes(crashLeader)},
+	{name: "the leader is lost with what no follower has yet", run: alone},
 	{name: "all servers lose their power at once", run: outage},
 	{name: "the leader's disk is full", run: fullLeader},
 	{name: "a follower's disk is full", run: fullFollower},
@@ -85,19 +86,60 @@ func sleeper(ctx context.Context, r *round, _ *rand.Rand) error {
 	return nil
 }
 
-// zombie: its transactions have written at the old leader, and end after that one's time,
-// when it is a follower like any.
+// zombie: its transaction has written at the old leader, and ends after that one's time,
+// when it is a follower like any. Nobody else touches what it wrote: whoever waited for
+// its locks would have it ended.
 func zombie(ctx context.Context, r *round, _ *rand.Rand) error {
-	return r.c.sleeping(ctx, "engine: COMMIT is about to be sent", func(awake *runner) error {
-		var err error
-		for range 5 {
-			if err = awake.operate(ctx, Operation{Do: Switchover}); err == nil {
-				break
-			}
-			pass(ctx, 300*time.Millisecond)
+	c := r.c
+	one, other := c.programs[0], c.programs[1]
+	r.resting.Store(one)
+	defer r.resting.Store(nil)
+	pass(ctx, 300*time.Millisecond) // what its clients have begun is done
+	c.drainPoints()
+	point := "engine: COMMIT is about to be sent"
+	if err := one.call(ctx, "Arm", []Order{{Point: point, Action: Freeze}}, &struct{}{}); err != nil {
+		return err
+	}
+	number, aside := r.id(), r.n+1<<30 // a set of its own
+	told := make(chan Answer, 1)
+	go func() {
+		told <- one.ask(ctx, Request{Workload: "set", F: "add", Value: quoted(number), Round: aside, Tx: true, Timeout: time.Minute})
+	}()
+	select {
+	case <-c.points:
+	case <-ctx.Done():
+		return fmt.Errorf("nobody came to %q", point)
+	}
+	var err error
+	for range 5 {
+		if err = other.operate(ctx, Operation{Do: Switchover}); err == nil {
+			break
 		}
-		return errors.Join(err, r.c.whole(ctx))
-	})
+		pass(ctx, 300*time.Millisecond)
+	}
+	if err := errors.Join(err, c.whole(ctx), one.thaw()); err != nil {
+		return err
+	}
+	if a := <-told; a.Type != history.OK {
+		return nil
+	}
+	return reads(ctx, other, number, aside)
+}
+
+// reads demands that a program reads a number of a set that another has acknowledged.
+func reads(ctx context.Context, p *runner, number, set int64) error {
+	var list []int64
+	a := p.ask(ctx, Request{Workload: "set", F: "read", Round: set, Timeout: opTimeout})
+	if a.Type != history.OK {
+		return nil
+	}
+	if err := json.Unmarshal(a.Value, &list); err != nil {
+		return err
+	}
+	if !slices.Contains(list, number) {
+		return fmt.Errorf("program %d read a set without %d, which another program has acknowledged", p.n, number)
+	}
+	return nil
 }
 
 // apart: the link of one program to a follower breaks. What that program acknowledges
@@ -120,17 +162,49 @@ func apart(ctx context.Context, r *round, rng *rand.Rand) error {
 			continue
 		}
 		for range 6 {
-			var list []int64
-			a := other.ask(ctx, Request{Workload: "set", F: "read", Round: aside, Timeout: opTimeout})
-			if a.Type != history.OK {
-				continue
-			}
-			if err := json.Unmarshal(a.Value, &list); err != nil {
+			if err := reads(ctx, other, number, aside); err != nil {
 				return err
 			}
-			if !slices.Contains(list, number) {
-				return fmt.Errorf("program %d has acknowledged %d, which program %d read without it", one.n, number, other.n)
+		}
+	}
+	return nil
+}
+
+// alone: a program has read a batch and handed it to nobody when the leader is lost, until
+// another member leads. What its clients were told by then is with the followers. The
+// other program has nothing to write meanwhile: its own flushes would bring it to them.
+func alone(ctx context.Context, r *round, _ *rand.Rand) error {
+	c := r.c
+	one, other := c.programs[0], c.programs[1]
+	r.resting.Store(other)
+	defer r.resting.Store(nil)
+	for range 2 {
+		n := c.leader(ctx)
+		if n < 0 {
+			return errors.New("nobody knows who leads")
+		}
+		c.drainPoints()
+		o := Order{Point: "mirror: a batch was read", Action: Freeze, After: 50} // by then the other one rests
+		if err := one.call(ctx, "Arm", []Order{o}, &struct{}{}); err != nil {
+			return err
+		}
+		select {
+		case <-c.points:
+		case <-ctx.Done():
+			return fmt.Errorf("nobody came to %q", o.Point)
+		}
+		if err := c.servers[n].Kill(); err != nil {
+			return err
+		}
+		for led := false; !led; {
+			a := other.ask(ctx, Request{Workload: "any", F: "sql", Value: quoted("INSERT INTO log (what) VALUES ('led')"), Timeout: opTimeout})
+			led = a.Type == history.OK
+			if ctx.Err() != nil {
+				return fmt.Errorf("nobody leads in its place: %s", a.Error)
 			}
+		}
+		if err := errors.Join(c.servers[n].StartAgain(), one.thaw(), c.whole(ctx)); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -478,6 +478,11 @@ func (c *cluster) whole(ctx context.Context) error {
 	}
 }
 
+// differences is how programs' logs tell that a member differed. They put that right
+// themselves, mostly before the members are compared here.
+var differences = []string{`msg="a member differs from the leader`, `msg="all followers agree with each other and differ`,
+	`msg="putting right what differs`, `msg="a sequence differs from the leader`}
+
 // lineWriter puts a program's log into the test's, line by line.
 type lineWriter struct {
 	t    *testing.T
@@ -492,7 +497,11 @@ func (w *lineWriter) Write(b []byte) (int, error) {
 		if !ok {
 			return len(b), nil
 		}
-		w.t.Logf("%s: %s", w.name, line)
+		say := w.t.Logf
+		if slices.ContainsFunc(differences, func(s string) bool { return strings.Contains(line, s) }) {
+			say = w.t.Errorf
+		}
+		say("%s: %s", w.name, line)
 		w.rest = []byte(rest)
 	}
 }
