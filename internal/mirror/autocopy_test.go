@@ -2,6 +2,8 @@ package mirror
 
 import (
 	"errors"
+	"io"
+	"log/slog"
 	"strings"
 	"sync"
 	"testing"
@@ -28,9 +30,12 @@ func (r *rig) reopen(change func(*Config)) {
 // origin it leaves alone.
 func TestCopiesUnasked(t *testing.T) {
 	soon(t)
-	var told heard
+	var told, logged heard
 	r := newRig(t, 3, copied)
-	r.reopen(func(c *Config) { c.AutoResync, c.Notice = true, told.add })
+	r.reopen(func(c *Config) {
+		c.AutoResync, c.Notice = true, told.add
+		c.Logger = slog.New(slog.NewTextHandler(io.MultiWriter(testWriter{t}, &logged), nil))
+	})
 	second, err := Open(r.ctx(), r.cfg) // that may copy, too
 	if err != nil {
 		t.Fatal(err)
@@ -54,24 +59,37 @@ func TestCopiesUnasked(t *testing.T) {
 	r.back(before)
 
 	// What somebody has put in its place is not overwritten, but a copy that was broken off is.
+	copyAt := func(at int64) {
+		for _, s := range []*Set{r.set, second} {
+			s.members.get(3).copyAt.Store(at)
+		}
+	}
+	noCopies := func() { // while it is empty
+		copyAt(later(ages))
+		r.await("no copy is under way", func() bool { return !r.set.copies.Load() && !second.copies.Load() })
+		copyAt(later(ages)) // one that has just ended says when the next may begin
+	}
+	noCopies()
 	r.replace(3)
 	r.server(3).Exec(t, `CREATE TABLE strange (x int)`)
 	r.inSync(2)
-	time.Sleep(time.Second)
+	copyAt(monotonic())
+	refusal := "holds 1 tables, which will be lost"
+	r.await("a program looks whether it may copy there", func() bool { return logged.has(refusal) || r.set.View().Has(3) })
 	r.server(3).Exec(t, `SELECT count(*) FROM strange`)
-	if n := r.set.members.get(3).note.Load(); n.Text == textCopied || r.set.View().Has(3) {
-		t.Errorf("a strange database: %+v", n)
+	if !logged.has(refusal) {
+		t.Errorf("a strange database: %+v, %v", r.set.members.get(3).note.Load(), r.set.View())
 	}
+	noCopies()
 	r.server(3).Exec(t, `DROP TABLE strange`)
 	script, err := scripts("01", "08") // as far as a copy has come when it copies rows
 	if err != nil {
 		t.Fatal(err)
 	}
 	r.server(3).Exec(t, script+`; CREATE TABLE half (x int)`)
-	for _, s := range []*Set{r.set, second} { // it is asked what it is before it is copied
-		m := s.members.get(3)
-		m.copyAt.Store(later(time.Second))
-		m.retry.Store(0)
+	copyAt(later(time.Second)) // it is asked what it is before it is copied
+	for _, s := range []*Set{r.set, second} {
+		s.members.get(3).retry.Store(0)
 	}
 	r.inSync(3)
 	second.Close()

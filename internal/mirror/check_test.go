@@ -30,6 +30,12 @@ func (h *heard) add(s string) {
 	h.list = append(h.list, s)
 }
 
+// Write has a log be heard.
+func (h *heard) Write(b []byte) (int, error) {
+	h.add(string(b))
+	return len(b), nil
+}
+
 func (h *heard) text() string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
