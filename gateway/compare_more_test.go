@@ -244,7 +244,7 @@ var comparedToo = map[string]string{
 	"function calls": `
 		= F\x00\x00\x00\x18\x00\x00\x00\xb1\x00\x00\x00\x02\x00\x00\x00\x011\x00\x00\x00\x012\x00\x00
 		S
-		R`,
+		Z 2`,
 	"COPY ignores Flush and Sync": `
 		Q COPY t (id) FROM STDIN
 		H
@@ -664,8 +664,11 @@ func TestCompareMore(t *testing.T) {
 		for _, name := range slices.Sorted(maps.Keys(comparedToo)) {
 			t.Run(string(mode)+"/"+name, func(t *testing.T) {
 				script := strings.ReplaceAll(comparedToo[name], `\t`, "\t")
-				want := talk(t, plain.Addr(), nil).run(script)
-				got := talk(t, addrs[mode], nil).run(script)
+				server, client := talk(t, plain.Addr(), nil), talk(t, addrs[mode], nil)
+				want, got := server.run(script), client.run(script)
+				if server.old() {
+					want, got = stricter(name, server.asNow(want)), client.asNow(got)
+				}
 				if slices.Contains(want, silent) {
 					t.Fatalf("the script waits for too much:\n%s", strings.Join(want, "\n"))
 				}
@@ -675,4 +678,21 @@ func TestCompareMore(t *testing.T) {
 			})
 		}
 	}
+}
+
+// stricter is what a server since PostgreSQL 14 answers, and the gateway whatever its
+// servers are, where an older one lets pass what has no place in the protocol.
+func stricter(name string, want []string) []string {
+	n := len(want)
+	switch {
+	case name == "a Describe that is too long" && n == 0: // the older one waits for the rest of it
+		return []string{"closed"}
+	case n < 2 || want[n-1] != "ready I" || !strings.Contains(want[n-2], "during COPY from stdin"):
+		return want
+	case name == "another message ends a COPY":
+		return append(want[:n-1], `error FATAL 08P01 "terminating connection because protocol synchronization was lost" detail "" position 0`, "closed")
+	case name == "and in a pipeline" || strings.HasSuffix(name, "behind a COPY"): // the Sync was skipped
+		return want[:n-1]
+	}
+	return want
 }

@@ -4,9 +4,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -43,6 +45,8 @@ type talker struct {
 	// notifications are its own.
 	pid  uint32
 	told bool
+	// began is what the client was told of parameters when it logged in.
+	began map[string]string
 }
 
 func talk(tb testing.TB, addr string, params map[string]string) *talker {
@@ -71,6 +75,47 @@ func (t *talker) connect(addr string, params map[string]string) {
 		t.tb.Fatal(err)
 	}
 	t.until(1)
+	t.began = map[string]string{}
+	for _, line := range t.log {
+		if p, ok := strings.CutPrefix(line, "parameter "); ok {
+			name, value, _ := strings.Cut(p, "=")
+			t.began[name] = value
+		}
+	}
+}
+
+// old tells that the server is one of before PostgreSQL 14.
+func (t *talker) old() bool {
+	major, _, _ := strings.Cut(t.began["server_version"], ".")
+	n, err := strconv.Atoi(major)
+	return err == nil && n < 14
+}
+
+// asNow is what a server since PostgreSQL 14 would have told of parameters, as the gateway
+// does whatever its servers are: what has changed, before it is ready. Older ones tell of
+// each SET at once, and nothing of default_transaction_read_only.
+func (t *talker) asNow(log []string) []string {
+	told, changed := maps.Clone(t.began), map[string]string{}
+	var out []string
+	for _, line := range log {
+		if p, ok := strings.CutPrefix(line, "parameter "); ok {
+			if name, value, _ := strings.Cut(p, "="); name != "default_transaction_read_only" {
+				changed[name] = value
+			}
+			continue
+		}
+		if strings.HasPrefix(line, "ready ") {
+			for _, name := range slices.Sorted(maps.Keys(changed)) {
+				if told[name] != changed[name] {
+					told[name] = changed[name]
+					out = append(out, "parameter "+name+"="+told[name])
+				}
+			}
+			clear(changed)
+		}
+		out = append(out, line)
+	}
+	return out
 }
 
 func (t *talker) run(script string) []string {
