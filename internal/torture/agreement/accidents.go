@@ -102,13 +102,17 @@ func zombie(ctx context.Context, r *round, _ *rand.Rand) error {
 	}
 	number, aside := r.id(), r.n+1<<30 // a set of its own
 	told := make(chan Answer, 1)
-	go func() {
-		told <- one.ask(ctx, Request{Workload: "set", F: "add", Value: quoted(number), Round: aside, Tx: true, Timeout: time.Minute})
-	}()
-	select {
-	case <-c.points:
-	case <-ctx.Done():
-		return fmt.Errorf("nobody came to %q", point)
+	for there := false; !there; {
+		go func() {
+			told <- one.ask(ctx, Request{Workload: "set", F: "add", Value: quoted(number), Round: aside, Tx: true, Timeout: time.Minute})
+		}()
+		select {
+		case <-c.points:
+			there = true
+		case <-told: // it failed before it came so far
+		case <-ctx.Done():
+			return fmt.Errorf("nobody came to %q", point)
+		}
 	}
 	var err error
 	for range 5 {
