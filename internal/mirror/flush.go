@@ -43,9 +43,13 @@ func (s *Set) flush(ctx context.Context, epoch int64, targets []*member, how dep
 		}
 		return failed, err
 	}
-	// Members at different places get the same snapshot, to be one group again.
-	if err := s.leaderC.exec(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"); err != nil {
-		return nil, &leaderError{err}
+	// Members at different places get the same snapshot, to be one group again. A transaction
+	// that is open is its owner's: a switchover holds the fence by it, an alignment its snapshot.
+	within := !s.leaderC.idle()
+	if !within {
+		if err := s.leaderC.exec(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"); err != nil {
+			return nil, &leaderError{err}
+		}
 	}
 	failed := map[health.MemberID]error{}
 	for from, group := range groups {
@@ -53,9 +57,15 @@ func (s *Set) flush(ctx context.Context, epoch int64, targets []*member, how dep
 		for id, e := range f {
 			failed[id] = e
 		}
+		if err != nil && within {
+			return failed, err
+		}
 		if err != nil {
 			return failed, errors.Join(err, s.leaderC.conclude(ctx, "ROLLBACK"))
 		}
+	}
+	if within {
+		return failed, nil
 	}
 	if err := s.leaderC.conclude(ctx, "COMMIT"); err != nil {
 		return failed, &leaderError{err}

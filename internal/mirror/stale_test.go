@@ -78,6 +78,52 @@ func TestFlushAfterOneThatWasCalledOff(t *testing.T) {
 	r.same()
 }
 
+// A flush to members at different places leaves a transaction open that was so before: an
+// alignment's, whose snapshot is compared afterwards, or a switchover's, which holds the fence.
+func TestFlushWithinATransaction(t *testing.T) {
+	r := newRig(t, 3, `CREATE TABLE l (what text)`)
+	write := func() {
+		t.Helper()
+		if _, err := r.client().Exec(r.ctx(), `INSERT INTO l VALUES ('one')`); err != nil { // acknowledged by nobody yet
+			t.Fatal(err)
+		}
+	}
+	err := r.set.inLoop(r.ctx(), func(ctx context.Context) error {
+		s := r.set
+		write()
+		err := s.connectLeader(ctx)
+		if err == nil {
+			_, err = s.flush(ctx, s.cur.Epoch, s.followers()[:1], thorough)
+		}
+		if err != nil {
+			return err
+		}
+		write()
+		a := &alignment{conns: map[health.MemberID]*conn{}}
+		defer a.close()
+		lead, err := s.snapshot(ctx, s.cur.Leader, a)
+		if err != nil {
+			return err
+		}
+		kept := s.leaderC
+		s.leaderC = lead
+		failed, err := s.flush(ctx, s.cur.Epoch, s.followers(), thorough)
+		s.leaderC = kept
+		if lead.TxStatus() != 'T' {
+			t.Errorf("the transaction is over: %c", lead.TxStatus())
+		}
+		if f := s.followers(); f[0].place != f[1].place {
+			t.Errorf("one is at %v, the other at %v", f[0].place, f[1].place)
+		}
+		return errors.Join(err, failed[2], failed[3])
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.ack()
+	r.same()
+}
+
 // A batch is not read in a snapshot from before the place that it begins at.
 func TestSnapshotBeforeThePlace(t *testing.T) {
 	r := newRig(t, 2, `CREATE TABLE l (what text)`)
