@@ -210,10 +210,10 @@ func (m *move) alone(ctx context.Context) error {
 			continue
 		}
 		for _, p := range m.s.without(a.here.Mates) {
-			if seen[p.ID] {
+			if seen[idOf(p.ID)] { // it may be on the lists under two names, for a moment
 				continue
 			}
-			seen[p.ID] = true
+			seen[idOf(p.ID)] = true
 			others = append(others, p.Name)
 			if !strings.Contains(p.Name, " at "+host+", process ") {
 				away = append(away, p.Name)

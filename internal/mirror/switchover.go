@@ -51,7 +51,7 @@ func (s *Set) Switchover(ctx context.Context, host string, patience time.Duratio
 		}
 		err = <-j.done
 		busy := errors.Is(err, ErrBusyLeader)
-		again := busy || errors.Is(err, errSuperseded) || errors.Is(err, errNewerEpoch) || sqlState(err) == codeFence
+		again := busy || errors.Is(err, errSuperseded) || errors.Is(err, errNewerEpoch) || errors.Is(err, errLeaderLost) || sqlState(err) == codeFence
 		if err == nil || !again || time.Since(began) > patience && (busy || time.Since(began) > switchPatience) {
 			return s.View(), err
 		}

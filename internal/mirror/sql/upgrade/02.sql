@@ -24,3 +24,4 @@ INSERT INTO pgdist.checks DEFAULT VALUES;
 -- What was made unseen.
 CREATE TABLE pgdist.views (oid oid PRIMARY KEY);
 DROP FUNCTION pgdist.user_tables();
+DROP FUNCTION pgdist.plain_type(oid);
