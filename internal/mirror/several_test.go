@@ -201,12 +201,11 @@ func TestTurnOfTheDead(t *testing.T) {
 	dead := a.client()
 	a.exec(dead, `SET application_name = 'pgdist 00000000-0000-0000-0000-000000000000'`, `SELECT pgdist.turn(1000)`)
 	a.exec(a.client(), `INSERT INTO ser (x) VALUES ('after')`)
-	began := time.Now()
 	if err := b.set.Ack(b.ctx(), v.Term, Change{}); err != nil {
 		t.Fatal(err)
 	}
-	if took := time.Since(began); took > ages/6 {
-		t.Errorf("it took %v", took)
+	if _, err := dead.Exec(a.ctx(), `SELECT 1`); err == nil { // turns that do not end are not waited for long, either
+		t.Error("it has the turn still")
 	}
 	a.same()
 }
