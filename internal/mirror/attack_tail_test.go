@@ -100,6 +100,9 @@ func TestAttackTail(t *testing.T) {
 		defer m.joining.Store(false)
 		a.kill(away)
 		a.do(c, `INSERT INTO kl VALUES (51, 'kept')`)
+		// A probe whose connection broke has all be flushed, the tail, too, if it was there by then.
+		a.await("its probe has noticed", func() bool { return a.set.isDown(away) && !a.set.suspect.Load() })
+		a.ack()
 		a.start(away)
 		a.exec(c, `INSERT INTO kl VALUES (52, 'tail')`, `UPDATE k SET v = 'tail' WHERE k = 8`)
 		x := &catchUp{s: a.set, m: m, twin: m.twin()}

@@ -465,10 +465,18 @@ func (c Config) uninstall(ctx context.Context, members []MemberConfig, report fu
 			errs = append(errs, &Error{Op: "uninstall", Host: mc.Host(), Err: err, Hint: connectHint(err, mc)})
 			continue
 		}
-		err = c.exec(ctx, `SET lock_timeout = '10s'; SET client_min_messages = warning; BEGIN;
-			DROP EVENT TRIGGER IF EXISTS "!pgdist_start"; DROP EVENT TRIGGER IF EXISTS "!pgdist_ddl"; DROP EVENT TRIGGER IF EXISTS "!pgdist_as";
-			DROP EVENT TRIGGER IF EXISTS "!pgdist_drop"; DROP EVENT TRIGGER IF EXISTS "!pgdist_rewrite";`+refillSQL+`
-			DROP SCHEMA IF EXISTS pgdist CASCADE; COMMIT`)
+		for tries := 0; ; tries++ {
+			err = c.exec(ctx, `SET lock_timeout = '10s'; SET client_min_messages = warning; BEGIN;
+				DROP EVENT TRIGGER IF EXISTS "!pgdist_start"; DROP EVENT TRIGGER IF EXISTS "!pgdist_ddl"; DROP EVENT TRIGGER IF EXISTS "!pgdist_as";
+				DROP EVENT TRIGGER IF EXISTS "!pgdist_drop"; DROP EVENT TRIGGER IF EXISTS "!pgdist_rewrite";`+refillSQL+`
+				DROP SCHEMA IF EXISTS pgdist CASCADE; COMMIT`)
+			if sqlState(err) != "40P01" || tries == 10 { // programs that have not heard yet ask it who it is, table after table
+				break
+			}
+			if err = c.conclude(ctx, "ROLLBACK"); err != nil {
+				break
+			}
+		}
 		c.close()
 		if err != nil {
 			errs = append(errs, &Error{Op: "uninstall", Host: mc.Host(), Err: err, Hint: "it needs the role that installed, and no open transactions"})
