@@ -28,9 +28,11 @@ func (l *Lease) doneRead(ctx context.Context, f failure, cause error) (bool, err
 	case failUnsent:
 		again = true
 	case failOvertaken:
+		cause = errLeaderChanged()
 		if again = l.fenced(); again {
-			cause = l.s.awaitLeader(ctx, l.hold)
-			again = cause == nil
+			if err := l.s.awaitLeader(ctx, l.hold); err != nil {
+				again, cause = false, err
+			}
 		}
 	case failLost, failEvicted:
 		t.lost++

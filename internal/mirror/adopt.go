@@ -134,3 +134,26 @@ func (s *Set) reload(ctx context.Context) error {
 	s.duels++
 	return s.alter(ctx, health.Intent{})
 }
+
+// reconsider looks anew at members that another program has taken back and whose breakers
+// are open here, for a while yet: what this one knows of them may be of before. If it left
+// them out at once the other would take them back at once.
+func (s *Set) reconsider(ctx context.Context) {
+	for id := range s.newcomers {
+		delete(s.newcomers, id)
+		m := s.members.get(id)
+		if m == nil || !s.cur.Has(id) || !s.isDown(id) {
+			continue
+		}
+		ctx, cancel := context.WithTimeoutCause(ctx, m.health.ProbeTimeout, health.ErrTimeout)
+		err := s.probe(ctx, id)
+		cancel()
+		if err != nil {
+			continue
+		}
+		s.mu.Lock()
+		delete(s.down, id)
+		s.mu.Unlock()
+		s.board.Retry(id)
+	}
+}

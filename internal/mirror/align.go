@@ -95,10 +95,7 @@ func (s *Set) alignIn(ctx context.Context, a *alignment) error {
 	if err != nil {
 		return err
 	}
-	kept := s.leaderC
-	s.leaderC = lead
-	failed, err := s.flush(ctx, s.cur.Epoch, s.followers(), thorough)
-	s.leaderC = kept
+	failed, err := s.flushOver(ctx, lead)
 	if outdated(err) {
 		return errMoved
 	}

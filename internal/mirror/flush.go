@@ -73,6 +73,14 @@ func (s *Set) flush(ctx context.Context, epoch int64, targets []*member, how dep
 	return failed, nil
 }
 
+// flushOver flushes to all followers what c sees, in the transaction that is open there.
+func (s *Set) flushOver(ctx context.Context, c *conn) (map[health.MemberID]error, error) {
+	kept := s.leaderC
+	s.leaderC = c
+	defer func() { s.leaderC = kept }()
+	return s.flush(ctx, s.cur.Epoch, s.followers(), thorough)
+}
+
 // groups sorts members by the place they are at.
 func (s *Set) groups(ctx context.Context, targets []*member) (map[Place][]*member, uint64, error) {
 	out := make(map[Place][]*member, 1)

@@ -105,10 +105,7 @@ func TestFlushWithinATransaction(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		kept := s.leaderC
-		s.leaderC = lead
-		failed, err := s.flush(ctx, s.cur.Epoch, s.followers(), thorough)
-		s.leaderC = kept
+		failed, err := s.flushOver(ctx, lead)
 		if lead.TxStatus() != 'T' {
 			t.Errorf("the transaction is over: %c", lead.TxStatus())
 		}

@@ -140,13 +140,10 @@ func (s *Set) switchTo(loop context.Context, j *switchJob) error {
 // surrender ships what was committed until the fence was locked, and has the leader
 // promise the next epoch before anybody can write again.
 func (s *Set) surrender(ctx context.Context, hold *conn, given *answer) error {
-	kept := s.leaderC
-	s.leaderC = hold // nobody else is answered there
-	failed, err := s.flush(ctx, s.cur.Epoch, s.followers(), thorough)
+	failed, err := s.flushOver(ctx, hold) // nobody else is answered there
 	if s.outrun(failed) {
-		failed, err = s.flush(ctx, s.cur.Epoch, s.followers(), thorough)
+		failed, err = s.flushOver(ctx, hold)
 	}
-	s.leaderC = kept
 	if err != nil {
 		return err
 	}

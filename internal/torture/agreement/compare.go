@@ -10,7 +10,9 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"testing"
 	"time"
 
 	"github.com/pgdist/pgdist/internal/mirror"
@@ -185,5 +187,33 @@ func (c *cluster) explain(ctx context.Context) {
 		case <-proc.Done():
 		case <-time.After(5 * time.Second):
 		}
+	}
+}
+
+// differences is how programs' logs tell that a member differed. They put that right
+// themselves, mostly before the members are compared here.
+var differences = []string{`msg="a member differs from the leader`, `msg="all followers agree with each other and differ`,
+	`msg="putting right what differs`, `msg="a sequence differs from the leader`}
+
+// lineWriter puts a program's log into the test's, line by line.
+type lineWriter struct {
+	t    *testing.T
+	name string
+	rest []byte
+}
+
+func (w *lineWriter) Write(b []byte) (int, error) {
+	w.rest = append(w.rest, b...)
+	for {
+		line, rest, ok := strings.Cut(string(w.rest), "\n")
+		if !ok {
+			return len(b), nil
+		}
+		say := w.t.Logf
+		if slices.ContainsFunc(differences, func(s string) bool { return strings.Contains(line, s) }) {
+			say = w.t.Errorf
+		}
+		say("%s: %s", w.name, line)
+		w.rest = []byte(rest)
 	}
 }
