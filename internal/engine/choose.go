@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -121,7 +122,10 @@ func (e *Engine) acquireLeader(ctx context.Context, t *Tenant, p purpose) (hold,
 			if err == nil {
 				return hold{c, r.view}, nil
 			}
-			if ctx.Err() != nil || !e.worthRetrying(err) {
+			if ctx.Err() != nil {
+				return hold{}, ended(ctx, err)
+			}
+			if !e.worthRetrying(err) {
 				return hold{}, err
 			}
 			e.report(r.leader, 0, err)
@@ -153,7 +157,10 @@ func (e *Engine) acquireReader(ctx context.Context, who *Tenant, t *attempts, ne
 				near.c = c
 				return hold{c, r.view}, nil
 			}
-			if ctx.Err() != nil || !e.worthRetrying(err) {
+			if ctx.Err() != nil {
+				return hold{}, ended(ctx, err)
+			}
+			if !e.worthRetrying(err) {
 				return hold{}, err
 			}
 			e.report(m, 0, err)
@@ -169,6 +176,15 @@ func (e *Engine) acquireReader(ctx context.Context, who *Tenant, t *attempts, ne
 		}
 		t.tried = 0
 	}
+}
+
+// ended is what a client hears whose ctx ended while there was no connection: that, however
+// the last attempt to make one went.
+func ended(ctx context.Context, err error) error {
+	if errors.Is(err, ctx.Err()) {
+		return err
+	}
+	return fmt.Errorf("%w (%v)", ctx.Err(), err) // a server's error in it is not the statement's
 }
 
 // affinity keeps a session with one member, and one connection, for a while:
