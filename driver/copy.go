@@ -14,6 +14,9 @@ import (
 
 // CopyFrom loads rows into a table by COPY and returns how many once every
 // in-sync database has them. Within a transaction of conn's, COMMIT waits for that.
+// Should its server be lost meanwhile, the source cannot be read again: the error is 40001
+// (nothing was loaded: run it again) or, if nobody can be asked what became of it, 08007. If all
+// was loaded there is none, and the number is of the rows that the source gave.
 func CopyFrom(ctx context.Context, conn *sql.Conn, table pgx.Identifier, columns []string, source pgx.CopyFromSource) (n int64, err error) {
 	err = conn.Raw(func(dc any) error {
 		c, ok := dc.(*Conn)
@@ -28,10 +31,33 @@ func CopyFrom(ctx context.Context, conn *sql.Conn, table pgx.Identifier, columns
 		if err != nil {
 			return err
 		}
-		n, err = pc.CopyFrom(ctx, table, columns, source)
-		return errors.Join(err, outward(c.s.Settle(ctx)))
+		given := &countedSource{CopyFromSource: source}
+		n, err = pc.CopyFrom(ctx, table, columns, given)
+		lost := err != nil && pc.IsClosed() && ctx.Err() == nil
+		settled := outward(c.s.Settle(ctx))
+		switch {
+		case !lost || given.Err() != nil:
+			return errors.Join(err, settled)
+		case settled == nil:
+			n = given.n
+		}
+		return settled
 	})
 	return n, err
+}
+
+// countedSource counts the rows that it gave.
+type countedSource struct {
+	pgx.CopyFromSource
+	n int64
+}
+
+func (s *countedSource) Next() bool {
+	if !s.CopyFromSource.Next() {
+		return false
+	}
+	s.n++
+	return true
 }
 
 // copyVerdict is on a COPY that pgx makes.

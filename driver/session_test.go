@@ -354,6 +354,50 @@ func TestCopyFromIsAcknowledged(t *testing.T) {
 	}
 }
 
+// killedAfter gives rows, and has the server's process ended after the first.
+type killedAfter struct {
+	pgx.CopyFromSource
+	kill func()
+}
+
+func (s *killedAfter) Next() bool {
+	if s.kill != nil {
+		s.kill()
+		s.kill = nil
+	}
+	return s.CopyFromSource.Next()
+}
+
+// TestCopyFromLost: a COPY whose connection is lost while the leader stays has a definite answer.
+func TestCopyFromLost(t *testing.T) {
+	db, fake, dsns := three(t, nil)
+	ctx := context.Background()
+	conn, err := db.Conn(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	load := func() (int64, error) {
+		rows := pgx.CopyFromSlice(3, func(i int) ([]any, error) { return []any{i}, nil })
+		return CopyFrom(ctx, conn, pgx.Identifier{"w"}, []string{"id"}, &killedAfter{rows, func() { onServer(t, dsns[0], terminateAll) }})
+	}
+	if n, err := load(); sqlState(err) != "40001" || n != 0 {
+		t.Errorf("what was undone: %d, %v", n, err)
+	}
+	if got := ask[int](t, conn, "SELECT 1"); got != 1 {
+		t.Error("the session is of no use afterwards")
+	}
+	fake.outcome = engine.Committed
+	if n, err := load(); err != nil || n != 3 {
+		t.Errorf("what was committed: %d, %v", n, err)
+	}
+	fake.outcome = engine.RolledBack
+	rows := pgx.CopyFromSlice(3, func(i int) ([]any, error) { return nil, errors.New("no rows left") })
+	if _, err := CopyFrom(ctx, conn, pgx.Identifier{"w"}, []string{"id"}, rows); err == nil || !strings.Contains(err.Error(), "no rows left") {
+		t.Errorf("a source that fails: %v", err)
+	}
+}
+
 func TestLargeReturningIsStreamed(t *testing.T) {
 	db, fake, _ := three(t, func(c *Config) { c.ResultBuffer = 1 << 10 })
 	rows, err := db.Query("INSERT INTO w SELECT * FROM generate_series(1, 10000) RETURNING id")

@@ -107,7 +107,10 @@ func (s *Session) settleRaw(ctx context.Context) error {
 	s.tx = transaction{}
 	closed := s.held.c.IsClosed()
 	var err error
-	if _, held := s.held.c.ServerConn.(holder); !held || closed {
+	if closed { // what became of the last command is not known, whoever leads
+		s.e.catalog.forget()
+		err = s.settle(ctx, t.attempt)
+	} else if _, held := s.held.c.ServerConn.(holder); !held {
 		err = s.acknowledge(ctx, &t, s.held.c)
 	} // else every command was acknowledged before the client heard of its end
 	if closed {
