@@ -22,7 +22,9 @@ The member's database is dropped and made anew; what is in it is lost. Roles of 
 server stay. Everything is copied as one moment saw it, from a follower if one is in
 sync; the program that uses the set then brings the copy up to date and takes it
 back. Until the copy is complete the member is refused by name; after an interruption
-run resync again: it begins from the start.
+run resync again: it goes on. Tables that were complete are kept, and what was written
+to them since is shipped from the journal; those without a key that were written to,
+UNLOGGED ones, and all of them if there was DDL, are copied again.
 
 The leader's journal is kept for the copy as long as it is for a member that is away
 (journal_max_size, journal_max_age); a copy that takes longer fails. DDL that rewrites
@@ -100,6 +102,9 @@ func asker(yes bool, in io.Reader, w io.Writer) func(string) error {
 
 func showResync(w io.Writer, member string, r *mirror.ResyncResult) error {
 	fmt.Fprintf(w, "%s was copied from %s: %d rows, %s, in %v, at %v\n", member, r.Source, r.Rows, megabytes(r.Bytes), r.Took.Round(time.Millisecond), r.Place)
+	if r.Kept > 0 {
+		fmt.Fprintf(w, "%d tables had been copied before\n", r.Kept)
+	}
 	if r.InSync {
 		fmt.Fprintln(w, "it is in sync")
 	} else {

@@ -71,6 +71,7 @@ func (s *Set) copyLost(ctx context.Context) {
 func (s *Set) copyUnasked(ctx context.Context, m *member) (done bool) {
 	before := m.note.Load()
 	began := time.Now()
+	m.forsaken.Store(false)
 	o := ResyncOptions{Member: m.host, Wait: copyPauses.back, unasked: true}
 	o.needed = func(h *here) bool {
 		was := m.seen.Load()
@@ -130,7 +131,13 @@ func (s *Set) copyUnasked(ctx context.Context, m *member) (done bool) {
 	if before.Text != textLost && before.Text != textRefused || errors.Is(err, errNeedsSuperuser) {
 		why = err
 	}
-	m.note.Store(&State{Text: before.Text, Err: errors.Join(why, err), At: time.Now()})
+	state := before.Text
+	var half *halfCopied
+	if _, e := m.here(ctx); errors.As(e, &half) { // the next attempt goes on with it
+		m.leaveAt(half.place)
+		state, why = textRefused, half
+	}
+	m.note.Store(&State{Text: state, Err: errors.Join(why, err), At: time.Now()})
 	switch {
 	case byHand && n == 1:
 		s.log.Error("a member must be copied afresh, and this program cannot do it", "member", m.host, "err", err, "run", "pgdist resync DSN --member "+m.host+", as a superuser, where pg_dump is")

@@ -259,6 +259,10 @@ func (c *catchUp) prepare(ctx context.Context) (*here, error) {
 		}
 	}
 	h, err := c.mine.where(ctx)
+	var half *halfCopied
+	if errors.As(err, &half) {
+		c.m.leaveAt(half.place)
+	}
 	if err != nil {
 		return nil, c.m.fail("ask for its state", err)
 	}

@@ -99,6 +99,7 @@ func (s *Set) pruneTo(ctx context.Context) (Place, error) {
 		if !s.cur.Has(id) && !isWitness(s.cur, id) && !m.hopeless() {
 			s.log.Warn("the journal is full: a member that is away loses its place", "member", m.host, "bytes", j.Bytes, "held_seconds", int(j.HeldSeconds))
 			m.lost = true
+			m.forsaken.Store(true)
 		}
 	}
 	low, _ = s.lowest(true)
@@ -106,9 +107,14 @@ func (s *Set) pruneTo(ctx context.Context) (Place, error) {
 }
 
 // hopeless tells that the member gains nothing by a journal that is kept for it: it is
-// to be copied, and who copies it keeps the journal.
+// to be copied, and who copies it keeps the journal. A copy that was broken off is gone on with
+// by it.
 func (m *member) hopeless() bool {
 	n := m.note.Load()
+	var half *halfCopied
+	if errors.As(n.Err, &half) {
+		return m.forsaken.Load()
+	}
 	return m.lost || n.Text == textLost || errors.Is(n.Err, ErrNotInstalled) || errors.Is(n.Err, ErrHalfCopied) || errors.Is(n.Err, errStranger)
 }
 

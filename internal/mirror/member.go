@@ -53,6 +53,7 @@ type member struct {
 	retry             atomic.Int64            // not to be tried again before (see monotonic)
 	joined            atomic.Int64            // when it came in sync (see monotonic); 0: it is not
 	tries             atomic.Int64            // how often it was left out, or could not be taken back, since it was last in sync for long
+	forsaken          atomic.Bool             // the journal is not kept for the copy of it that was broken off
 	refused           atomic.Int64            // how often in a row its server refused what the leader's did
 	note              atomic.Pointer[State]   // what status shows
 	left              atomic.Pointer[Place]   // where it was when last heard of; nil: never
@@ -148,7 +149,7 @@ func (c *conn) where(ctx context.Context) (*here, error) {
 		return nil, err
 	}
 	if s == "" { // no row in pgdist.meta: resync puts it there last
-		return nil, ErrHalfCopied
+		return nil, c.halfCopied(ctx)
 	}
 	return decodeHere(s)
 }

@@ -26,5 +26,6 @@ var (
 	pointSurrendered = failpoint.New("mirror: the leader has given up its office")
 
 	pointEmptied = failpoint.New("mirror: a copy's database was made anew")
+	pointIndexed = failpoint.New("mirror: a copy has its indexes")
 	pointFilled  = failpoint.New("mirror: a copy is filled")
 )

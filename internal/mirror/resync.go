@@ -18,7 +18,7 @@ import (
 // in that snapshot: so the copy is a follower like any that was away since, and the
 // ordinary catch-up does the rest. Until the last transaction, which writes down who
 // the database is, it is nobody: it gives no promise, has no position, and is
-// refused by name; another copy begins from nothing.
+// refused by name; another attempt goes on with it (resync_resume.go).
 
 // ResyncOptions says which member is copied, and how.
 type ResyncOptions struct {
@@ -60,8 +60,9 @@ type ResyncProgress struct {
 type ResyncResult struct {
 	Source string
 	Place  Place // where the copy is, before it catches up
-	Rows   int64
+	Rows   int64 // copied by this attempt, as Bytes
 	Bytes  int64
+	Kept   int // tables that an attempt before, which was broken off, had copied
 	Took   time.Duration
 	InSync bool // it was taken back while we waited
 }
@@ -84,6 +85,11 @@ type resync struct {
 	claim   *claim // nobody else copies to the target
 	half    bool   // the target was left in the middle of a copy
 	snap    *frozen
+	own     map[string]ownTable    // the mirrored relations, by name
+	taken   map[string]copiedTable // what an attempt before has copied, and is kept
+	ops     map[Place]map[int]string
+	relaxed string // constraints that an attempt before has set aside
+	posted  bool   // it had come to foreign keys and triggers
 }
 
 // Resync overwrites one member of a set with a full copy of a member in sync,
@@ -138,7 +144,7 @@ func Resync(ctx context.Context, cfg Config, o ResyncOptions) (*ResyncResult, er
 	res, err := r.copy(held.ctx, tools)
 	if err != nil {
 		if r.dropped {
-			r.o.Report("the copy on %s is not complete: it has no vote and is not used until resync has been run again", r.target.host)
+			r.o.Report("the copy on %s is not complete: it has no vote and is not used until resync has been run again, which goes on with it", r.target.host)
 		}
 		if ctx.Err() == nil {
 			err = causeOf(held.ctx, err)
@@ -318,43 +324,78 @@ func (r *resync) copy(ctx context.Context, t *tools) (*ResyncResult, error) {
 			return nil, err
 		}
 	}
-	r.o.Report("making the database on %s anew", r.target.host)
-	if err := r.makeAnew(ctx); err != nil {
-		return nil, r.target.fail("make the database anew", err)
-	}
-	pointEmptied.Pass()
-	if err := r.restore(ctx, defs.schemas, "restore schemas"); err != nil {
+	if err := r.prepare(ctx, defs); err != nil {
 		return nil, err
 	}
-	if err := r.extend(ctx); err != nil {
-		return nil, err
-	}
-	if err := r.restore(ctx, defs.pre, "restore definitions"); err != nil {
-		return nil, err
-	}
-	if err := r.alike(ctx); err != nil {
-		return nil, err
-	}
-	r.o.Report("copying %d tables from %s as of %v", len(r.snap.tables), r.source.host, r.snap.place)
+	r.o.Report("copying %d tables from %s as of %v", len(r.snap.tables)-len(r.taken), r.source.host, r.snap.place)
 	rows, bytes, err := r.contents(ctx)
 	if err != nil {
-		return nil, err
-	}
-	if err := r.computedAlike(ctx); err != nil {
 		return nil, err
 	}
 	r.o.Report("indexes, constraints, triggers")
 	if err := r.index(ctx, defs.indexes); err != nil {
 		return nil, err
 	}
-	if err := r.restore(ctx, defs.post, "restore indexes and constraints"); err != nil {
+	if err := r.restore(ctx, defs.attached, "join indexes of partitions"); err != nil { // those that are joined already stay so
 		return nil, err
+	}
+	pointIndexed.Pass()
+	if err := r.forward(ctx); err != nil {
+		return nil, err
+	}
+	if err := r.tighten(ctx); err != nil {
+		return nil, err
+	}
+	if err := r.computedAlike(ctx); err != nil {
+		return nil, err
+	}
+	if !r.posted {
+		if err := r.restore(ctx, defs.post+posted, "restore constraints and triggers"); err != nil {
+			return nil, err
+		}
 	}
 	pointFilled.Pass()
 	if err := r.complete(ctx); err != nil {
 		return nil, err
 	}
-	return &ResyncResult{Source: r.source.host, Place: r.snap.place, Rows: rows, Bytes: bytes, Took: time.Since(began)}, nil
+	return &ResyncResult{Source: r.source.host, Place: r.snap.place, Rows: rows, Bytes: bytes, Kept: len(r.taken), Took: time.Since(began)}, nil
+}
+
+// prepare makes the target's database with all that comes before rows, or goes on with what an
+// attempt before has left there.
+func (r *resync) prepare(ctx context.Context, defs *dumped) error {
+	create, err := r.creation(ctx)
+	if err != nil {
+		return err
+	}
+	digest, err := r.digest(defs, create)
+	if err != nil {
+		return err
+	}
+	if err := r.readOwn(ctx); err != nil {
+		return err
+	}
+	if there, err := r.takeUp(ctx, digest); err != nil || there {
+		return err
+	}
+	r.o.Report("making the database on %s anew", r.target.host)
+	if err := r.makeAnew(ctx, create); err != nil {
+		return r.target.fail("make the database anew", err)
+	}
+	pointEmptied.Pass()
+	if err := r.restore(ctx, defs.schemas, "restore schemas"); err != nil {
+		return err
+	}
+	if err := r.extend(ctx); err != nil {
+		return err
+	}
+	if err := r.restore(ctx, defs.pre, "restore definitions"); err != nil {
+		return err
+	}
+	if err := r.alike(ctx); err != nil {
+		return err
+	}
+	return r.record(ctx, digest)
 }
 
 // await waits until the set has taken the copy back.

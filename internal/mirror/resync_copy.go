@@ -52,16 +52,8 @@ func (r *resync) contents(ctx context.Context) (rows, bytes int64, err error) {
 	if err := w.plan(ctx); err != nil {
 		return 0, 0, r.source.fail("list tables", err)
 	}
-	// Constraints whose outcome depends on more than the row held when it was written.
-	if err := r.setup.exec(ctx, "BEGIN; SELECT pgdist.relax()"); err != nil {
-		return 0, 0, r.target.fail("set constraints aside", err)
-	}
-	relaxed, err := r.setup.one(ctx, `SELECT current_setting('pgdist.relaxed')`)
-	if err == nil {
-		err = r.setup.exec(ctx, "COMMIT")
-	}
-	if err != nil {
-		return 0, 0, r.target.fail("set constraints aside", err)
+	if err := r.relax(ctx); err != nil {
+		return 0, 0, err
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -80,10 +72,26 @@ func (r *resync) contents(ctx context.Context) (rows, bytes int64, err error) {
 	if err := r.journalRows(ctx); err != nil {
 		return 0, 0, err
 	}
-	if err := r.setup.exec(ctx, "BEGIN; SELECT set_config('pgdist.relaxed', "+quoteLiteral(relaxed)+", true); SELECT pgdist.tighten(); COMMIT"); err != nil {
-		return 0, 0, r.target.fail("put constraints back", err)
-	}
 	return w.seen.Rows, w.seen.Bytes, r.sequences(ctx)
+}
+
+// relax sets aside constraints whose outcome depends on more than the row held when it was
+// written.
+func (r *resync) relax(ctx context.Context) (err error) {
+	if r.relaxed != "" {
+		return nil // an attempt before has
+	}
+	err = r.setup.exec(ctx, "BEGIN; SELECT pgdist.relax(); UPDATE pgdist.copying SET relaxed = current_setting('pgdist.relaxed'); COMMIT")
+	if err == nil {
+		r.relaxed, err = r.setup.one(ctx, `SELECT relaxed FROM pgdist.copying`)
+	}
+	return r.target.fail("set constraints aside", err)
+}
+
+// tighten puts them back.
+func (r *resync) tighten(ctx context.Context) error {
+	err := r.setup.exec(ctx, "BEGIN; SELECT set_config('pgdist.relaxed', "+quoteLiteral(r.relaxed)+", true); SELECT pgdist.tighten(); UPDATE pgdist.copying SET relaxed = NULL; COMMIT")
+	return r.target.fail("put constraints back", err)
 }
 
 // plan divides the tables into parts, the largest first.
@@ -99,7 +107,13 @@ func (w *copying) plan(ctx context.Context) error {
 	tables := slices.SortedFunc(slices.Values(w.r.snap.tables), func(a, b *relation) int {
 		return cmp.Or(cmp.Compare(b.Pages, a.Pages), cmp.Compare(a.Name, b.Name))
 	})
+	var again []string
 	for _, t := range tables {
+		if _, ok := w.r.taken[t.Name]; ok {
+			w.seen.TablesDone++
+			continue
+		}
+		again = append(again, t.Name)
 		form, ok := forms[t.Name]
 		if !ok {
 			return fmt.Errorf("table %s is not there", t.Name)
@@ -116,7 +130,10 @@ func (w *copying) plan(ctx context.Context) error {
 		w.seen.Estimated += max(t.Rows, 0)
 	}
 	w.seen.Tables = len(tables)
-	return nil
+	if w.r.taken == nil {
+		return nil
+	}
+	return w.r.clear(ctx, again)
 }
 
 // work copies parts until none is left.
@@ -194,6 +211,9 @@ func (w *copying) part(ctx context.Context, src, dst *conn, p copyPart) error {
 	defer w.mu.Unlock()
 	w.left[p.t.Name]--
 	if w.left[p.t.Name] == 0 {
+		if err := w.r.recorded(ctx, p.t); err != nil {
+			return err
+		}
 		w.seen.TablesDone++
 	}
 	w.seen.Rows += n
@@ -255,6 +275,11 @@ var errTargetFailed = errors.New("the target takes no more")
 // journalRows copies the source's journal, too: what became of a lost COMMIT is asked
 // of whoever leads by then, and a member that is away longer comes back by it.
 func (r *resync) journalRows(ctx context.Context) error {
+	if r.taken != nil {
+		if err := r.setup.exec(ctx, "TRUNCATE pgdist.journal"); err != nil {
+			return r.target.fail("copy the journal", err)
+		}
+	}
 	_, _, err := r.pipe(ctx, r.snap.c, r.setup, `COPY (SELECT 0::smallint, id, term, xid, tab, gen, op, conn, keys FROM pgdist.journal) TO STDOUT (FORMAT binary)`,
 		`COPY pgdist.journal (slot, id, term, xid, tab, gen, op, conn, keys) FROM STDIN (FORMAT binary)`)
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -72,8 +73,8 @@ func findTools(ctx context.Context, source *member, major int) (*tools, error) {
 
 // dumped are a database's definitions, without schema pgdist and what belongs to it: in
 // the order in which they are made. indexes are those that need a table's rows and
-// nothing else, and so may be made at the same time.
-type dumped struct{ schemas, pre, indexes, post string }
+// nothing else, and so may be made at the same time; attached make one of those of partitions.
+type dumped struct{ schemas, pre, indexes, attached, post string }
 
 // ours are entries of an archive's table of contents that pgdist makes itself, and
 // data, of which a schema has none but what it says of materialized views.
@@ -114,6 +115,7 @@ func (t *tools) definitions(ctx context.Context, cfg *pgconn.Config, snapshot st
 	toc = ours.ReplaceAll(toc, nil)
 	rest := extensions.ReplaceAll(schemas.ReplaceAll(toc, nil), nil)
 	indexes := bytes.Join(building.FindAll(attaching.ReplaceAll(rest, nil), -1), nil)
+	attached := bytes.Join(attaching.FindAll(rest, -1), nil)
 	d := &dumped{}
 	for _, part := range []struct {
 		section string
@@ -123,7 +125,8 @@ func (t *tools) definitions(ctx context.Context, cfg *pgconn.Config, snapshot st
 		{"pre-data", bytes.Join(schemas.FindAll(toc, -1), nil), &d.schemas},
 		{"pre-data", rest, &d.pre},
 		{"post-data", indexes, &d.indexes},
-		{"post-data", without(rest, indexes), &d.post},
+		{"post-data", attached, &d.attached},
+		{"post-data", without(rest, slices.Concat(indexes, attached)), &d.post},
 	} {
 		if err := os.WriteFile(list, part.entries, 0o600); err != nil {
 			return nil, err

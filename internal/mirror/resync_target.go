@@ -95,7 +95,7 @@ func (r *resync) confirm(ctx context.Context) error {
 	if err != nil {
 		return r.target.fail("look for tables", err)
 	}
-	if raw == "0" {
+	if raw == "0" || r.half { // a copy that was broken off is nobody's data
 		return nil
 	}
 	if r.unaskedMay() {
@@ -115,21 +115,23 @@ const createSQL = `SELECT format('CREATE DATABASE %I TEMPLATE template0 ENCODING
 	|| coalesce(' ICU_RULES ' || quote_literal(x.j ->> 'daticurules'), '')
 	FROM pg_database d, LATERAL (SELECT to_jsonb(d) AS j) x WHERE d.datname = current_database()`
 
+// creation is the statement that makes the target's database.
+func (r *resync) creation(ctx context.Context) (string, error) {
+	create, err := r.snap.c.one(ctx, createSQL)
+	if r.src.Version/10000 < 15 && r.major >= 15 {
+		create += " LOCALE_PROVIDER libc" // the only one there was; template0 may have another
+	}
+	return create, r.source.fail("ask how the database is made", err)
+}
+
 // makeAnew drops the target's database and makes it again, with pgdist's functions
 // and the roles that definitions will name, but without saying who it is.
-func (r *resync) makeAnew(ctx context.Context) error {
-	create, err := r.snap.c.one(ctx, createSQL)
-	if err != nil {
-		return err
-	}
+func (r *resync) makeAnew(ctx context.Context, create string) error {
 	c, err := r.maintenance(ctx)
 	if err != nil {
 		return err
 	}
 	defer c.close()
-	if r.src.Version/10000 < 15 && r.major >= 15 {
-		create += " LOCALE_PROVIDER libc" // the only one there was; template0 may have another
-	}
 	r.dropped = true
 	for _, sql := range []string{"DROP DATABASE IF EXISTS " + quoteIdent(r.target.cfg.Database) + " WITH (FORCE)", create} {
 		if err := c.exec(ctx, sql); err != nil {
@@ -151,6 +153,11 @@ func (r *resync) makeAnew(ctx context.Context) error {
 	if err := r.setup.exec(ctx, "SET client_min_messages = warning; BEGIN;\n"+before+"\nCOMMIT"); err != nil {
 		return err
 	}
+	return r.meetRoles(ctx)
+}
+
+// meetRoles makes the roles that definitions name.
+func (r *resync) meetRoles(ctx context.Context) error {
 	l, err := r.s.members.get(r.view.Leader).connect(ctx)
 	if err != nil {
 		return err
@@ -161,7 +168,7 @@ func (r *resync) makeAnew(ctx context.Context) error {
 		return err
 	}
 	_, err = r.setup.call(ctx, `SELECT pgdist.shared_begin($1::jsonb)`, text(roles))
-	return err
+	return r.target.fail("make roles", err)
 }
 
 // restore runs a script of definitions.
@@ -195,7 +202,9 @@ func (r *resync) index(ctx context.Context, script string) error {
 				if err != nil || ctx.Err() != nil {
 					break
 				}
-				err = r.run(ctx, c, e, "restore indexes")
+				if err = r.run(ctx, c, e, "restore indexes"); r.taken != nil && built(err) {
+					err = nil
+				}
 			}
 			c.close()
 			if err != nil {
@@ -205,6 +214,13 @@ func (r *resync) index(ctx context.Context, script string) error {
 	}
 	wg.Wait()
 	return context.Cause(ctx)
+}
+
+// built tells that an index, or its constraint, is there: an attempt before has made it, for
+// each comes with all that belongs to it or not at all.
+func built(err error) bool {
+	state := sqlState(err)
+	return state == "42P07" || state == "42710" || state == "42P16" && strings.Contains(err.Error(), "multiple primary keys")
 }
 
 // restorer connects for definitions.
@@ -276,20 +292,16 @@ func (r *resync) complete(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	mirror, err := r.snap.c.one(ctx, `SELECT mirror FROM pgdist.meta`)
-	if err != nil {
-		return r.source.fail("ask who mirrors", err)
-	}
-	if err := r.setup.exec(ctx, "BEGIN; SET LOCAL synchronous_commit = on"); err != nil {
+	if err := r.setup.exec(ctx, "BEGIN; SET LOCAL synchronous_commit = on; "+copiedSQL); err != nil {
 		return r.target.fail("complete the copy", err)
+	}
+	if err := r.identity(ctx, view.Set); err != nil {
+		return err
 	}
 	for _, q := range []struct {
 		sql    string
 		params [][]byte
 	}{
-		{`INSERT INTO pgdist.meta (version, set_id, member, system, mirror) VALUES ($1::text::int, $2, $3::text::int, $4, $5)`,
-			[][]byte{text(strconv.Itoa(Version)), text(view.Set), text(strconv.Itoa(int(r.target.id))), text(r.system), text(mirror)}},
-		{`SELECT count(*) FROM pgdist.sync($1::jsonb)`, [][]byte{text(r.snap.ids)}},
 		{`UPDATE pgdist.register SET promised = $1::text::bigint, accepted = $1::text::bigint, view = $2::jsonb`, [][]byte{text(strconv.FormatInt(view.Epoch, 10)), body}},
 		{`SELECT setval('pgdist.fence', $1::text::bigint * 2)`, [][]byte{text(strconv.FormatInt(view.Epoch, 10))}},
 		{`SELECT pgdist.terms($1::jsonb)`, [][]byte{r.snap.terms}},
@@ -304,6 +316,21 @@ func (r *resync) complete(ctx context.Context) error {
 	err = r.setup.exec(ctx, `DROP EVENT TRIGGER IF EXISTS "!pgdist_start"; DROP EVENT TRIGGER IF EXISTS "!pgdist_ddl"; DROP EVENT TRIGGER IF EXISTS "!pgdist_as";
 		DROP EVENT TRIGGER IF EXISTS "!pgdist_drop"; DROP EVENT TRIGGER IF EXISTS "!pgdist_rewrite";`+after+"\nCOMMIT")
 	return r.target.fail("complete the copy", err)
+}
+
+// identity says, in the transaction that is open, who the database is, and makes what the
+// mirror needs of its tables.
+func (r *resync) identity(ctx context.Context, set string) error {
+	mirror, err := r.snap.c.one(ctx, `SELECT mirror FROM pgdist.meta`)
+	if err != nil {
+		return r.source.fail("ask who mirrors", err)
+	}
+	_, err = r.setup.call(ctx, `INSERT INTO pgdist.meta (version, set_id, member, system, mirror) VALUES ($1::text::int, $2, $3::text::int, $4, $5)`,
+		text(strconv.Itoa(Version)), text(set), text(strconv.Itoa(int(r.target.id))), text(r.system), text(mirror))
+	if err == nil {
+		_, err = r.setup.call(ctx, `SELECT count(*) FROM pgdist.sync($1::jsonb)`, text(r.snap.ids))
+	}
+	return r.target.fail("make it a member", err)
 }
 
 func place(p Place) [][]byte {

@@ -65,6 +65,7 @@ var leadsTo = map[string]string{
 	"mirror: the leader's fence is locked":                          handover,
 	"mirror: the leader has given up its office":                    handover,
 	"mirror: a copy's database was made anew":                       aCopy,
+	"mirror: a copy has its indexes":                                aCopy,
 	"mirror: a copy is filled":                                      aCopy,
 }
 
