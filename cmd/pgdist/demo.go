@@ -17,8 +17,6 @@ import (
 	"github.com/pgdist/pgdist/driver"
 	"github.com/pgdist/pgdist/internal/mirror"
 	"github.com/pgdist/pgdist/internal/pgtest"
-	"log/slog"
-	"os"
 )
 
 const demoHelp = `Show what pgdist does, on three throw-away PostgreSQL servers of its own.
@@ -123,11 +121,9 @@ func (d *demo) prepare(ctx context.Context) error {
 	}
 
 	d.title(`sql.Open("pgdist", …): tables, triggers and functions, created once and there three times`)
-	dc, _ := driver.ParseConfig(d.set)
-	lf, _ := os.Create("/tmp/demo.log")
-	dc.Logger = slog.New(slog.NewTextHandler(lf, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	k, _ := driver.NewConnector(dc)
-	d.db = sql.OpenDB(k)
+	if d.db, err = sql.Open(driver.Name, d.set); err != nil {
+		return err
+	}
 	for statement := range strings.SplitSeq(demoSQL, "\n--;\n") {
 		if _, err := d.db.ExecContext(ctx, statement); err != nil {
 			return fmt.Errorf("create the demo's schema: %w\n%s", err, statement)
