@@ -33,6 +33,8 @@ func TestBadDSN(t *testing.T) {
 		{"value", []string{"pgdist://u:sesame77@a,b,c/db?consistency=perfect"}, []string{`consistency is "perfect"`, "session strict leader"}},
 		{"secret value", []string{"host=a,b mirror_password=sesame77"}, []string{"mirror_password", "without mirror_user"}},
 		{"twice", []string{"pgdist://u:sesame77@a:1,b:1,a:1/db"}, []string{"name each database once"}},
+		{"argument and flag", []string{"pgdist://u:sesame77@a,b,c/db", "--dsn", "pgdist://u:sesame77@a,b/db"}, []string{"the set is named twice", "--dsn"}},
+		{"flag", []string{"--dsn", "pgdist://u:sesame77@a:1,b:1,a:1/db"}, []string{"name each database once"}},
 		{"no such file", []string{"--config", filepath.Join(t.TempDir(), "none.yaml")}, []string{"config file", "none.yaml", "no such file"}},
 		{"unknown key", []string{"--config", file("host: a,b\npool:\n  sice: 3\n")}, []string{"line 3", "pool_sice", "did you mean pool_size"}},
 		{"not YAML", []string{"--config", file("host: [a\n")}, []string{"config file"}},

@@ -26,6 +26,7 @@ Exit status:
 // options are the flags that every command has.
 type options struct {
 	config string // --config
+	named  string // --dsn
 }
 
 func newRoot() *cobra.Command {
@@ -42,6 +43,7 @@ func newRoot() *cobra.Command {
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.PersistentFlags().StringVar(&o.config, "config", "", "YAML `file` with the set and its settings (see pgdist.example.yaml)")
+	root.PersistentFlags().StringVar(&o.named, "dsn", "", "the set's `DSN`, in place of the argument")
 	root.AddCommand(newInit(o), newStatus(o), newGateway(o), newVerify(o), newResync(o), newSwitchover(o), newAdd(o), newRemove(o), newRegister(o), newForce(o), newClassify(), newUninstall(o), newDemo(), newVersion())
 	return root
 }

@@ -14,7 +14,9 @@ import (
 // dsnVariable holds the DSN where neither an argument nor --config gives it.
 const dsnVariable = "PGDIST_DSN"
 
-var errNoDSN = errors.New("no set is named: give a DSN such as pgdist://user@host1,host2,host3/database as the argument or in " + dsnVariable + ", or a file with --config")
+var errNoDSN = errors.New("no set is named: give a DSN such as pgdist://user@host1,host2,host3/database as the argument, by --dsn or in " + dsnVariable + ", or a file with --config")
+
+var errTwoDSNs = errors.New("the set is named twice: give its DSN as the argument or by --dsn, not both")
 
 // set reads the description of the set from the argument, the file and the
 // environment. What its errors say is free of passwords.
@@ -32,8 +34,12 @@ func (o *options) dsn(args []string) (string, error) {
 func (o *options) parse(args []string) (string, engine.Config, error) {
 	text := ""
 	switch {
+	case len(args) > 0 && o.named != "":
+		return "", engine.Config{}, errTwoDSNs
 	case len(args) > 0:
 		text = args[0]
+	case o.named != "":
+		text = o.named
 	case o.config == "":
 		text = os.Getenv(dsnVariable)
 	}
