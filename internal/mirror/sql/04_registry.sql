@@ -140,7 +140,7 @@ END $$;
 CREATE FUNCTION pgdist.sync_of(ids jsonb, these oid[]) RETURNS SETOF int
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET session_replication_role = replica AS $sync$
 DECLARE
-    r record; why text; fn regprocedure; gone int[]; num int; g int; mirror name; dirty oid[]; def text;
+    r record; why text; fn regprocedure; gone int[]; num int; g int; mirror name; dirty oid[]; def text; raised int[] := '{}';
 BEGIN
     SELECT m.mirror, set_config('pgdist.busy', m.secret, true) INTO mirror, why FROM pgdist.meta m;
     SELECT array_agg(t.id) INTO gone FROM pgdist.tables t WHERE NOT EXISTS (SELECT 1 FROM pgdist.user_roots() u WHERE u.oid = t.oid);
@@ -158,6 +158,9 @@ BEGIN
          WHERE EXISTS (SELECT 1 FROM pgdist.journal j WHERE j.tab = t.id AND j.xid = pg_current_xact_id() AND j.term = (SELECT q.last_value FROM pgdist.term q));
     END IF;
     DELETE FROM pgdist.tables t WHERE t.id = ANY (gone);
+    IF ids IS NOT NULL THEN
+        SELECT coalesce(array_agg(t.id), '{}') INTO raised FROM jsonb_array_elements(ids) i JOIN pgdist.tables t ON t.id = (i->>'id')::int WHERE t.gen <> (i->>'gen')::int;
+    END IF;
 
     FOR r IN SELECT u.*, t.id, t.gen, t.shape AS old_shape, t.form AS old_form, t.missing AS old_missing,
                     (SELECT count(*) FROM pg_trigger g WHERE g.tgrelid = ANY (u.rels) AND g.tgname IN ('pgdist_i', 'pgdist_u', 'pgdist_d', 'pgdist_t')
@@ -173,7 +176,7 @@ BEGIN
                 HINT = upper(substr(split_part(why, '; ', 2), 1, 1)) || substr(split_part(why, '; ', 2), 2) || ', or keep the table in a database that pgdist does not mirror.';
         END IF;
         IF r.id IS NOT NULL AND r.form = r.old_form AND r.missing = r.old_missing
-           AND r.trigs = cardinality(r.rels) * (CASE WHEN r.byrow THEN 2 ELSE 4 END) THEN
+           AND r.trigs = cardinality(r.rels) * (CASE WHEN r.byrow THEN 2 ELSE 4 END) AND r.id <> ALL (raised) THEN
             CONTINUE;
         END IF;
         num := r.id; g := coalesce(r.gen, 1);

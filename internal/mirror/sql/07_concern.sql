@@ -45,6 +45,17 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     SELECT array_agg(DISTINCT d.objid) FROM typ JOIN pg_depend d ON d.refclassid = 'pg_type'::regclass AND d.refobjid = typ.oid AND d.classid = 'pg_class'::regclass
 $$;
 
+-- made_of lists the relations with columns of these types, or of what is made of them: arrays,
+-- domains, ranges, composite and row types.
+CREATE FUNCTION pgdist.made_of(types oid[]) RETURNS oid[]
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    WITH RECURSIVE typ(oid) AS (
+        SELECT x FROM unnest(types) x
+        UNION SELECT CASE d.classid WHEN 'pg_type'::regclass THEN d.objid ELSE (SELECT c.reltype FROM pg_class c WHERE c.oid = d.objid) END
+                FROM typ JOIN pg_depend d ON d.refclassid = 'pg_type'::regclass AND d.refobjid = typ.oid AND d.classid IN ('pg_type'::regclass, 'pg_class'::regclass))
+    SELECT coalesce(array_agg(DISTINCT d.objid), '{}') FROM typ JOIN pg_depend d ON d.refclassid = 'pg_type'::regclass AND d.refobjid = typ.oid AND d.classid = 'pg_class'::regclass AND d.objsubid > 0
+$$;
+
 -- misfits lists the tables whose triggers are not of the kind that inheritance wants.
 CREATE FUNCTION pgdist.misfits() RETURNS oid[]
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -62,6 +73,15 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
         UNION SELECT h.inhrelid FROM below JOIN pg_inherits h ON h.inhparent = below.oid),
     up(oid) AS (SELECT CASE WHEN c.relispartition THEN pg_partition_root(c.oid)::oid ELSE c.oid END FROM below JOIN pg_class c ON c.oid = below.oid)
     SELECT coalesce(array_agg(DISTINCT u.oid), '{}') FROM up JOIN pgdist.user_roots() u ON u.oid = up.oid
+$$;
+
+-- reworded lists the tables whose rows, or keys, a statement may have given another text: what
+-- was journaled of them before is of no use any more. A new label of an enum does no harm.
+CREATE FUNCTION pgdist.reworded(tag text, body text) RETURNS oid[]
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT CASE WHEN tag NOT IN ('ALTER TYPE', 'ALTER TABLE') OR tag = 'ALTER TYPE' AND body ~* '\mADD\s+VALUE\M' AND body !~* '\mRENAME\M' THEN '{}'::oid[]
+        ELSE pgdist.roots_of(pgdist.made_of(ARRAY(SELECT coalesce(r.reltype, c.objid) FROM pg_event_trigger_ddl_commands() c LEFT JOIN pg_class r ON c.classid = 'pg_class'::regclass AND r.oid = c.objid
+                                                   WHERE c.classid IN ('pg_type'::regclass, 'pg_class'::regclass)))) END
 $$;
 
 -- powerless lists the tables that a relation of theirs keeps from being mirrored for want

@@ -57,7 +57,7 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit 
 DECLARE
     body text; who text := current_setting('pgdist.as', true);
     dropped text := current_setting('pgdist.dropped', true);
-    temp boolean; inside boolean; made oid; id int; whole int[]; ids int[]; files oid[]; seen boolean := false; these oid[];
+    temp boolean; inside boolean; made oid; id int; whole int[]; ids int[]; files oid[]; seen boolean := false; these oid[]; reworded oid[];
 BEGIN
     IF pgdist.busy() THEN RETURN; END IF;
     IF tag = 'REINDEX' THEN RETURN; END IF; -- of which triggers hear since PostgreSQL 17: it defines nothing
@@ -123,6 +123,11 @@ BEGIN
         SELECT c.objid INTO made FROM pg_event_trigger_ddl_commands() c WHERE c.classid = 'pg_class'::regclass;
         -- Its query called a function with DDL, which took it up, half made as it was.
         seen := EXISTS (SELECT 1 FROM pgdist.tables t WHERE t.oid = made) OR EXISTS (SELECT 1 FROM pgdist.views v WHERE v.oid = made);
+    END IF;
+    reworded := pgdist.reworded(tag, body);
+    IF reworded <> '{}' THEN
+        these := these || reworded;
+        UPDATE pgdist.tables t SET shape = '', form = '' WHERE t.oid = ANY (reworded); -- for sync_of to raise gen
     END IF;
     IF these IS NULL OR these <> '{}' OR tag !~ '^(CREATE|COMMENT|GRANT|REVOKE)' OR EXISTS (SELECT 1 FROM pg_event_trigger_ddl_commands() c WHERE c.classid = 'pg_class'::regclass) THEN
         whole := ARRAY(SELECT pgdist.sync_of(NULL, these));
