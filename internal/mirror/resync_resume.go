@@ -276,18 +276,14 @@ func literalOf(list []string) []byte {
 	return finish(lit)
 }
 
-// clear empties what an attempt before has left in tables that are copied now. Once there are
-// foreign keys a TRUNCATE would need all tables that refer to one.
+// clear empties what an attempt before has left in tables that are copied now. A TRUNCATE is
+// refused where foreign keys refer to a table (0A000), which then has a key; a DELETE, where a
+// publication has one that has none.
 func (r *resync) clear(ctx context.Context, names []string) error {
-	if len(names) == 0 {
-		return nil
-	}
-	list := strings.Join(names, ", ONLY ")
-	sql := "TRUNCATE ONLY " + list
-	if r.posted {
-		sql = "DELETE FROM ONLY " + strings.Join(names, "; DELETE FROM ONLY ")
-	}
-	return r.target.fail("empty tables that were copied in part", r.setup.exec(ctx, sql))
+	return r.target.fail("empty tables that were copied in part", r.setup.exec(ctx, `DO $do$ DECLARE t text; BEGIN
+		FOREACH t IN ARRAY `+quoteLiteral(string(literalOf(names)))+`::text[] LOOP
+			BEGIN EXECUTE 'TRUNCATE ONLY ' || t; EXCEPTION WHEN feature_not_supported THEN EXECUTE 'DELETE FROM ONLY ' || t; END;
+		END LOOP; END $do$`))
 }
 
 // forward brings tables that are of an older place to the snapshot. What the functions that
