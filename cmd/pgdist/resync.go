@@ -27,9 +27,9 @@ to them since is shipped from the journal; those without a key that were written
 UNLOGGED ones, and all of them if there was DDL, are copied again.
 
 The leader's journal is kept for the copy as long as it is for a member that is away
-(journal_max_size, journal_max_age); a copy that takes longer fails. DDL that rewrites
-or drops a table while it is being copied ends the copy, too. A source that leads keeps DDL
-on a table waiting while that table is read.
+(journal_max_size, journal_max_age); a copy that takes longer fails. Tables that
+are dropped, emptied or rewritten before they have been read come as the copy catches
+up. A source that leads keeps DDL on a table waiting while that table is read.
 
 It connects as the DSN's user, who must be a superuser on all members. It needs
 pg_dump and pg_restore on this machine, of the servers' version or later.`

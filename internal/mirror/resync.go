@@ -88,8 +88,9 @@ type resync struct {
 	own     map[string]ownTable    // the mirrored relations, by name
 	taken   map[string]copiedTable // what an attempt before has copied, and is kept
 	ops     map[Place]map[int]string
-	relaxed string // constraints that an attempt before has set aside
-	posted  bool   // it had come to foreign keys and triggers
+	relaxed string      // constraints that an attempt before has set aside
+	posted  bool        // it had come to foreign keys and triggers
+	aside   map[int]int // tables that the catch-up ships whole, and their generations
 }
 
 // Resync overwrites one member of a set with a full copy of a member in sync,

@@ -35,6 +35,7 @@ type copying struct {
 	mu    sync.Mutex
 	parts []copyPart
 	left  map[string]int // parts of a table yet to be done
+	aside []string       // tables left to the catch-up
 	seen  ResyncProgress
 }
 
@@ -68,6 +69,9 @@ func (r *resync) contents(ctx context.Context) (rows, bytes int64, err error) {
 	wg.Wait()
 	if ctx.Err() != nil {
 		return 0, 0, context.Cause(ctx)
+	}
+	if err := r.clear(ctx, w.aside); err != nil {
+		return 0, 0, err
 	}
 	if err := r.journalRows(ctx); err != nil {
 		return 0, 0, err
@@ -190,7 +194,10 @@ func (w *copying) part(ctx context.Context, src, dst *conn, p copyPart) error {
 	n, bytes, err := w.r.pipe(ctx, src, dst, "COPY (SELECT "+p.columns+" FROM ONLY "+p.t.Name+where+") TO STDOUT (FORMAT "+format+")",
 		"COPY "+into+" FROM STDIN (FORMAT "+format+")")
 	if state := sqlState(err); state == "57014" || state == "42P01" || state == "42703" {
-		return fmt.Errorf("copy table %s: DDL came in between; run the copy again: %w", p.t.Name, err)
+		if err := src.exec(ctx, "ROLLBACK"); err != nil {
+			return w.r.source.fail("copy table "+p.t.Name, err)
+		}
+		return w.leave(p.t, err)
 	}
 	if err != nil {
 		return fmt.Errorf("copy table %s: %w", p.t.Name, err)
@@ -201,11 +208,11 @@ func (w *copying) part(ctx context.Context, src, dst *conn, p copyPart) error {
 	if err != nil {
 		return w.r.source.fail("look after table "+p.t.Name, err)
 	}
-	if same != "1" {
-		return w.r.source.fail("copy table "+p.t.Name, errRewrittenMeanwhile)
-	}
 	if err := src.exec(ctx, "COMMIT"); err != nil {
 		return w.r.source.fail("copy table "+p.t.Name, err)
+	}
+	if same != "1" {
+		return w.leave(p.t, errRewrittenMeanwhile)
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -221,6 +228,28 @@ func (w *copying) part(ctx context.Context, src, dst *conn, p copyPart) error {
 	w.seen.Table = p.t.Name
 	w.r.o.Progress(w.seen)
 	w.r.claim.progress(ctx, w.seen)
+	return nil
+}
+
+// leave leaves a table to the catch-up, which does to it what the source's DDL did and ships it
+// whole.
+func (w *copying) leave(t *relation, why error) error {
+	own, ok := w.r.own[t.Name]
+	if !ok {
+		return fmt.Errorf("copy table %s: DDL came in between; run the copy again: %w", t.Name, why)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !slices.Contains(w.aside, t.Name) {
+		w.r.o.Report("table %s changes while it is copied: it is shipped when the copy catches up", t.Name)
+		w.aside = append(w.aside, t.Name)
+		w.seen.TablesDone++
+	}
+	w.parts = slices.DeleteFunc(w.parts, func(p copyPart) bool { return p.t == t })
+	if w.r.aside == nil {
+		w.r.aside = map[int]int{}
+	}
+	w.r.aside[own.id] = own.gen
 	return nil
 }
 

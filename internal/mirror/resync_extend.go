@@ -43,6 +43,9 @@ func (r *resync) computedAlike(ctx context.Context) error {
 		columns[string(row[0])] = append(columns[string(row[0])], string(row[1]))
 	}
 	for _, t := range slices.Sorted(maps.Keys(columns)) {
+		if _, aside := r.aside[r.own[t].id]; aside {
+			continue
+		}
 		sql := sumSQL(&relation{Name: t}, columns[t], "")
 		a := r.snap.c.ExecParams(ctx, sql, nil, nil, nil, nil).Read()
 		if a.Err != nil {

@@ -234,3 +234,39 @@ func TestResyncShares(t *testing.T) {
 		}
 	}
 }
+
+// Tables that are dropped, emptied or rewritten while they are about to be copied come with the
+// catch-up; the copy goes on.
+func TestResyncBesideDDL(t *testing.T) {
+	r := newRig(t, 3, resumable+`; CREATE TABLE zd_dropped (id int PRIMARY KEY); INSERT INTO zd_dropped SELECT generate_series(1, 20);
+		CREATE TABLE ze_rewritten (id int PRIMARY KEY, v int); INSERT INTO ze_rewritten SELECT g, g FROM generate_series(1, 20) g`)
+	r.replace(3)
+	r.inSync(2)
+	once := false
+	res, err := r.resync(r.ctx(), 3, func(o *ResyncOptions) {
+		o.Jobs = 1
+		o.Progress = func(ResyncProgress) {
+			if once {
+				return
+			}
+			once = true
+			c := r.client()
+			r.do(c, `TRUNCATE ac_keyless, ae_emptied`, `INSERT INTO ac_keyless VALUES ('after', 1)`, `INSERT INTO ae_emptied VALUES (7)`)
+			r.ddl(c, `DROP TABLE zd_dropped`)
+			r.ddl(c, `CREATE TABLE zd_dropped (other text PRIMARY KEY)`)
+			r.ddl(c, `ALTER TABLE ze_rewritten ALTER COLUMN v TYPE text USING v || '!'`)
+			r.do(c, `INSERT INTO zd_dropped VALUES ('x')`, `UPDATE ze_rewritten SET v = 'y' WHERE id = 3`)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !res.InSync {
+		t.Error("it was not taken back")
+	}
+	r.inSync(3)
+	r.same()
+	if f, err := r.set.Verify(r.ctx(), VerifyOptions{}); err != nil || len(f.Differences) > 0 {
+		t.Errorf("verify: %v, %v", f, err)
+	}
+}

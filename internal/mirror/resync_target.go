@@ -313,6 +313,12 @@ func (r *resync) complete(ctx context.Context) error {
 			return r.target.fail("complete the copy", err)
 		}
 	}
+	for id, gen := range r.aside {
+		if _, err := r.setup.call(ctx, `INSERT INTO pgdist.amiss (tab, gen, what) VALUES ($1::text::int, $2::text::int, 'it changed while it was copied')`,
+			strconv.AppendInt(nil, int64(id), 10), strconv.AppendInt(nil, int64(gen), 10)); err != nil {
+			return r.target.fail("complete the copy", err)
+		}
+	}
 	err = r.setup.exec(ctx, `DROP EVENT TRIGGER IF EXISTS "!pgdist_start"; DROP EVENT TRIGGER IF EXISTS "!pgdist_ddl"; DROP EVENT TRIGGER IF EXISTS "!pgdist_as";
 		DROP EVENT TRIGGER IF EXISTS "!pgdist_drop"; DROP EVENT TRIGGER IF EXISTS "!pgdist_rewrite";`+after+"\nCOMMIT")
 	return r.target.fail("complete the copy", err)
