@@ -73,3 +73,24 @@ func TestTypesThatChangeMeanwhile(t *testing.T) {
 		}
 	}
 }
+
+// Names that begin like pgdist's own are the users' to give, and to drop.
+func TestNamesLikePgdists(t *testing.T) {
+	r := newRig(t, 2, `CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'`)
+	c := r.client()
+	for _, sql := range []string{
+		`CREATE TABLE pgdist_1 (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, pgdist_1 oid)`,
+		`ALTER TABLE pgdist_1 DROP CONSTRAINT pgdist_1_pkey`, `ALTER TABLE pgdist_1 ADD CONSTRAINT pgdist_i UNIQUE (id)`, `ALTER TABLE pgdist_1 DROP CONSTRAINT pgdist_i`,
+		`CREATE TRIGGER pgdist_mine BEFORE INSERT ON pgdist_1 FOR EACH ROW EXECUTE FUNCTION f()`, `ALTER TABLE pgdist_1 DISABLE TRIGGER pgdist_mine`, `DROP TRIGGER pgdist_mine ON pgdist_1`,
+	} {
+		r.ddl(c, sql)
+	}
+	r.do(c, `INSERT INTO pgdist_1 (pgdist_1) VALUES (1)`)
+	r.same()
+	if _, err := c.Exec(r.ctx(), `DROP TRIGGER pgdist_i ON pgdist_1`); sqlState(err) != "2BP01" {
+		t.Errorf("a trigger of pgdist's is dropped: %v", err)
+	}
+	if _, err := c.Exec(r.ctx(), `ALTER TABLE pgdist_1 DISABLE TRIGGER pgdist_i`); err == nil {
+		t.Error("a trigger of pgdist's is disabled")
+	}
+}

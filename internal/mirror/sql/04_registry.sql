@@ -99,11 +99,11 @@ BEGIN
             AND has_table_privilege(c.relowner, rel, 'DELETE') AND has_schema_privilege(c.relowner, c.relnamespace, 'USAGE')) THEN
         RETURN 'belongs to a role that lacks rights on it or its schema, and rows are applied as the owner; GRANT ALL ON TABLE … TO its owner';
     END IF;
-    SELECT CASE WHEN t.tgname LIKE 'pgdist\_%' AND t.tgenabled = 'D' THEN 'has pgdist''s own triggers disabled, so that writes would stay local; ALTER TABLE … ENABLE TRIGGER ALL'
+    SELECT CASE WHEN t.own AND t.tgenabled = 'D' THEN 'has pgdist''s own triggers disabled, so that writes would stay local; ALTER TABLE … ENABLE TRIGGER ALL'
                 WHEN t.own THEN 'has one of pgdist''s triggers changed or under another name; let it be as it was'
                 ELSE 'has a trigger that is ENABLE ALWAYS or REPLICA and would fire a second time on the followers; ALTER TABLE … ENABLE TRIGGER' END INTO what
       FROM (SELECT g.tgname, g.tgenabled, f.pronamespace = 'pgdist'::regnamespace AS own FROM pg_trigger g JOIN pg_proc f ON f.oid = g.tgfoid WHERE g.tgrelid = rel AND NOT g.tgisinternal) t
-     WHERE t.tgenabled IN ('A', 'R') OR (t.tgname LIKE 'pgdist\_%' AND t.tgenabled = 'D')
+     WHERE t.tgenabled IN ('A', 'R') OR (t.own AND t.tgenabled = 'D')
         OR (t.own AND t.tgname NOT IN ('pgdist_i', 'pgdist_u', 'pgdist_d', 'pgdist_t')) LIMIT 1;
     IF what IS NOT NULL THEN RETURN what; END IF;
     IF EXISTS (SELECT 1 FROM pg_rewrite w WHERE w.ev_class = rel AND w.ev_enabled IN ('A', 'R')) THEN
