@@ -314,7 +314,7 @@ func (r *resync) forward(ctx context.Context) error {
 		groups[at][id] = true
 	}
 	if len(groups) == 0 {
-		return nil
+		return r.told(ctx)
 	}
 	r.o.Report("bringing tables of before up to date")
 	if err := r.setup.exec(ctx, "BEGIN"); err != nil {
@@ -332,7 +332,28 @@ func (r *resync) forward(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := r.told(ctx); err != nil {
+		return err
+	}
 	return r.target.fail("bring tables up to date", r.setup.exec(ctx, "DELETE FROM pgdist.meta; COMMIT"))
+}
+
+// told makes sure that the source's journal was whole when it was asked: TRUNCATE, by which it is
+// pruned, takes from older snapshots, too. (That it is kept meanwhile may not have been possible.)
+func (r *resync) told(ctx context.Context) error {
+	if len(r.taken) == 0 {
+		return nil
+	}
+	now, err := r.source.here(ctx)
+	if err != nil {
+		return r.source.fail("look after its journal", err)
+	}
+	for _, t := range r.taken {
+		if err := complete("the source's", now.floor(), t.at); err != nil {
+			return &Error{Op: "resync", Host: r.target.host, Err: err, Hint: "run it again: it begins anew"}
+		}
+	}
+	return nil
 }
 
 // touchedOnce is touched, which is asked of each place once.

@@ -170,6 +170,27 @@ func TestResyncBeginsAnew(t *testing.T) {
 	}
 }
 
+// The journal that a copy is gone on with may be pruned while it is asked.
+func TestResyncJournalGoesMeanwhile(t *testing.T) {
+	r := newRig(t, 3, resumable)
+	r.replace(3)
+	r.inSync(2)
+	r.breakOff(3, 7, "")
+	r.do(r.client(), between...)
+	_, err := r.resync(r.ctx(), 3, func(o *ResyncOptions) {
+		o.Report = func(format string, args ...any) {
+			t.Logf(format, args...)
+			if format == "bringing tables of before up to date" {
+				r.server(2).Exec(t, `UPDATE pgdist.floor SET term = p.term, snap = p.snap FROM pgdist.position p`)
+			}
+		}
+	})
+	if !errors.Is(err, ErrPlaceLost) {
+		t.Errorf("it was gone on with: %v", err)
+	}
+	r.completes(3, 0)
+}
+
 // Another leader's term makes no difference to what it had from the one before; what it had not
 // is not kept.
 func TestResyncGoesOnUnderAnotherLeader(t *testing.T) {
