@@ -78,6 +78,16 @@ func (r *rig) breakOff(id health.MemberID, tables int, point string) {
 	}
 }
 
+// brokenOff is a set whose third member has seven tables of a copy.
+func brokenOff(t *testing.T) *rig {
+	t.Helper()
+	r := newRig(t, 3, resumable)
+	r.replace(3)
+	r.inSync(2)
+	r.breakOff(3, 7, "")
+	return r
+}
+
 // target is a member as a copy sees it.
 func (r *rig) target(id health.MemberID) *member {
 	return &member{id: id, host: r.server(id).Addr(), cfg: r.cfg.Members[id-1].Conn}
@@ -159,10 +169,7 @@ func TestResyncBeginsAnew(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := newRig(t, 3, resumable)
-			r.replace(3)
-			r.inSync(2)
-			r.breakOff(3, 7, "")
+			r := brokenOff(t)
 			change(r)
 			r.completes(3, 0)
 		})
@@ -171,10 +178,7 @@ func TestResyncBeginsAnew(t *testing.T) {
 
 // The journal that a copy is gone on with may be pruned while it is asked.
 func TestResyncJournalGoesMeanwhile(t *testing.T) {
-	r := newRig(t, 3, resumable)
-	r.replace(3)
-	r.inSync(2)
-	r.breakOff(3, 7, "")
+	r := brokenOff(t)
 	r.do(r.client(), between...)
 	_, err := r.resync(r.ctx(), 3, func(o *ResyncOptions) {
 		o.Report = func(format string, args ...any) {
@@ -193,10 +197,7 @@ func TestResyncJournalGoesMeanwhile(t *testing.T) {
 // Another leader's term makes no difference to what it had from the one before; what it had not
 // is not kept.
 func TestResyncGoesOnUnderAnotherLeader(t *testing.T) {
-	r := newRig(t, 3, resumable)
-	r.replace(3)
-	r.inSync(2)
-	r.breakOff(3, 7, "")
+	r := brokenOff(t)
 	r.do(r.client(), between...)
 	if _, err := r.set.Switchover(r.ctx(), r.server(2).Addr(), ages); err != nil {
 		t.Fatal(err)
@@ -207,10 +208,7 @@ func TestResyncGoesOnUnderAnotherLeader(t *testing.T) {
 
 // The journal is kept for a copy that was broken off, within bounds.
 func TestJournalForHalfCopied(t *testing.T) {
-	r := newRig(t, 3, resumable)
-	r.replace(3)
-	r.inSync(2)
-	r.breakOff(3, 7, "")
+	r := brokenOff(t)
 	m := r.set.members.get(3)
 	var half *halfCopied
 	r.await("the program to know of the copy", func() bool { return errors.As(m.note.Load().Err, &half) })
