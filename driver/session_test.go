@@ -319,6 +319,25 @@ func TestListen(t *testing.T) {
 	run(t, conn, "LISTEN news")
 }
 
+// TestPinLostInAStatement: a statement whose connection is lost is not run again without what it
+// refers to, which went with the connection: it could find something else of that name.
+func TestPinLostInAStatement(t *testing.T) {
+	db, _, _ := three(t, nil)
+	conn, err := db.Conn(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	run(t, conn, "CREATE TEMP TABLE w (id int)") // there is a table w besides
+	_, err = conn.ExecContext(context.Background(), "INSERT INTO w SELECT 77 FROM (SELECT pg_terminate_backend(pg_backend_pid()), pg_sleep(5)) x")
+	if sqlState(err) != "57P01" {
+		t.Errorf("a temporary table that is lost is told so: %v", err)
+	}
+	if n := ask[int](t, conn, "SELECT count(*) FROM w WHERE id = 77"); n != 0 {
+		t.Errorf("%d rows went to the other table", n)
+	}
+}
+
 func TestCopyFromIsAcknowledged(t *testing.T) {
 	db, fake, _ := three(t, nil)
 	ctx := context.Background()

@@ -22,8 +22,9 @@ type Lease struct {
 	start     int64       // both on nanotime's clock, end once the result began to arrive
 	end       int64
 	delivered bool
-	cancelled bool // the client asked for it
-	final     bool // a stale plan is the client's affair
+	cancelled bool         // the client asked for it
+	final     bool         // a stale plan is the client's affair
+	unpinned  classify.Pin // what was lost with the connection that the statement would be repeated without
 	// digest is of the result, nil unless the transaction is kept; kept is how to
 	// do it again.
 	digest    *Digest
@@ -312,6 +313,9 @@ func (l *Lease) Done(ctx context.Context, cause error) (again bool, err error) {
 		again, err = l.doneWrite(ctx, f, cause)
 	default:
 		again, err = l.doneRead(ctx, f, cause)
+	}
+	if again && l.unpinned != 0 { // what it refers to, a temporary table say, went with the connection
+		again, err = false, errPinLost(l.unpinned.String())
 	}
 	l.s.busy = false
 	l.s.try.going = again

@@ -163,6 +163,9 @@ func (l *Lease) finish(ctx context.Context, err error, again bool) error {
 	if l.at == here {
 		l.c.waiting.Store(0)
 		if l.c.IsClosed() {
+			if again {
+				l.unpinned = s.pins
+			}
 			s.pins = 0
 			s.dropHeld()
 		}
