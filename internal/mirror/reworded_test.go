@@ -94,3 +94,12 @@ func TestNamesLikePgdists(t *testing.T) {
 		t.Error("a trigger of pgdist's is disabled")
 	}
 }
+
+// A type whose change concerns any table concerns more than those with columns of it.
+func TestTypedTablesChangeWithTheirType(t *testing.T) {
+	r := newRig(t, 2, `CREATE TYPE pair AS (a int, b text); CREATE TABLE typed OF pair; CREATE TABLE other (p pair); INSERT INTO typed VALUES (1, 'x')`)
+	c := r.client()
+	r.ddl(c, `ALTER TYPE pair ADD ATTRIBUTE c int CASCADE`)
+	r.do(c, `INSERT INTO typed VALUES (2, 'y', 3)`, `UPDATE typed SET c = 9 WHERE a = 1`)
+	r.same()
+}

@@ -126,7 +126,7 @@ BEGIN
     END IF;
     reworded := pgdist.reworded(tag, body);
     IF reworded <> '{}' THEN
-        these := these || reworded;
+        IF these IS NOT NULL THEN these := these || reworded; END IF; -- NULL is any, not none
         UPDATE pgdist.tables t SET shape = '', form = '' WHERE t.oid = ANY (reworded); -- for sync_of to raise gen
     END IF;
     IF these IS NULL OR these <> '{}' OR tag !~ '^(CREATE|COMMENT|GRANT|REVOKE)' OR EXISTS (SELECT 1 FROM pg_event_trigger_ddl_commands() c WHERE c.classid = 'pg_class'::regclass) THEN
