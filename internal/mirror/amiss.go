@@ -29,6 +29,10 @@ type wound struct {
 	keys     [][]byte // as journaled; nil: the table is to be copied whole. tab 0: the member is
 }
 
+// changedInCopy is why a table is on the list of a member that was copied, and never held
+// anything else than the leader: its copy was left to the catch-up.
+const changedInCopy = "it changed while it was copied"
+
 // errAmiss is why a member leaves the view that holds what the leader does not.
 type errAmiss struct{ what string }
 
@@ -168,7 +172,11 @@ func (c *catchUp) amend(ctx context.Context, x *extras) (*extras, error) {
 			out.keys[tab] = u
 		}
 	}
-	if len(rows) > 0 {
+	switch differs := func(r [][]byte) bool { return string(r[4]) != changedInCopy }; {
+	case len(rows) == 0:
+	case !slices.ContainsFunc(rows, differs):
+		c.s.log.Info("bringing tables that changed while they were copied", "member", c.m.host, "whole", len(out.whole))
+	default:
 		c.s.log.Info("putting right what differs on a member", "member", c.m.host, "tables", len(out.keys), "whole", len(out.whole))
 	}
 	return &out, nil

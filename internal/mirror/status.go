@@ -167,7 +167,11 @@ func describe(ctx context.Context, s *Set, v *health.View, found []answerOf, con
 					ms.Error = err.Error() + " (" + resyncHint(m.host) + ")"
 				}
 			}
-			if a.here.Amiss != "" && ms.Error == "" {
+			switch {
+			case a.here.Amiss == "" || ms.Error != "":
+			case a.here.Amiss == changedInCopy:
+				ms.Error = "tables that changed while they were copied are still to come"
+			default:
 				ms.Error = "it differs from the leader, and is to be put right: " + a.here.Amiss
 			}
 			if a.here.Unfilled != "" && ms.Error == "" {

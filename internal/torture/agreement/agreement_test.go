@@ -36,7 +36,7 @@ func TestMain(m *testing.M) {
 }
 
 // seeded prints its seed.
-func seeded(t *testing.T) uint64 {
+func seeded(t *verdict) uint64 {
 	t.Helper()
 	s := *seedFlag
 	if s == 0 {
@@ -48,8 +48,9 @@ func seeded(t *testing.T) uint64 {
 
 // A program dies at each point at which it leaves something half done, and nothing that
 // was acknowledged is lost, nothing that failed is there.
-func TestEveryFailpoint(t *testing.T) {
-	t.Parallel() // both wait, most of the time
+func TestEveryFailpoint(tt *testing.T) {
+	tt.Parallel() // both wait, most of the time
+	t := judged(tt)
 	seed := seeded(t)
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Minute)
 	defer cancel()
@@ -94,8 +95,9 @@ func TestEveryFailpoint(t *testing.T) {
 // What has happened to others, or would happen to pgdist if one of its rules were missing,
 // happens, and is not noticed by what the clients are told. The mutants in
 // internal/mirror/testdata are found by this.
-func TestAccidents(t *testing.T) {
-	t.Parallel()
+func TestAccidents(tt *testing.T) {
+	tt.Parallel()
+	t := judged(tt)
 	seed := seeded(t)
 	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute) // less than what mutants are given
 	defer cancel()
@@ -144,7 +146,8 @@ func TestAccidents(t *testing.T) {
 }
 
 // Everything fails at any time, several things at once.
-func TestUnderFaults(t *testing.T) {
+func TestUnderFaults(tt *testing.T) {
+	t := judged(tt)
 	seed := seeded(t)
 	limit := *forFlag + 8*time.Minute
 	ctx, cancel := context.WithTimeout(context.Background(), limit)

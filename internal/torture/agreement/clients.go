@@ -14,7 +14,6 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-	"testing"
 	"time"
 
 	"github.com/pgdist/pgdist/internal/torture/history"
@@ -305,7 +304,7 @@ func (r *round) keys(workload string) []int64 {
 
 // judge has the checkers look at what was recorded. What they find fails the test, and
 // the histories are kept.
-func (r *round) judge(t *testing.T) {
+func (r *round) judge(t *verdict) {
 	t.Helper()
 	t.Logf("round %d, seed %d, strict %v: %v", r.n, r.seed, r.strict, r.outcomes)
 	promise := func(workload string) history.Promise {
@@ -354,7 +353,7 @@ func (r *round) judge(t *testing.T) {
 }
 
 // keep writes the histories to files that outlive the test.
-func (r *round) keep(t *testing.T) error {
+func (r *round) keep(t *verdict) error {
 	dir, err := os.MkdirTemp("", "pgdist-histories-")
 	if err != nil {
 		return err

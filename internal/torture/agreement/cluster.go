@@ -18,7 +18,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -37,7 +36,7 @@ type kind struct {
 
 // cluster is a set of servers with programs on it.
 type cluster struct {
-	t        *testing.T
+	t        *verdict
 	servers  []*pgtest.Server // members, and those that may become one
 	conn     *pgconn.Config   // to any of them but for the address
 	roll     roll
@@ -78,7 +77,7 @@ type runner struct {
 
 // newCluster starts a set of members and programs, with the workloads' tables, and a
 // server that is not used yet.
-func newCluster(t *testing.T, members int, kinds []kind) *cluster {
+func newCluster(t *verdict, members int, kinds []kind) *cluster {
 	t.Helper()
 	o := pgtest.Options{Trouble: true, Settings: map[string]string{"deadlock_timeout": "50ms",
 		"synchronous_commit": "off"}} // it is pgdist that has acknowledged writes be on disk

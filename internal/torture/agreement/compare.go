@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"testing"
 	"time"
 
 	"github.com/pgdist/pgdist/internal/mirror"
@@ -197,7 +196,7 @@ var differences = []string{`msg="a member differs from the leader`, `msg="all fo
 
 // lineWriter puts a program's log into the test's, line by line.
 type lineWriter struct {
-	t    *testing.T
+	t    *verdict
 	name string
 	rest []byte
 }
