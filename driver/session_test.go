@@ -338,6 +338,33 @@ func TestPinLostInAStatement(t *testing.T) {
 	}
 }
 
+// TestPinLostAtOnce: what a session has made on a connection that is lost before its success is told
+// is not forgotten in silence: the next statement hears of it, and finds nothing else of that name.
+func TestPinLostAtOnce(t *testing.T) {
+	db, fake, _ := three(t, nil)
+	conn, err := db.Conn(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	var once sync.Once
+	fake.onAck = func() {
+		once.Do(func() {
+			fake.publish(func(v *health.View) { v.Leader, v.InSync = 2, []health.MemberID{2, 3} })
+			time.Sleep(300 * time.Millisecond) // connections to who led are ended
+		})
+	}
+	run(t, conn, "CREATE TEMP TABLE w (id int)") // there is a table w besides
+	_, err = conn.ExecContext(context.Background(), "INSERT INTO w VALUES (77)")
+	if sqlState(err) != "57P01" {
+		t.Errorf("a temporary table that is lost is told so: %v", err)
+	}
+	run(t, conn, "INSERT INTO w VALUES (78)")
+	if n := askCtx[int](t, WithRoute(context.Background(), RouteLeader), conn, "SELECT count(*) FROM w WHERE id > 70"); n != 1 {
+		t.Errorf("%d rows", n)
+	}
+}
+
 func TestCopyFromIsAcknowledged(t *testing.T) {
 	db, fake, _ := three(t, nil)
 	ctx := context.Background()

@@ -63,12 +63,13 @@ func (s *set) awaitSleeping(tb testing.TB, like string, n int) {
 func newSet(tb testing.TB, change func(*Config)) *set {
 	tb.Helper()
 	s := &set{servers: pgtest.Set(tb, 3, pgtest.Options{})}
+	var config mirror.Config
 	tb.Cleanup(func() { // before the servers are closed
 		if !tb.Failed() {
+			shipRest(tb, config)
 			pgtest.SameBytes(tb, s.servers...)
 		}
 	})
-	var config mirror.Config
 	var hosts []string
 	for _, server := range s.servers {
 		c, err := pgconn.ParseConfig(server.DSN())
@@ -86,6 +87,24 @@ func newSet(tb testing.TB, change func(*Config)) *set {
 	s.dsn = "pgdist://postgres@" + strings.Join(hosts, ",") + "/postgres?sslmode=disable" + unhurried
 	s.serve(tb, change)
 	return s
+}
+
+// shipRest has followers given what a client had committed that hung up: nobody waited for its
+// acknowledgement, and the gateway has ended since.
+func shipRest(tb testing.TB, config mirror.Config) {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), ages)
+	defer cancel()
+	config.Logger = slog.New(slog.DiscardHandler)
+	m, err := mirror.Open(ctx, config)
+	if err != nil {
+		tb.Error(err)
+		return
+	}
+	defer m.Close()
+	if err := m.Flush(ctx); err != nil {
+		tb.Error(err)
+	}
 }
 
 // serve starts a gateway before the set.

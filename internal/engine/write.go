@@ -172,7 +172,10 @@ func (l *Lease) finish(ctx context.Context, err error, again bool) error {
 		s.letGo()
 		return err
 	}
-	if s.pins != 0 && s.held.c == nil && l.c.usable() {
+	if s.pins != 0 && s.held.c == nil {
+		if !l.c.usable() { // what it had is lost by now, which the next statement is told
+			l.c.spoil()
+		}
 		s.keep(l.hold)
 		return err
 	}

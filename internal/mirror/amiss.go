@@ -29,9 +29,9 @@ type wound struct {
 	keys     [][]byte // as journaled; nil: the table is to be copied whole. tab 0: the member is
 }
 
-// changedInCopy is why a table is on the list of a member that was copied, and never held
-// anything else than the leader: its copy was left to the catch-up.
-const changedInCopy = "it changed while it was copied"
+// leftForLater is why a table is on the list of a member that is away or was copied, and not
+// because it held anything else than the leader: clients changed or dropped it while it was read.
+const leftForLater = "it changed while it was read"
 
 // errAmiss is why a member leaves the view that holds what the leader does not.
 type errAmiss struct{ what string }
@@ -110,7 +110,7 @@ func (m *member) blame(ctx context.Context, epoch int64, wounds []wound, what st
 	}
 	defer c.close()
 	note := func(w wound, keys []byte) error {
-		_, err := c.call(ctx, `SELECT pgdist.blame($1::bigint, $2::int, $3::int, $4::text[], $5)`, strconv.AppendInt(nil, epoch, 10),
+		_, err := c.call(ctx, blameSQL, strconv.AppendInt(nil, epoch, 10),
 			strconv.AppendInt(nil, int64(w.tab), 10), strconv.AppendInt(nil, int64(w.gen), 10), keys, text(what))
 		return err
 	}
@@ -172,10 +172,10 @@ func (c *catchUp) amend(ctx context.Context, x *extras) (*extras, error) {
 			out.keys[tab] = u
 		}
 	}
-	switch differs := func(r [][]byte) bool { return string(r[4]) != changedInCopy }; {
+	switch differs := func(r [][]byte) bool { return string(r[4]) != leftForLater }; {
 	case len(rows) == 0:
 	case !slices.ContainsFunc(rows, differs):
-		c.s.log.Info("bringing tables that changed while they were copied", "member", c.m.host, "whole", len(out.whole))
+		c.s.log.Info("bringing tables that changed while they were read", "member", c.m.host, "whole", len(out.whole))
 	default:
 		c.s.log.Info("putting right what differs on a member", "member", c.m.host, "tables", len(out.keys), "whole", len(out.whole))
 	}

@@ -29,6 +29,7 @@ const (
 	tightenSQL   = `SELECT pgdist.tighten()`
 	mendSQL      = `SELECT pgdist.mend($1::bool)`
 	amendedSQL   = `SELECT pgdist.amended($1::bigint)`
+	blameSQL     = `SELECT pgdist.blame($1::bigint, $2::int, $3::int, $4::text[], $5)`
 	labelsSQL    = `SELECT pgdist.labels_ahead($1::jsonb)`
 )
 
@@ -77,6 +78,8 @@ func (o op) step(ddl bool) (step, error) {
 		return step{sql: tightenSQL}, nil
 	case 'q':
 		return step{sql: amendedSQL, params: [][]byte{o.a}}, nil
+	case 'b':
+		return step{sql: blameSQL, params: [][]byte{o.k, strconv.AppendInt(nil, int64(o.tab), 10), o.v, nil, text(leftForLater)}}, nil
 	case 's':
 		return step{sql: sequencesSQL, params: [][]byte{o.k, o.v}}, nil
 	}

@@ -25,8 +25,8 @@ type header struct {
 
 // op is one step of an apply.
 type op struct {
-	kind byte   // g j d e r i s, as pgdist.batch() marks them; w and v empty a table to be copied whole, after and before DDL; p ends what g began; n and m take NOT VALID constraints away and put them back; q takes what was shipped anew off the member's list
-	tab  int    // e v w r i
+	kind byte   // g j d e r i s, as pgdist.batch() marks them; w and v empty a table to be copied whole, after and before DDL; p ends what g began; n and m take NOT VALID constraints away and put them back; q takes what was shipped anew off the member's list, b puts a table on it
+	tab  int    // e v w r i b
 	a    []byte // d e g p: description, name, state
 	k, v []byte // array literals; nil is NULL
 }
@@ -38,6 +38,7 @@ type batch struct {
 	shared []byte // roles and other shared objects; nil: as they were, or not asked for
 	marker []byte // of these, as an array; set with shared
 	ops    []op
+	left   int // tables that are left for another batch
 }
 
 // to is the place a follower is at once it has applied the batch.

@@ -315,8 +315,9 @@ func (c *catchUp) ship(ctx context.Context, at, from Place, x *extras, lead *her
 	began := time.Now()
 	var bytes int
 	b, failed, err := stream(ctx, streamJob{leader: c.leader, epoch: c.epoch, term: c.view.Term, at: at, from: from, group: []*member{c.twin}, floor: floor,
-		how: thorough, extra: x, chunk: c.chunk(), terms: terms, gate: c.gate, mind: c.s.mind, progress: func(n int) { bytes += n }})
-	if outdated(err) {
+		how: thorough, extra: x, leave: true, chunk: c.chunk(), terms: terms, gate: c.gate, mind: c.s.mind, progress: func(n int) { bytes += n }})
+	if outdated(err) || busy(err) {
+		sleep(ctx, outdatedPause)
 		return closeEnough + 1, nil // again
 	}
 	if tooWide(err) && !c.singly {
@@ -345,6 +346,10 @@ func (c *catchUp) ship(ctx context.Context, at, from Place, x *extras, lead *her
 		return 0, c.s.tooOld(c.view, c.twin, err)
 	}
 	c.s.log.Info("catching up", "member", c.m.host, "entries", b.head.Entries, "keys", b.head.Keys, "bytes", bytes, "took", time.Since(began).Round(time.Millisecond))
+	if b.left > 0 {
+		c.s.log.Info("tables that others have in hand are left for the next round", "member", c.m.host, "tables", b.left)
+		return closeEnough + 1, nil
+	}
 	c.s.log.Debug("caught up", "member", c.m.host, "at", at, "from", from, "to", b.to(), "epoch", c.epoch)
 	return b.head.Keys, nil
 }

@@ -315,7 +315,7 @@ func (r *resync) complete(ctx context.Context) error {
 	}
 	for id, gen := range r.aside {
 		if _, err := r.setup.call(ctx, `INSERT INTO pgdist.amiss (tab, gen, what) VALUES ($1::text::int, $2::text::int, $3)`,
-			strconv.AppendInt(nil, int64(id), 10), strconv.AppendInt(nil, int64(gen), 10), text(changedInCopy)); err != nil {
+			strconv.AppendInt(nil, int64(id), 10), strconv.AppendInt(nil, int64(gen), 10), text(leftForLater)); err != nil {
 			return r.target.fail("complete the copy", err)
 		}
 	}

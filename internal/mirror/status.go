@@ -169,8 +169,8 @@ func describe(ctx context.Context, s *Set, v *health.View, found []answerOf, con
 			}
 			switch {
 			case a.here.Amiss == "" || ms.Error != "":
-			case a.here.Amiss == changedInCopy:
-				ms.Error = "tables that changed while they were copied are still to come"
+			case a.here.Amiss == leftForLater:
+				ms.Error = "tables that changed while they were read are still to come"
 			default:
 				ms.Error = "it differs from the leader, and is to be put right: " + a.here.Amiss
 			}

@@ -30,10 +30,14 @@ type extras struct {
 type streamer struct {
 	c     *conn
 	from  Place
+	epoch int64
 	chunk int
 	extra *extras
 	emit  func(op) error
 	read  tabSet // tables whose rows were read
+	leave bool   // tables that are in others' hands are left for another batch
+	ready bool   // all that is to be read is locked
+	left  map[int]int
 }
 
 // tabSet is a set of table ids.
@@ -87,11 +91,10 @@ func (s *streamer) begin(ctx context.Context) error {
 	if list := names[0][0]; list != nil {
 		err := s.c.exec(ctx, begin+"; SET LOCAL lock_timeout = '300ms'; LOCK TABLE "+string(list)+" IN ACCESS SHARE MODE; SET LOCAL lock_timeout = '10s'")
 		if err == nil {
+			s.ready = true
 			return nil
 		}
-		switch sqlState(err) {
-		case "55P03", "42501", "42P01": // busy, not permitted, dropped
-		default:
+		if state := sqlState(err); !busy(err) && state != "42501" && state != "42P01" { // not permitted, dropped
 			return err
 		}
 		if err := s.c.conclude(ctx, "ROLLBACK"); err != nil {
@@ -185,6 +188,11 @@ func (s *streamer) pieces(ctx context.Context, floor uint64, how depth) (*batch,
 			}
 		}
 	}
+	if s.leave && !s.ready {
+		if err := s.aside(ctx, tables, whole); err != nil {
+			return nil, err
+		}
+	}
 	for _, step := range []func(context.Context, map[int]table, map[int]bool) error{s.empties, s.deletes, s.copies, s.rows, s.images, s.journal} {
 		if err := step(ctx, tables, whole); err != nil {
 			return nil, err
@@ -205,6 +213,12 @@ func (s *streamer) pieces(ctx context.Context, floor uint64, how depth) (*batch,
 			return nil, err
 		}
 	}
+	for tab, gen := range s.left {
+		if err := s.emit(op{kind: 'b', tab: tab, k: strconv.AppendInt(nil, s.epoch, 10), v: strconv.AppendInt(nil, int64(gen), 10)}); err != nil {
+			return nil, err
+		}
+	}
+	b.left = len(s.left)
 	if again {
 		if err := s.emit(op{kind: 'm'}); err != nil {
 			return nil, err
@@ -216,6 +230,97 @@ func (s *streamer) pieces(ctx context.Context, floor uint64, how depth) (*batch,
 		}
 	}
 	return b, nil
+}
+
+// aside leaves tables that are not as they were at the snapshot any more, or that somebody is
+// about to change, for another batch: the member notes that it needs them whole. Else who
+// reads many tables, or big ones, would begin anew for ever while some client creates,
+// empties and drops tables all the time. It waits for nobody.
+func (s *streamer) aside(ctx context.Context, tables map[int]table, whole map[int]bool) error {
+	needs := s.extra.tabs()
+	for tab := range whole {
+		needs[tab] = true
+	}
+	rows, err := s.c.call(ctx, `SELECT DISTINCT j.tab FROM pgdist.fresh($1, $2) j WHERE j.op = 'k'`, strconv.AppendInt(nil, s.from.Term, 10), nullable(s.from.Snapshot))
+	if err != nil {
+		return err
+	}
+	for _, r := range rows {
+		needs[number(r[0])] = true
+	}
+	// reads() of a term that is none names what is asked for and no more.
+	if rows, err = s.c.call(ctx, `SELECT n.id, pgdist.reads(9223372036854775807, NULL, ARRAY[n.id]) FROM unnest($1::int[]) n(id)`, needs.literal()); err != nil {
+		return err
+	}
+	held := tabSet{}
+	for _, r := range rows {
+		tab := number(r[0])
+		if t, ok := tables[tab]; !ok || !t.keyed && !whole[tab] {
+			continue // dropped by then, or not read itself
+		}
+		held[tab] = true
+		name := string(r[1])
+		if err := s.within(ctx, tables, tabSet{tab: true}, func() error { return s.c.exec(ctx, "LOCK TABLE "+name+" IN ACCESS SHARE MODE NOWAIT") }); err != nil {
+			return err
+		}
+	}
+	unchanged := func(these tabSet) error {
+		return s.within(ctx, tables, these, func() error {
+			_, err := s.c.call(ctx, `SELECT pgdist.unchanged($1::int[])`, these.literal())
+			return err
+		})
+	}
+	for tab := range s.left {
+		delete(held, tab)
+	}
+	if err := unchanged(held); !outdated(err) {
+		return err
+	}
+	for tab := range held {
+		if err := unchanged(tabSet{tab: true}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// within runs f so that the transaction goes on if it fails because others have a table in
+// hand; if it was about one table this is left.
+func (s *streamer) within(ctx context.Context, tables map[int]table, of tabSet, f func() error) error {
+	if err := s.c.exec(ctx, "SAVEPOINT pgdist_t"); err != nil {
+		return err
+	}
+	failed := f()
+	if failed == nil {
+		return s.c.exec(ctx, "RELEASE pgdist_t")
+	}
+	state := sqlState(failed)
+	if !busy(failed) && !outdated(failed) && state != "42501" && state != "42P01" {
+		return failed
+	}
+	if err := s.c.exec(ctx, "ROLLBACK TO pgdist_t; RELEASE pgdist_t"); err != nil {
+		return err
+	}
+	if state == "42501" {
+		return nil // it is not this role's to lock: unchanged() will tell
+	}
+	if len(of) > 1 {
+		return failed
+	}
+	for tab := range of {
+		if s.left == nil {
+			s.left = map[int]int{}
+		}
+		s.left[tab] = tables[tab].gen
+		delete(tables, tab)
+	}
+	return nil
+}
+
+// busy tells that a table is in others' hands.
+func busy(err error) bool {
+	state := sqlState(err)
+	return state == "55P03" || state == "40P01" // lock_not_available, deadlock_detected
 }
 
 // table is what reading needs to know of a mirrored table.

@@ -1,0 +1,133 @@
+package mirror
+
+import (
+	"errors"
+	"maps"
+	"slices"
+	"testing"
+
+	"github.com/pgdist/pgdist/internal/pgtest"
+)
+
+const handy = `CREATE TABLE held (id int PRIMARY KEY, v int); CREATE TABLE free (id int PRIMARY KEY, v int);
+	CREATE TABLE parted (id int PRIMARY KEY, v int) PARTITION BY RANGE (id); CREATE TABLE parted_1 PARTITION OF parted FOR VALUES FROM (0) TO (100);
+	CREATE TABLE bag (v int); CREATE TABLE aged (id int PRIMARY KEY, v int); CREATE TABLE gone (id int PRIMARY KEY, v int);
+	INSERT INTO held SELECT g, 0 FROM generate_series(1, 50) g; INSERT INTO parted SELECT g, 0 FROM generate_series(1, 50) g; INSERT INTO bag SELECT g / 2 FROM generate_series(1, 50) g`
+
+// A member that comes back is given what nobody has in hand, and the rest when it is free,
+// whatever became of it meanwhile. It is not in sync before.
+func TestTablesInOthersHandsAreLeft(t *testing.T) {
+	r := newRig(t, 2, handy)
+	r.kill(2)
+	r.inSync(1)
+	r.do(r.client(), `UPDATE held SET v = 1 WHERE id % 2 = 0`, `INSERT INTO free VALUES (1, 1)`, `UPDATE parted SET v = 1 WHERE id < 20`, `DELETE FROM bag WHERE v < 10`, `INSERT INTO bag VALUES (1)`,
+		`INSERT INTO gone VALUES (1, 1)`)
+	c := r.client()
+	exec := func(q string, args ...any) {
+		t.Helper()
+		if _, err := c.Exec(r.ctx(), q, args...); err != nil {
+			t.Fatalf("%s: %v", q, err)
+		}
+	}
+	exec(`BEGIN`)
+	exec(`LOCK TABLE parted, bag`)
+	for _, q := range []string{`ALTER TABLE held ALTER COLUMN v TYPE text USING id`, `DROP TABLE gone`} {
+		exec(`SELECT set_config('pgdist.ddl', $1, true)`, q)
+		exec(q)
+	}
+	if err := r.servers[1].StartAgain(); err != nil {
+		t.Fatal(err)
+	}
+	follower := pgtest.Connect(t, r.servers[1].DSN())
+	of := func(sql string) (n int) {
+		if err := follower.QueryRow(r.ctx(), sql).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	r.await("it is given what nobody has in hand", func() bool { return of(`SELECT count(*) FROM free`) == 1 })
+	if n := of(`SELECT count(DISTINCT tab) FROM pgdist.amiss`); n != 3 {
+		t.Errorf("%d tables are noted to be brought whole, want held, parted and gone", n)
+	}
+	for range 3 {
+		sleep(r.ctx(), outdatedPause)
+		r.do(r.client(), `INSERT INTO free VALUES ((SELECT max(id) + 1 FROM free), 1)`)
+		if n := len(r.set.View().InSync); n != 1 {
+			t.Fatalf("it is in sync without tables that others have in hand")
+		}
+	}
+	exec(`UPDATE parted SET v = 2 WHERE id > 40`)
+	exec(`COMMIT`)
+	r.ack()
+	r.inSync(2)
+	if n := of(`SELECT count(*) FROM pgdist.amiss`); n != 0 {
+		t.Errorf("%d entries are left of what was to be brought whole", n)
+	}
+	r.same()
+}
+
+// What was dropped, emptied, rewritten or renamed after the snapshot by which a batch is read is left
+// for the next one, and the rest of it is read.
+func TestTablesThatChangedSinceTheSnapshotAreLeft(t *testing.T) {
+	r := newRig(t, 2, handy)
+	c := r.client()
+	r.do(c, `INSERT INTO held VALUES (100, 1)`, `INSERT INTO free VALUES (1, 1)`, `UPDATE parted SET v = 1 WHERE id < 20`, `INSERT INTO bag VALUES (1)`, `INSERT INTO gone VALUES (1, 1)`, `INSERT INTO aged VALUES (1, 1)`)
+	leader, err := r.set.members.get(r.set.View().Leader).connect(r.ctx())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer leader.close()
+	if err := leader.exec(r.ctx(), `BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY`); err != nil {
+		t.Fatal(err)
+	}
+	names := map[int]string{}
+	rows, err := leader.call(r.ctx(), `SELECT id, rel FROM pgdist.tables`) // the snapshot
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range rows {
+		names[number(row[0])] = string(row[1])
+	}
+	r.ddl(c, `DROP TABLE gone`)
+	r.ddl(c, `ALTER TABLE held ALTER COLUMN v TYPE bigint`)
+	r.ddl(c, `ALTER TABLE aged RENAME COLUMN v TO w`)
+	r.do(c, `TRUNCATE parted`)
+	read, put, noted := map[string]bool{}, map[string]bool{}, map[string]bool{}
+	st := &streamer{read: tabSet{}, c: leader, from: Place{Term: 0}, epoch: 1, chunk: 10, leave: true, emit: func(o op) error {
+		switch name := names[o.tab]; {
+		case o.kind == 'b':
+			noted[name] = true
+		case noted[name]:
+			return errors.New(name + " is noted before the end")
+		case o.v != nil && o.kind == 'r' || o.kind == 'i':
+			put[name] = true
+		}
+		return nil
+	}}
+	b, err := st.run(r.ctx(), 0, thorough)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for tab := range st.read {
+		read[names[tab]] = true
+	}
+	for what, c := range map[string]struct {
+		got  map[string]bool
+		want []string
+	}{
+		"left": {noted, []string{"aged", "gone", "held", "parted"}},
+		"put":  {put, []string{"bag", "free"}},
+		"read": {read, []string{"free"}},
+	} {
+		if got := slices.Sorted(maps.Keys(c.got)); !slices.Equal(got, c.want) {
+			t.Errorf("%s: %v, want %v", what, got, c.want)
+		}
+	}
+	if b.left != len(noted) {
+		t.Errorf("the batch tells of %d tables that were left, %d were", b.left, len(noted))
+	}
+	if err := leader.exec(r.ctx(), "ROLLBACK"); err != nil {
+		t.Fatal(err)
+	}
+	r.same()
+}
