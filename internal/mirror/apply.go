@@ -79,7 +79,7 @@ func (o op) step(ddl bool) (step, error) {
 	case 'q':
 		return step{sql: amendedSQL, params: [][]byte{o.a}}, nil
 	case 'b':
-		return step{sql: blameSQL, params: [][]byte{o.k, strconv.AppendInt(nil, int64(o.tab), 10), o.v, nil, text(leftForLater)}}, nil
+		return step{sql: blameSQL, params: [][]byte{o.a, strconv.AppendInt(nil, int64(o.tab), 10), o.v, o.k, text(leftForLater)}}, nil
 	case 's':
 		return step{sql: sequencesSQL, params: [][]byte{o.k, o.v}}, nil
 	}

@@ -35,9 +35,8 @@ type streamer struct {
 	extra *extras
 	emit  func(op) error
 	read  tabSet // tables whose rows were read
-	leave bool   // tables that are in others' hands are left for another batch
-	ready bool   // all that is to be read is locked
-	left  map[int]int
+	leave bool   // tables that are in others' hands are left for another batch, …
+	left  tabSet // … and are these
 }
 
 // tabSet is a set of table ids.
@@ -80,9 +79,13 @@ func (s *streamer) run(ctx context.Context, floor uint64, how depth) (*batch, er
 // begin opens the transaction with the tables it will read locked before its
 // snapshot (PostgreSQL docs, "LOCK": under REPEATABLE READ it comes first).
 // Where a lock cannot be had soon, or not by this role, it goes without:
-// pgdist.unchanged() notices what the lock would have prevented.
+// pgdist.unchanged() notices what the lock would have prevented. Who may leave
+// tables out locks each while it reads it.
 func (s *streamer) begin(ctx context.Context) error {
 	const begin = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
+	if s.leave {
+		return s.c.exec(ctx, begin+"; SET LOCAL lock_timeout = '300ms'")
+	}
 	names, err := s.c.call(ctx, `SELECT pgdist.reads($1::bigint, $2::pg_snapshot, $3::int[])`,
 		strconv.AppendInt(nil, s.from.Term, 10), nullable(s.from.Snapshot), s.extra.tabs().literal())
 	if err != nil {
@@ -91,7 +94,6 @@ func (s *streamer) begin(ctx context.Context) error {
 	if list := names[0][0]; list != nil {
 		err := s.c.exec(ctx, begin+"; SET LOCAL lock_timeout = '300ms'; LOCK TABLE "+string(list)+" IN ACCESS SHARE MODE; SET LOCAL lock_timeout = '10s'")
 		if err == nil {
-			s.ready = true
 			return nil
 		}
 		if state := sqlState(err); !busy(err) && state != "42501" && state != "42P01" { // not permitted, dropped
@@ -188,18 +190,15 @@ func (s *streamer) pieces(ctx context.Context, floor uint64, how depth) (*batch,
 			}
 		}
 	}
-	if s.leave && !s.ready {
-		if err := s.aside(ctx, tables, whole); err != nil {
-			return nil, err
-		}
-	}
 	for _, step := range []func(context.Context, map[int]table, map[int]bool) error{s.empties, s.deletes, s.copies, s.rows, s.images, s.journal} {
 		if err := step(ctx, tables, whole); err != nil {
 			return nil, err
 		}
 	}
-	if _, err := s.c.call(ctx, `SELECT pgdist.unchanged($1::int[])`, s.read.literal()); err != nil {
-		return nil, err
+	if !s.leave {
+		if _, err := s.c.call(ctx, `SELECT pgdist.unchanged($1::int[])`, s.read.literal()); err != nil {
+			return nil, err
+		}
 	}
 	for _, o := range b.ops {
 		if o.kind == 's' {
@@ -210,11 +209,6 @@ func (s *streamer) pieces(ctx context.Context, floor uint64, how depth) (*batch,
 	}
 	if s.extra != nil && s.extra.upto > 0 {
 		if err := s.emit(op{kind: 'q', a: strconv.AppendInt(nil, s.extra.upto, 10)}); err != nil {
-			return nil, err
-		}
-	}
-	for tab, gen := range s.left {
-		if err := s.emit(op{kind: 'b', tab: tab, k: strconv.AppendInt(nil, s.epoch, 10), v: strconv.AppendInt(nil, int64(gen), 10)}); err != nil {
 			return nil, err
 		}
 	}
@@ -232,89 +226,74 @@ func (s *streamer) pieces(ctx context.Context, floor uint64, how depth) (*batch,
 	return b, nil
 }
 
-// aside leaves tables that are not as they were at the snapshot any more, or that somebody is
-// about to change, for another batch: the member notes that it needs them whole. Else who
-// reads many tables, or big ones, would begin anew for ever while some client creates,
-// empties and drops tables all the time. It waits for nobody.
-func (s *streamer) aside(ctx context.Context, tables map[int]table, whole map[int]bool) error {
-	needs := s.extra.tabs()
-	for tab := range whole {
-		needs[tab] = true
+// reading runs f, which reads a table by keys, nil for all of it. With s.leave it does so under a
+// lock that is let go of when f is done, and leaves the table for another batch, whose member notes what it
+// lacks, if it is not what it was at the snapshot any more or somebody has it in hand, and reports
+// false. Else who
+// reads many tables, or big ones, would begin anew for ever beside clients that create, empty
+// and drop tables all the time; and, if it had locked them all, keep clients from doing so,
+// and everybody who waits behind these. It holds no other lock when it waits for one.
+func (s *streamer) reading(ctx context.Context, tab int, t table, keys []byte, f func() error) (bool, error) {
+	if !s.leave {
+		s.read[tab] = true
+		return true, f()
 	}
-	rows, err := s.c.call(ctx, `SELECT DISTINCT j.tab FROM pgdist.fresh($1, $2) j WHERE j.op = 'k'`, strconv.AppendInt(nil, s.from.Term, 10), nullable(s.from.Snapshot))
-	if err != nil {
-		return err
-	}
-	for _, r := range rows {
-		needs[number(r[0])] = true
-	}
-	// reads() of a term that is none names what is asked for and no more.
-	if rows, err = s.c.call(ctx, `SELECT n.id, pgdist.reads(9223372036854775807, NULL, ARRAY[n.id]) FROM unnest($1::int[]) n(id)`, needs.literal()); err != nil {
-		return err
-	}
-	held := tabSet{}
-	for _, r := range rows {
-		tab := number(r[0])
-		if t, ok := tables[tab]; !ok || !t.keyed && !whole[tab] {
-			continue // dropped by then, or not read itself
+	if !s.left[tab] {
+		if err := s.c.exec(ctx, "SAVEPOINT pgdist_t"); err != nil {
+			return false, err
 		}
-		held[tab] = true
-		name := string(r[1])
-		if err := s.within(ctx, tables, tabSet{tab: true}, func() error { return s.c.exec(ctx, "LOCK TABLE "+name+" IN ACCESS SHARE MODE NOWAIT") }); err != nil {
-			return err
+		why := s.steady(ctx, tab, t, keys == nil, f)
+		if why != nil && !busy(why) && !outdated(why) && sqlState(why) != "42P01" {
+			return false, why
 		}
-	}
-	unchanged := func(these tabSet) error {
-		return s.within(ctx, tables, these, func() error {
-			_, err := s.c.call(ctx, `SELECT pgdist.unchanged($1::int[])`, these.literal())
-			return err
-		})
-	}
-	for tab := range s.left {
-		delete(held, tab)
-	}
-	if err := unchanged(held); !outdated(err) {
-		return err
-	}
-	for tab := range held {
-		if err := unchanged(tabSet{tab: true}); err != nil {
-			return err
+		if err := s.c.exec(ctx, "ROLLBACK TO pgdist_t; RELEASE pgdist_t"); err != nil || why == nil {
+			return err == nil, err
 		}
+		if s.left == nil {
+			s.left = tabSet{}
+		}
+		s.left[tab] = true
 	}
-	return nil
+	return false, s.emit(op{kind: 'b', tab: tab, a: strconv.AppendInt(nil, s.epoch, 10), k: keys, v: strconv.AppendInt(nil, int64(t.gen), 10)})
 }
 
-// within runs f so that the transaction goes on if it fails because others have a table in
-// hand; if it was about one table this is left.
-func (s *streamer) within(ctx context.Context, tables map[int]table, of tabSet, f func() error) error {
-	if err := s.c.exec(ctx, "SAVEPOINT pgdist_t"); err != nil {
+// steady runs f, which reads a table and by that locks it, and fails if this has changed since the
+// snapshot. What f does with all of a table's rows it does as they come, so it is asked for before, too.
+func (s *streamer) steady(ctx context.Context, tab int, t table, all bool, f func() error) error {
+	these := tabSet{tab: true}.literal()
+	unchanged := func() error {
+		_, err := s.c.call(ctx, `SELECT pgdist.unchanged($1::int[])`, these)
 		return err
 	}
-	failed := f()
-	if failed == nil {
-		return s.c.exec(ctx, "RELEASE pgdist_t")
-	}
-	state := sqlState(failed)
-	if !busy(failed) && !outdated(failed) && state != "42501" && state != "42P01" {
-		return failed
-	}
-	if err := s.c.exec(ctx, "ROLLBACK TO pgdist_t; RELEASE pgdist_t"); err != nil {
-		return err
-	}
-	if state == "42501" {
-		return nil // it is not this role's to lock: unchanged() will tell
-	}
-	if len(of) > 1 {
-		return failed
-	}
-	for tab := range of {
-		if s.left == nil {
-			s.left = map[int]int{}
+	if all {
+		if err := s.lock(ctx, tab, t); err != nil {
+			return err
 		}
-		s.left[tab] = tables[tab].gen
-		delete(tables, tab)
+		if err := unchanged(); err != nil {
+			return err
+		}
 	}
-	return nil
+	if err := f(); err != nil {
+		return err
+	}
+	return unchanged()
+}
+
+// lock locks a table, if this role may.
+func (s *streamer) lock(ctx context.Context, tab int, t table) error {
+	if t.keyed { // a plan for it locks it
+		_, err := s.c.call(ctx, fmt.Sprintf(`SELECT FROM pgdist.r_%d('{}')`, tab))
+		return err
+	}
+	// reads() of a term that is none names what it is asked for and no more.
+	name, err := s.c.one(ctx, `SELECT pgdist.reads(9223372036854775807, NULL, $1::int[])`, tabSet{tab: true}.literal())
+	if err == nil {
+		err = s.c.exec(ctx, "SAVEPOINT pgdist_l; LOCK TABLE "+name+" IN ACCESS SHARE MODE; RELEASE pgdist_l")
+	}
+	if sqlState(err) == "42501" { // not permitted
+		return s.c.exec(ctx, "ROLLBACK TO pgdist_l")
+	}
+	return err
 }
 
 // busy tells that a table is in others' hands.
@@ -392,14 +371,18 @@ func (s *streamer) deletes(ctx context.Context, tables map[int]table, whole map[
 
 func (s *streamer) rows(ctx context.Context, tables map[int]table, whole map[int]bool) error {
 	return s.keys(ctx, tables, whole, func(tab int, keys []byte) error {
-		s.read[tab] = true
-		r, err := s.c.call(ctx, fmt.Sprintf(`SELECT x.pgdist_dels, x.pgdist_rows FROM pgdist.r_%d($1) x`, tab), keys)
-		if err != nil {
+		o := op{kind: 'r', tab: tab}
+		if ok, err := s.reading(ctx, tab, tables[tab], keys, func() error {
+			r, err := s.c.call(ctx, fmt.Sprintf(`SELECT x.pgdist_dels, x.pgdist_rows FROM pgdist.r_%d($1) x`, tab), keys)
+			if err == nil {
+				o.k, o.v = r[0][0], r[0][1]
+			}
+			return err
+		}); err != nil || !ok {
 			return err
 		}
 		// Where rows are put anew, dels are all keys once more: the same row may
 		// come by two equal texts of its key, in two pieces.
-		o := op{kind: 'r', tab: tab, k: r[0][0], v: r[0][1]}
 		if o.k == nil && o.v == nil {
 			return nil
 		}
@@ -410,10 +393,10 @@ func (s *streamer) rows(ctx context.Context, tables map[int]table, whole map[int
 // copies ships tables whole.
 func (s *streamer) copies(ctx context.Context, tables map[int]table, whole map[int]bool) error {
 	for tab := range whole {
-		if _, ok := tables[tab]; !ok {
+		t, ok := tables[tab]
+		if !ok {
 			continue
 		}
-		s.read[tab] = true
 		var lit []byte
 		n := 0
 		send := func() error {
@@ -424,17 +407,19 @@ func (s *streamer) copies(ctx context.Context, tables map[int]table, whole map[i
 			lit, n = lit[:0], 0
 			return s.emit(o)
 		}
-		err := s.cursorOf(ctx, fmt.Sprintf(`SELECT r FROM pgdist.x_%d() r`, tab), nil, func(r [][]byte) error {
-			lit, n = appendElement(lit, r[0]), n+1
-			if n >= s.chunk || len(lit) > 1<<20 {
-				return send()
+		if _, err := s.reading(ctx, tab, t, nil, func() error {
+			err := s.cursorOf(ctx, fmt.Sprintf(`SELECT r FROM pgdist.x_%d() r`, tab), nil, func(r [][]byte) error {
+				lit, n = appendElement(lit, r[0]), n+1
+				if n >= s.chunk || len(lit) > 1<<20 {
+					return send()
+				}
+				return nil
+			})
+			if err != nil {
+				return err
 			}
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-		if err := send(); err != nil {
+			return send()
+		}); err != nil {
 			return err
 		}
 	}
