@@ -130,41 +130,66 @@ func TestTablesThatChangedSinceTheSnapshotAreLeft(t *testing.T) {
 	r.same()
 }
 
-// Rows of a partition that is detached, or attached, while a flush waits for the tree's lock are
-// neither taken for deleted ones nor put where they are not yet.
-func TestPartitionMovesUnderAFlush(t *testing.T) {
-	for _, move := range []struct{ name, ddl string }{
-		{"detached", `ALTER TABLE parted DETACH PARTITION parted_1`},
-		{"attached", `ALTER TABLE parted ATTACH PARTITION more FOR VALUES FROM (100) TO (200)`},
+// Rows that a flush reads by an older snapshot than the definition that it waited for, or finds
+// when it comes to the table, are neither taken for deleted ones, nor put where they are not
+// yet, nor is one column taken for another.
+func TestDefinitionChangesUnderAFlush(t *testing.T) {
+	for _, change := range []struct {
+		name string
+		ddl  []string
+	}{
+		{"a partition is detached", []string{`ALTER TABLE parted DETACH PARTITION parted_1`}},
+		{"a partition is attached", []string{`ALTER TABLE parted ATTACH PARTITION more FOR VALUES FROM (100) TO (200)`}},
+		{"columns change names", []string{`ALTER TABLE pair RENAME COLUMN v TO x`, `ALTER TABLE pair RENAME COLUMN w TO v`, `ALTER TABLE pair RENAME COLUMN x TO w`}},
+		{"columns move up", []string{`ALTER TABLE pair DROP COLUMN v`, `ALTER TABLE pair ADD COLUMN x int DEFAULT 7`}},
 	} {
-		t.Run(move.name, func(t *testing.T) {
-			r := newRig(t, 2, handy+`; CREATE TABLE more (id int PRIMARY KEY, v int); INSERT INTO more SELECT g, 0 FROM generate_series(100, 150) g`)
-			a, b, watch := r.client(), r.client(), r.client()
-			exec := func(c *pgx.Conn, q string, args ...any) {
-				t.Helper()
-				if _, err := c.Exec(r.ctx(), q, args...); err != nil {
-					t.Fatalf("%s: %v", q, err)
+		for _, when := range []string{"while it waits for it", "before it comes to it"} {
+			t.Run(change.name+" "+when, func(t *testing.T) {
+				r := newRig(t, 2, `CREATE TABLE first (id int PRIMARY KEY, v int); INSERT INTO first VALUES (1, 0);`+handy+`;
+					CREATE TABLE more (id int PRIMARY KEY, v int); INSERT INTO more SELECT g, 0 FROM generate_series(100, 150) g;
+					CREATE TABLE pair (id int PRIMARY KEY, v int, w int); INSERT INTO pair SELECT g, 0, 0 FROM generate_series(1, 50) g`)
+				a, b, c, watch := r.client(), r.client(), r.client(), r.client()
+				exec := func(c *pgx.Conn, q string, args ...any) {
+					t.Helper()
+					if _, err := c.Exec(r.ctx(), q, args...); err != nil {
+						t.Fatalf("%s: %v", q, err)
+					}
 				}
-			}
-			exec(b, `BEGIN`)
-			exec(a, `UPDATE parted SET v = 1 WHERE id % 2 = 0; UPDATE more SET v = 1 WHERE id % 2 = 0`)
-			exec(b, `SELECT set_config('pgdist.ddl', $1, true)`, move.ddl)
-			exec(b, move.ddl)
-			acked := make(chan error, 1)
-			go func() { acked <- r.set.Ack(r.ctx(), r.set.View().Term, Change{}) }()
-			r.await("a flush waits for the tree", func() bool {
-				var n int
-				if err := watch.QueryRow(r.ctx(), `SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'parted'::regclass`).Scan(&n); err != nil {
+				exec(a, `UPDATE first SET v = 1; UPDATE parted SET v = 1 WHERE id % 2 = 0; UPDATE more SET v = 1 WHERE id % 2 = 0; UPDATE pair SET v = 1, w = 2`)
+				define := func() {
+					exec(b, `BEGIN`)
+					for _, q := range change.ddl {
+						exec(b, `SELECT set_config('pgdist.ddl', $1, true)`, q)
+						exec(b, q)
+					}
+				}
+				exec(c, `BEGIN`)
+				if when == "while it waits for it" {
+					define()
+					exec(b, `LOCK TABLE parted, more, pair`)
+				} else {
+					exec(c, `LOCK TABLE first`)
+				}
+				acked := make(chan error, 1)
+				go func() { acked <- r.set.Ack(r.ctx(), r.set.View().Term, Change{}) }()
+				r.await("a flush waits for a table", func() bool {
+					var n int
+					if err := watch.QueryRow(r.ctx(), `SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'relation'`).Scan(&n); err != nil {
+						t.Fatal(err)
+					}
+					return n > 0
+				})
+				if when != "while it waits for it" {
+					define()
+				}
+				exec(b, `COMMIT`)
+				exec(c, `COMMIT`)
+				if err := <-acked; err != nil {
 					t.Fatal(err)
 				}
-				return n > 0
+				r.ack()
+				r.same()
 			})
-			exec(b, `COMMIT`)
-			if err := <-acked; err != nil {
-				t.Fatal(err)
-			}
-			r.ack()
-			r.same()
-		})
+		}
 	}
 }

@@ -152,10 +152,15 @@ BEGIN
     ins := 'INSERT INTO ' || tab || ' AS pgdist_t' || coalesce(' (' || cols || ')', '') || CASE WHEN hasid THEN ' OVERRIDING SYSTEM VALUE' ELSE '' END
         || ' SELECT ' || coalesce(vals, '') || ' FROM ' || src;
 
+    -- Anew: by that whoever reads in an older snapshot sees that the definition has changed (redefined()).
+    FOREACH fn IN ARRAY ARRAY['r_' || id || '(text[])', 'x_' || id || '()'] LOOP
+        IF to_regprocedure('pgdist.' || fn) IS NOT NULL THEN EXECUTE 'DROP FUNCTION pgdist.' || fn; END IF; -- IF EXISTS would tell the client of it
+    END LOOP;
+
     -- Rows come as they lie at the leader, so that they lie alike everywhere: queries
     -- without an order mostly have the same one, and BRIN indexes are of use.
     IF idx IS NOT NULL THEN
-        EXECUTE format('CREATE OR REPLACE FUNCTION pgdist.r_%s(text[], OUT pgdist_dels text[], OUT pgdist_rows text[]) LANGUAGE plpgsql STABLE SECURITY DEFINER', id)
+        EXECUTE format('CREATE FUNCTION pgdist.r_%s(text[], OUT pgdist_dels text[], OUT pgdist_rows text[]) LANGUAGE plpgsql STABLE SECURITY DEFINER', id)
             || ' SET search_path = "$user", public AS ' || tag || '
             #variable_conflict use_column
             BEGIN '
@@ -221,11 +226,10 @@ BEGIN
                     ' || misread || ins || ';
                 END IF;
             END ' || tag;
-        IF to_regprocedure(format('pgdist.r_%s(text[])', id)) IS NOT NULL THEN EXECUTE format('DROP FUNCTION pgdist.r_%s(text[])', id); END IF; -- IF EXISTS would tell the client of it
     END IF;
     IF idx IS NOT NULL AND to_regprocedure(format('pgdist.y_%s(text[])', id)) IS NOT NULL THEN EXECUTE format('DROP FUNCTION pgdist.y_%s(text[])', id); END IF;
     EXECUTE format('CREATE OR REPLACE FUNCTION pgdist.w_%s() RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS ', id) || tag || ' BEGIN DELETE FROM ' || onl || tab || '; END ' || tag;
-    EXECUTE format('CREATE OR REPLACE FUNCTION pgdist.x_%s() RETURNS SETOF text LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = "$user", public AS ', id) || tag
+    EXECUTE format('CREATE FUNCTION pgdist.x_%s() RETURNS SETOF text LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = "$user", public AS ', id) || tag
         || ' BEGIN RETURN QUERY SELECT ' || img || ' FROM ' || onl || tab || ' t; END ' || tag;
     FOR fn IN SELECT format('pgdist.%I(%s)', p.proname, pg_get_function_identity_arguments(p.oid)) FROM pg_proc p
                WHERE p.pronamespace = 'pgdist'::regnamespace AND p.proname ~ ('^[cawxry]_' || id || '$') LOOP

@@ -33,7 +33,7 @@ LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp A
 DECLARE
     snap pg_snapshot := pg_current_snapshot();
     fence bigint; cur bigint; booted bigint; n bigint; top xid8; big boolean := false; few boolean; ops text; tabs int[]; whole int[] := '{}'; moved int[];
-    ents pgdist.journal[]; texts text[]; r record; files oid[] := '{}'; trees int[]; lv bigint;
+    ents pgdist.journal[]; texts text[]; r record; files oid[] := '{}'; seen int[]; lv bigint;
 BEGIN
     SELECT f.last_value, t.last_value, b.term INTO fence, cur, booted FROM pgdist.fence f CROSS JOIN pgdist.term t LEFT JOIN pgdist.boot b ON true;
     -- In a snapshot from before the place the follower's place would go back, and what is
@@ -114,14 +114,13 @@ BEGIN
         END IF;
         -- keys of a table with a key; puts are images of one without a key to which rows were
         -- only added, in the order in which they came.
-        FOR r IN SELECT t.id, t.oid, t.keyed, t.files, u.keys, u.puts, u.mixed, t.id = ANY (whole) OR u.copied OR u.oldest <> t.gen OR u.newest <> t.gen AS copied
+        FOR r IN SELECT t.id, t.keyed, t.files, u.keys, u.puts, u.mixed, t.id = ANY (whole) OR u.copied OR u.oldest <> t.gen OR u.newest <> t.gen AS copied
                    FROM pgdist.tables t LEFT JOIN (
                         SELECT j.tab, min(j.gen) AS oldest, max(j.gen) AS newest, bool_or(j.op = 'c') AS copied, bool_or(j.op IN ('-', 't') OR j.term <> cur) AS mixed,
                                array_agg(DISTINCT x.k) FILTER (WHERE j.op = 'k') AS keys, array_agg(x.k ORDER BY j.id, x.ord) FILTER (WHERE j.op = '+') AS puts
                           FROM unnest(ents) j LEFT JOIN LATERAL unnest(j.keys) WITH ORDINALITY x(k, ord) ON j.op IN ('k', '+') WHERE j.op <> 'd' GROUP BY j.tab) u ON u.tab = t.id
                   WHERE t.id = ANY (tabs) LOOP
             files := files || r.files;
-            IF r.files <> ARRAY[r.oid] THEN trees := trees || r.id; END IF;
             tab := r.id; k := NULL; v := NULL;
             IF r.copied THEN
                 op := 'c';
@@ -137,16 +136,18 @@ BEGIN
                     END IF;
                 ELSIF r.keys IS NOT NULL THEN
                     EXECUTE 'SELECT x.pgdist_dels, x.pgdist_rows FROM pgdist.r_' || r.id || '($1) x' INTO k, v USING r.keys;
+                    seen := seen || r.id;
                 END IF;
                 IF k IS NOT NULL OR v IS NOT NULL THEN RETURN NEXT; END IF;
             END IF;
         END LOOP;
         tab := NULL; k := NULL; v := NULL;
         -- TRUNCATE and rewriting ALTERs are not MVCC-safe: under a snapshot older
-        -- than they are, the table looks empty. The locks taken above keep what
-        -- is compared here. (Who reads in pieces asks unchanged().)
+        -- than they are, the table looks empty. Nor is any definition: of columns that were
+        -- renamed, or a partition that was detached, those are read that are so called, or
+        -- there, now. The locks taken above keep what is compared here. (Who reads in pieces asks unchanged().)
         IF NOT big AND (EXISTS (SELECT 1 FROM pg_class c WHERE c.oid = ANY (files) AND c.relfilenode IS DISTINCT FROM pg_relation_filenode(c.oid))
-                OR trees IS NOT NULL AND pgdist.regrown(trees)) THEN
+                OR seen IS NOT NULL AND pgdist.redefined(seen)) THEN
             RAISE EXCEPTION 'a table was rewritten after the batch''s snapshot' USING ERRCODE = 'PD003';
         END IF;
     END IF;
@@ -251,25 +252,22 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     SELECT t.id, t.keyed, t.upsert, t.gen FROM pgdist.tables t
 $$;
 
--- regrown tells whether one of these trees has other partitions than at this transaction's
--- snapshot: who reads it finds those that it has, and of what was detached since no row.
-CREATE FUNCTION pgdist.regrown(trees int[]) RETURNS boolean
+-- redefined tells whether one of these tables has other functions than at this transaction's
+-- snapshot, and so another definition: generate() makes them anew.
+CREATE FUNCTION pgdist.redefined(ids int[]) RETURNS boolean
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT EXISTS (SELECT 1 FROM pgdist.tables t WHERE t.id = ANY (trees) AND t.files <> ARRAY[t.oid]
-              AND t.files IS DISTINCT FROM coalesce((SELECT array_agg(p.relid::oid ORDER BY p.relid::oid) FROM pg_partition_tree(t.oid) p WHERE p.isleaf), '{}'))
+    SELECT EXISTS (SELECT 1 FROM unnest(ids) n WHERE to_regprocedure('pgdist.x_' || n || '()')::oid
+               IS DISTINCT FROM (SELECT p.oid FROM pg_proc p WHERE p.proname = ('x_' || n)::name AND p.pronamespace = 'pgdist'::regnamespace))
 $$;
 
--- unchanged raises PD003 if one of the tables was rewritten since this
--- transaction's snapshot, has other partitions, or the functions that read it were made anew (these
--- are called as they are now, all else is seen as it was). The locks of having
--- read the tables keep it so until the transaction's end.
+-- unchanged raises PD003 if one of the tables was rewritten, or has another definition, than at this
+-- transaction's snapshot. The locks of having read the tables keep it so until the transaction's
+-- end.
 CREATE FUNCTION pgdist.unchanged(ids int[]) RETURNS void
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    IF pgdist.regrown(ids) OR EXISTS (SELECT 1 FROM pgdist.tables t, unnest(t.files) f JOIN pg_class c ON c.oid = f
-                WHERE t.id = ANY (ids) AND c.relfilenode IS DISTINCT FROM pg_relation_filenode(c.oid))
-       OR EXISTS (SELECT 1 FROM unnest(ids) n JOIN pg_proc p ON p.pronamespace = 'pgdist'::regnamespace AND p.proname IN ('r_' || n, 'x_' || n)
-                   WHERE coalesce(strpos(pg_get_functiondef(p.oid), p.prosrc), 0) = 0) THEN
+    IF pgdist.redefined(ids) OR EXISTS (SELECT 1 FROM pgdist.tables t, unnest(t.files) f JOIN pg_class c ON c.oid = f
+                WHERE t.id = ANY (ids) AND c.relfilenode IS DISTINCT FROM pg_relation_filenode(c.oid)) THEN
         RAISE EXCEPTION 'a table was rewritten after the batch''s snapshot' USING ERRCODE = 'PD003';
     END IF;
 END $$;
