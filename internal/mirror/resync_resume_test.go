@@ -253,11 +253,13 @@ func TestResyncShares(t *testing.T) {
 	}
 }
 
-// Tables that are dropped, emptied or rewritten while they are about to be copied come with the
+// Tables that are dropped, emptied, rewritten or defined otherwise while they are about to be copied come with the
 // catch-up; the copy goes on.
 func TestResyncBesideDDL(t *testing.T) {
 	r := newRig(t, 3, resumable+`; CREATE TABLE zd_dropped (id int PRIMARY KEY); INSERT INTO zd_dropped SELECT generate_series(1, 20);
-		CREATE TABLE ze_rewritten (id int PRIMARY KEY, v int); INSERT INTO ze_rewritten SELECT g, g FROM generate_series(1, 20) g`)
+		CREATE TABLE ze_rewritten (id int PRIMARY KEY, v int); INSERT INTO ze_rewritten SELECT g, g FROM generate_series(1, 20) g;
+		CREATE TABLE zf_swapped (id int PRIMARY KEY, v int, w int); INSERT INTO zf_swapped SELECT g, 1, 2 FROM generate_series(1, 20) g;
+		CREATE TABLE zg_one (id int PRIMARY KEY, v int); INSERT INTO zg_one SELECT g, 1 FROM generate_series(1, 20) g; CREATE TABLE zh_two (LIKE zg_one INCLUDING ALL); INSERT INTO zh_two SELECT g, 2 FROM generate_series(1, 20) g`)
 	r.replace(3)
 	r.inSync(2)
 	once := false
@@ -273,6 +275,9 @@ func TestResyncBesideDDL(t *testing.T) {
 			r.ddl(c, `DROP TABLE zd_dropped`)
 			r.ddl(c, `CREATE TABLE zd_dropped (other text PRIMARY KEY)`)
 			r.ddl(c, `ALTER TABLE ze_rewritten ALTER COLUMN v TYPE text USING v || '!'`)
+			for _, q := range []string{`zf_swapped RENAME COLUMN v TO x`, `zf_swapped RENAME COLUMN w TO v`, `zf_swapped RENAME COLUMN x TO w`, `zg_one RENAME TO zi`, `zh_two RENAME TO zg_one`, `zi RENAME TO zh_two`} {
+				r.ddl(c, `ALTER TABLE `+q)
+			}
 			r.do(c, `INSERT INTO zd_dropped VALUES ('x')`, `UPDATE ze_rewritten SET v = 'y' WHERE id = 3`)
 		}
 	})
