@@ -13,7 +13,7 @@ import (
 
 const handy = `CREATE TABLE held (id int PRIMARY KEY, v int); CREATE TABLE free (id int PRIMARY KEY, v int);
 	CREATE TABLE parted (id int PRIMARY KEY, v int) PARTITION BY RANGE (id); CREATE TABLE parted_1 PARTITION OF parted FOR VALUES FROM (0) TO (100);
-	CREATE TABLE bag (v int); CREATE TABLE aged (id int PRIMARY KEY, v int); CREATE TABLE gone (id int PRIMARY KEY, v int);
+	CREATE TABLE bag (v int); CREATE SCHEMA lost; CREATE TABLE lost.same (id int PRIMARY KEY, v int); CREATE TABLE lost.keyless (v int); CREATE TABLE aged (id int PRIMARY KEY, v int); CREATE TABLE gone (id int PRIMARY KEY, v int);
 	INSERT INTO held SELECT g, 0 FROM generate_series(1, 50) g; INSERT INTO parted SELECT g, 0 FROM generate_series(1, 50) g; INSERT INTO bag SELECT g / 2 FROM generate_series(1, 50) g`
 
 // A member that comes back is given what nobody has in hand, and the rest when it is free,
@@ -73,7 +73,7 @@ func TestTablesInOthersHandsAreLeft(t *testing.T) {
 func TestTablesThatChangedSinceTheSnapshotAreLeft(t *testing.T) {
 	r := newRig(t, 2, handy)
 	c := r.client()
-	r.do(c, `INSERT INTO held VALUES (100, 1)`, `INSERT INTO free VALUES (1, 1)`, `UPDATE parted SET v = 1 WHERE id < 20`, `INSERT INTO bag VALUES (1)`, `INSERT INTO gone VALUES (1, 1)`, `INSERT INTO aged VALUES (1, 1)`)
+	r.do(c, `INSERT INTO held VALUES (100, 1)`, `INSERT INTO free VALUES (1, 1)`, `UPDATE parted SET v = 1 WHERE id < 20`, `INSERT INTO bag VALUES (1)`, `INSERT INTO gone VALUES (1, 1)`, `INSERT INTO aged VALUES (1, 1)`, `INSERT INTO lost.same VALUES (1, 1)`)
 	leader, err := r.set.members.get(r.set.View().Leader).connect(r.ctx())
 	if err != nil {
 		t.Fatal(err)
@@ -82,20 +82,24 @@ func TestTablesThatChangedSinceTheSnapshotAreLeft(t *testing.T) {
 	if err := leader.exec(r.ctx(), `BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY`); err != nil {
 		t.Fatal(err)
 	}
-	names := map[int]string{}
+	names, whole := map[int]string{}, map[int]bool{}
 	rows, err := leader.call(r.ctx(), `SELECT id, rel FROM pgdist.tables`) // the snapshot
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, row := range rows {
 		names[number(row[0])] = string(row[1])
+		if string(row[1]) == "keyless" {
+			whole[number(row[0])] = true
+		}
 	}
 	r.ddl(c, `DROP TABLE gone`)
 	r.ddl(c, `ALTER TABLE held ALTER COLUMN v TYPE bigint`)
 	r.ddl(c, `ALTER TABLE aged RENAME COLUMN v TO w`)
+	r.ddl(c, `ALTER SCHEMA lost RENAME TO found`)
 	r.do(c, `TRUNCATE parted`)
 	put, noted := map[string]bool{}, map[string]bool{}
-	st := &streamer{read: tabSet{}, c: leader, from: Place{Term: 0}, epoch: 1, chunk: 10, leave: true, emit: func(o op) error {
+	st := &streamer{read: tabSet{}, c: leader, from: Place{Term: 0}, epoch: 1, chunk: 10, leave: true, extra: &extras{whole: whole}, emit: func(o op) error {
 		switch name := names[o.tab]; {
 		case o.kind == 'b':
 			noted[name] = true
@@ -114,7 +118,7 @@ func TestTablesThatChangedSinceTheSnapshotAreLeft(t *testing.T) {
 		got  map[string]bool
 		want []string
 	}{
-		"left": {noted, []string{"aged", "gone", "held", "parted"}},
+		"left": {noted, []string{"aged", "gone", "held", "keyless", "parted", "same"}},
 		"put":  {put, []string{"bag", "free"}},
 	} {
 		if got := slices.Sorted(maps.Keys(c.got)); !slices.Equal(got, c.want) {

@@ -121,7 +121,7 @@ func outdated(err error) bool {
 		return true
 	case "42883": // undefined_function
 		return ownReader.MatchString(pg.Message)
-	case "42P01", "42703": // undefined_table, undefined_column
+	case "42P01", "42703", "3F000", "42704": // undefined_table, undefined_column, invalid_schema_name, undefined_object: what the reader names
 		return ownReader.MatchString(pg.Where)
 	case "XX000": // internal_error: what was looked up is gone before it was used
 		return strings.HasPrefix(pg.Message, "cache lookup failed for ") || strings.HasPrefix(pg.Message, "could not open relation with OID ")

@@ -19,6 +19,8 @@ func TestOutdated(t *testing.T) {
 		{pgconn.PgError{Code: "42883", Message: "function pgdist.enter(bigint) does not exist"}, false},
 		{pgconn.PgError{Code: "42P01", Message: `relation "public.t" does not exist`, Where: "PL/pgSQL function pgdist.x_12() line 1 at RETURN QUERY"}, true},
 		{pgconn.PgError{Code: "42P01", Message: `relation "public.t" does not exist`, Where: "PL/pgSQL function public.f() line 1 at RETURN QUERY"}, false},
+		{pgconn.PgError{Code: "3F000", Message: `schema "s" does not exist`, Where: "PL/pgSQL function pgdist.r_12(text[]) line 1 at SQL statement"}, true},
+		{pgconn.PgError{Code: "3F000", Message: `schema "s" does not exist`}, false},
 		{pgconn.PgError{Code: codePosition}, false},
 		{pgconn.PgError{Code: "XX000", Message: "cache lookup failed for function 17574"}, true},
 		{pgconn.PgError{Code: "XX000", Message: "invalid page in block 3"}, false},

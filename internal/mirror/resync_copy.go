@@ -193,7 +193,7 @@ func (w *copying) part(ctx context.Context, src, dst *conn, p copyPart) error {
 	}
 	n, bytes, err := w.r.pipe(ctx, src, dst, "COPY (SELECT "+p.columns+" FROM ONLY "+p.t.Name+where+") TO STDOUT (FORMAT "+format+")",
 		"COPY "+into+" FROM STDIN (FORMAT "+format+")")
-	if state := sqlState(err); state == "57014" || state == "42P01" || state == "42703" {
+	if state := sqlState(err); state == "57014" || nameless(err) || state == "42703" {
 		if err := src.exec(ctx, "ROLLBACK"); err != nil {
 			return w.r.source.fail("copy table "+p.t.Name, err)
 		}

@@ -96,7 +96,7 @@ func (s *streamer) begin(ctx context.Context) error {
 		if err == nil {
 			return nil
 		}
-		if state := sqlState(err); !busy(err) && state != "42501" && state != "42P01" { // not permitted, dropped
+		if !busy(err) && !nameless(err) && sqlState(err) != "42501" { // not permitted
 			return err
 		}
 		if err := s.c.conclude(ctx, "ROLLBACK"); err != nil {
@@ -243,7 +243,7 @@ func (s *streamer) reading(ctx context.Context, tab int, t table, keys []byte, f
 			return false, err
 		}
 		why := s.steady(ctx, tab, t, keys == nil, f)
-		if why != nil && !busy(why) && !outdated(why) && sqlState(why) != "42P01" {
+		if why != nil && !busy(why) && !outdated(why) && !nameless(why) {
 			return false, why
 		}
 		if err := s.c.exec(ctx, "ROLLBACK TO pgdist_t; RELEASE pgdist_t"); err != nil || why == nil {
@@ -294,6 +294,12 @@ func (s *streamer) lock(ctx context.Context, tab int, t table) error {
 		return s.c.exec(ctx, "ROLLBACK TO pgdist_l")
 	}
 	return err
+}
+
+// nameless tells that nothing has the name any more by which a table was to be locked.
+func nameless(err error) bool {
+	state := sqlState(err)
+	return state == "42P01" || state == "3F000" // undefined_table, invalid_schema_name
 }
 
 // busy tells that a table is in others' hands.
