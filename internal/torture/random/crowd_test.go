@@ -52,7 +52,9 @@ func work(t *testing.T, c *crowd, faults torture.Faults) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), *duration)
 	defer cancel()
-	faults.Seed, faults.Logf, faults.Rejoined, faults.RejoinTimeout = c.seed, t.Logf, c.rejoined, time.Minute
+	faults.Seed, faults.Logf, faults.RejoinTimeout = c.seed, t.Logf, 2*time.Minute
+	first := len(c.lab.members) - len(faults.Servers)
+	faults.Rejoined = func(ctx context.Context, i int) error { return c.rejoined(ctx, first+i) }
 	broken := make(chan error, 1)
 	injected := 0
 	go func() {
