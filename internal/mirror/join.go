@@ -315,7 +315,7 @@ func (c *catchUp) ship(ctx context.Context, at, from Place, x *extras, lead *her
 	began := time.Now()
 	var bytes int
 	b, failed, err := stream(ctx, streamJob{leader: c.leader, epoch: c.epoch, term: c.view.Term, at: at, from: from, group: []*member{c.twin}, floor: floor,
-		how: thorough, extra: x, leave: true, chunk: c.chunk(), terms: terms, gate: c.gate, mind: c.s.mind, progress: func(n int) { bytes += n }})
+		how: thorough, extra: x, leave: c.twin.tick != tickless, chunk: c.chunk(), terms: terms, gate: c.gate, mind: c.s.mind, progress: func(n int) { bytes += n }})
 	if outdated(err) || busy(err) {
 		sleep(ctx, outdatedPause)
 		return closeEnough + 1, nil // again

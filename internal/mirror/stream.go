@@ -226,13 +226,13 @@ func (s *streamer) pieces(ctx context.Context, floor uint64, how depth) (*batch,
 	return b, nil
 }
 
-// reading runs f, which reads a table by keys, nil for all of it. With s.leave it does so under a
-// lock that is let go of when f is done, and leaves the table for another batch, whose member notes what it
-// lacks, if it is not what it was at the snapshot any more or somebody has it in hand, and reports
-// false. Else who
-// reads many tables, or big ones, would begin anew for ever beside clients that create, empty
-// and drop tables all the time; and, if it had locked them all, keep clients from doing so,
-// and everybody who waits behind these. It holds no other lock when it waits for one.
+// reading runs f, which reads a table by keys, nil for all of it, and reports whether what it
+// read counts. With s.leave it does so under a lock that is let go of when f is done, and leaves
+// the table for another batch if it is not what it was at the snapshot any more, or somebody has
+// it in hand: the member notes what it lacks. Else who reads many tables, or big ones, would begin
+// anew for ever beside clients that create, empty and drop tables all the time; and, had it
+// locked them all, keep clients from doing so, and everybody who waits behind these. It holds no
+// other table's lock when it waits for one.
 func (s *streamer) reading(ctx context.Context, tab int, t table, keys []byte, f func() error) (bool, error) {
 	if !s.leave {
 		s.read[tab] = true
