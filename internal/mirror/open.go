@@ -273,6 +273,7 @@ func (s *Set) firstView(ctx context.Context, found []answerOf) error {
 		return err
 	}
 	s.meetMates(found)
+	defer s.breathe(ctx)()
 	fit := s.inForce(found, newest)
 	for tries := 0; !fit && s.others.Load() > 0 && tries < 3; tries++ {
 		// Another program is about to change the view, most likely.

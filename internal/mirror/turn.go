@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/pgdist/pgdist/health"
 )
 
 // With several distributors one flushes at a time, and carries what all of them have
@@ -85,6 +87,51 @@ func (s *Set) awaitTurn(ctx context.Context) (bool, error) {
 		}
 	}
 	return false, nil
+}
+
+// breathSQL has a program counted among those alive that confirms no view yet; pgdist.alive()
+// looks for the name.
+const breathSQL = `SELECT 1 /* opens the set, and will call pgdist.confirm() */`
+
+// breathe shows that this program is alive while it opens the set, until the returned function
+// is called. Whoever waits for the turn ends the session of one that is dead and has it; when several
+// programs opened a set at once, and had more to flush than a moment's work, each did so to the
+// others, again and again.
+func (s *Set) breathe(ctx context.Context) func() {
+	if s.id == "" {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	for _, m := range s.members.all() {
+		if m.register != nil {
+			continue
+		}
+		wg.Go(func() {
+			var c *conn
+			defer func() { c.close() }()
+			for first := true; first || sleep(ctx, turnWait*time.Millisecond/2); first = false {
+				limited, stop := context.WithTimeoutCause(ctx, m.health.ProbeTimeout, health.ErrTimeout)
+				var err error
+				if !c.idle() {
+					c.close()
+					c, err = m.connect(limited)
+				}
+				if err == nil {
+					_, err = c.one(limited, breathSQL)
+				}
+				if err != nil {
+					c.close()
+					c = nil
+				}
+				stop()
+			}
+		})
+	}
+	return func() {
+		cancel()
+		wg.Wait()
+	}
 }
 
 // relocate asks followers whether another distributor has applied anything.

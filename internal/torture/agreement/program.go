@@ -15,6 +15,7 @@ import (
 	"net/rpc"
 	"os"
 	"os/signal"
+	"runtime/pprof"
 	"sync"
 	"syscall"
 	"time"
@@ -100,8 +101,11 @@ func (p *program) run(text string) error {
 		p.cfg.Members = append(p.cfg.Members, mirror.MemberConfig{Conn: &m.Conn.Config})
 	}
 	p.cfg.Logger = log
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), openTimeout)
 	defer cancel()
+	slow := time.AfterFunc(openTimeout-10*time.Second, func() { // for whoever wonders what it waits for
+		_ = pprof.Lookup("goroutine").WriteTo(os.Stderr, 1)
+	})
 	end := make(chan error, 2)
 	if s.Gateway {
 		err = p.serveGateway(ctx, s, log, end)
@@ -115,6 +119,7 @@ func (p *program) run(text string) error {
 	if err != nil {
 		return err
 	}
+	slow.Stop()
 	server := rpc.NewServer()
 	if err := server.RegisterName("Program", &Program{p}); err != nil {
 		return err
@@ -163,16 +168,23 @@ func (p *program) serveGateway(ctx context.Context, s setup, log *slog.Logger, e
 	return nil
 }
 
+// openTimeout is how long a program tries to open its set.
+const openTimeout = 2 * time.Minute
+
 // again opens a set as whoever keeps a program running would: until it succeeds.
 func again(ctx context.Context, open func() error) error {
+	var last error
 	for {
 		err := open()
 		if err == nil {
 			return nil
 		}
+		if ctx.Err() == nil {
+			last = err
+		}
 		select {
 		case <-ctx.Done():
-			return errors.Join(err, ctx.Err())
+			return errors.Join(err, last, ctx.Err())
 		case <-time.After(100 * time.Millisecond):
 		}
 	}
