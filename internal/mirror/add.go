@@ -339,6 +339,9 @@ func (a *addition) installWitness(ctx context.Context, set string, id health.Mem
 		}
 	}
 	lead := a.s.members.get(a.s.View().Leader)
+	if lead == nil {
+		return errSuperseded
+	}
 	l, err := lead.connect(ctx)
 	if err != nil {
 		return err

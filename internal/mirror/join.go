@@ -254,7 +254,11 @@ func (c *catchUp) prepare(ctx context.Context) (*here, error) {
 	}
 	if !c.leader.idle() {
 		c.leader.close()
-		if c.leader, err = dial(ctx, c.s.members.get(c.view.Leader).cfg, c.m.named(map[string]string{"default_transaction_read_only": "on"})); err != nil {
+		lead := c.s.members.get(c.view.Leader)
+		if lead == nil {
+			return nil, errSuperseded
+		}
+		if c.leader, err = dial(ctx, lead.cfg, c.m.named(map[string]string{"default_transaction_read_only": "on"})); err != nil {
 			return nil, &leaderError{err}
 		}
 	}
@@ -399,7 +403,11 @@ func (c *catchUp) define(ctx context.Context, at, from Place, x *extras) (*extra
 // gate waits for the leader's WAL on a connection of the catch-up's own.
 func (c *catchUp) gate(ctx context.Context, b *batch) func() error {
 	return func() error {
-		g, err := c.s.members.get(c.view.Leader).connect(ctx)
+		lead := c.s.members.get(c.view.Leader)
+		if lead == nil {
+			return errSuperseded
+		}
+		g, err := lead.connect(ctx)
 		if err != nil {
 			return err
 		}

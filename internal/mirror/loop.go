@@ -262,28 +262,34 @@ func (s *Set) react(ctx context.Context, failed map[health.MemberID]error, err e
 	case err != nil:
 		return err
 	}
-	var out []health.MemberID
+	var out []*member
 	for id, err := range failed {
-		if again := s.followerFailed(ctx, s.members.get(id), err); !again {
+		m := s.members.get(id)
+		if m == nil {
+			continue // a view that was adopted because of another one has removed it
+		}
+		if again := s.followerFailed(ctx, m, err); !again {
 			if s.troubles == 0 {
 				s.log.Warn("excluding a member", "member", s.hostOf(id), "err", err)
 			}
-			out = append(out, id)
+			out = append(out, m)
 		}
 	}
 	if len(out) == 0 {
 		return nil
 	}
-	slices.Sort(out)
-	for _, id := range out {
-		s.members.get(id).say(textExcluded, failed[id])
+	var ids []health.MemberID
+	for _, m := range out {
+		m.say(textExcluded, failed[m.id])
+		ids = append(ids, m.id)
 	}
-	if err := s.alter(ctx, health.Intent{Exclude: out}); err != nil {
+	slices.Sort(ids)
+	if err := s.alter(ctx, health.Intent{Exclude: ids}); err != nil {
 		return err
 	}
-	for _, id := range out {
-		if !s.cur.Has(id) {
-			s.members.get(id).say(textExcluded, failed[id])
+	for _, m := range out {
+		if !s.cur.Has(m.id) {
+			m.say(textExcluded, failed[m.id])
 		}
 	}
 	return nil

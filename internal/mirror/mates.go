@@ -82,8 +82,7 @@ func (s *Set) everywhere(ctx context.Context, f func(ctx context.Context, v vote
 	var did []health.MemberID
 	var errs []error
 	var wg sync.WaitGroup
-	for _, id := range s.sortedIDs() {
-		m := s.members.get(id)
+	for id, m := range s.members.all() { // as they are now: the loop may remove one meanwhile
 		wg.Go(func() {
 			ctx, cancel := context.WithTimeoutCause(ctx, m.health.ProbeTimeout, health.ErrTimeout)
 			defer cancel()

@@ -3,6 +3,7 @@ package mirror
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -289,4 +290,26 @@ func TestInitHint(t *testing.T) {
 	if !strings.HasPrefix(got, "bring back h:2, h:3, which") {
 		t.Error(got)
 	}
+}
+
+// A flush that failed at several members has the view of another program adopted because of one of them, which
+// has removed another: that ended the program that pgdist is part of.
+func TestFailedAtAMemberThatWasRemoved(t *testing.T) {
+	r := newRig(t, 2, basics)
+	gone := health.MemberID(99)
+	err := r.set.inLoop(r.ctx(), func(ctx context.Context) (err error) {
+		defer func() {
+			if p := recover(); p != nil {
+				err = fmt.Errorf("panic: %v", p)
+			}
+		}()
+		return r.set.react(ctx, map[health.MemberID]error{gone: errors.New("it was lost")}, nil)
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	if v := r.set.View(); len(v.InSync) != 2 {
+		t.Errorf("left out: %v", v)
+	}
+	r.same()
 }

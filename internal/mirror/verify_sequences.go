@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 
@@ -64,9 +65,13 @@ func stillOpen(open map[string]bool, lead, have map[string]string) map[string]bo
 // settleSequences reports those that differ though the leader's did not move.
 func (v *verification) settleSequences(open map[health.MemberID]map[string]bool, found map[health.MemberID]map[string]string, before, after map[string]string) {
 	for _, id := range v.set.View().Followers() {
+		m := v.set.members.get(id)
+		if m == nil {
+			continue // removed just now
+		}
 		for _, name := range slices.Sorted(maps.Keys(open[id])) {
 			if before[name] == after[name] {
-				d := difference(v.set.members.get(id), "sequence "+name, sequenceDiff(name, before[name], found[id][name]))
+				d := difference(m, "sequence "+name, sequenceDiff(name, before[name], found[id][name]))
 				d.number = true
 				v.numbers = append(v.numbers, d)
 				delete(open[id], name)
@@ -78,6 +83,9 @@ func (v *verification) settleSequences(open map[health.MemberID]map[string]bool,
 // readSequences reads a member's, again if one is dropped meanwhile.
 func (v *verification) readSequences(ctx context.Context, conns map[health.MemberID]*conn, id health.MemberID) (map[string]string, error) {
 	m := v.set.members.get(id)
+	if m == nil {
+		return nil, fmt.Errorf("member %d was removed from the set", id)
+	}
 	for try := 1; ; try++ {
 		c := conns[id]
 		if c == nil || c.IsClosed() {

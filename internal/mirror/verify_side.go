@@ -42,6 +42,9 @@ func (v *verification) sides(ctx context.Context, a *alignment) ([]*side, error)
 	var out []*side
 	for _, id := range append([]health.MemberID{v.view.Leader}, v.view.Followers()...) {
 		m := v.set.members.get(id)
+		if m == nil {
+			return nil, fmt.Errorf("member %d was removed from the set", id)
+		}
 		if id == v.view.Leader {
 			if err := a.release(ctx, m); err != nil {
 				return nil, err
