@@ -340,7 +340,7 @@ func (a *addition) installWitness(ctx context.Context, set string, id health.Mem
 	}
 	lead := a.s.members.get(a.s.View().Leader)
 	if lead == nil {
-		return errSuperseded
+		return &Error{Op: "add", Host: a.host, Err: errSuperseded, Hint: "run it again"}
 	}
 	l, err := lead.connect(ctx)
 	if err != nil {
