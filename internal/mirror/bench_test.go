@@ -52,7 +52,7 @@ func BenchmarkFlush(b *testing.B) {
 				}
 				reads = append(reads, time.Since(began))
 				known = batch.newSequences(known)
-				steps, err := batch.steps(epoch, 0, nil)
+				steps, err := batch.steps(epoch, h.Tick+int64(i), nil)
 				if err != nil {
 					b.Fatal(err)
 				}

@@ -81,7 +81,7 @@ CREATE FUNCTION pgdist.leave(nterm bigint, nsnap pg_snapshot) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     -- Users' functions (of an index, a CHECK) ran since the transaction began.
-    PERFORM set_config('synchronous_commit', 'on', true);
+    IF current_setting('synchronous_commit') <> 'on' THEN PERFORM set_config('synchronous_commit', 'on', true); END IF;
     UPDATE pgdist.position p SET term = nterm, snap = nsnap, at = now(), tick = p.tick + 1
      WHERE p.ctid = (SELECT q.ctid FROM pgdist.position q ORDER BY q.one DESC LIMIT 1); -- locked by enter
 END $$;
