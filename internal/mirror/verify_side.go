@@ -110,9 +110,10 @@ func (s *side) with(ctx context.Context, f func(c *conn) error) (err error) {
 // errMoved: it is not that any more.
 func (s *side) table(ctx context.Context, r *relation, f func(c *conn) error) error {
 	err := s.with(ctx, func(c *conn) error {
-		// TRUNCATE and ALTER TABLE show to older snapshots: a new file tells.
+		// TRUNCATE and ALTER TABLE show to older snapshots: a new file tells, or that the
+		// table is defined anew.
 		results, err := c.Exec(ctx, fmt.Sprintf(`LOCK TABLE ONLY %s IN ACCESS SHARE MODE;
-			SELECT 1 FROM pg_class c WHERE c.oid = %s AND c.oid = to_regclass(%s) AND c.relfilenode = pg_relation_filenode(c.oid)`, r.Name, r.OID, quoteLiteral(r.Name))).ReadAll()
+			SELECT 1 FROM pg_class c WHERE c.oid = %s AND c.oid = to_regclass(%s) AND c.relfilenode = pg_relation_filenode(c.oid) AND NOT pgdist.redefined_in(c.oid)`, r.Name, r.OID, quoteLiteral(r.Name))).ReadAll()
 		if err != nil {
 			return err
 		}

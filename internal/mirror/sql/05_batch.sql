@@ -268,6 +268,13 @@ BEGIN
     RETURN false;
 END $$;
 
+-- redefined_in tells it of the table that a relation is, or is a partition of.
+CREATE FUNCTION pgdist.redefined_in(part oid) RETURNS boolean
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN pgdist.redefined(ARRAY(SELECT t.id FROM pgdist.tables t WHERE part = ANY (t.files)));
+END $$;
+
 -- unchanged raises PD003 if one of the tables was rewritten, or has another definition, than at this
 -- transaction's snapshot. The locks of having read the tables keep it so until the transaction's
 -- end.
