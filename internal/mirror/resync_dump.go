@@ -96,8 +96,9 @@ var attaching = regexp.MustCompile(`(?m)^\d+; \d+ \d+ INDEX ATTACH .*\n`)
 var restricted = regexp.MustCompile(`(?m)^\\(?:un)?restrict .*$`)
 
 // definitions writes down the source's definitions as a snapshot sees them.
-// major is of the server that they are for.
-func (t *tools) definitions(ctx context.Context, cfg *pgconn.Config, snapshot string, major int) (*dumped, error) {
+// major is of the server that they are for; disordered are tables that pg_dump would make
+// with columns in another order.
+func (t *tools) definitions(ctx context.Context, cfg *pgconn.Config, snapshot string, major int, disordered []string) (*dumped, error) {
 	dir, err := os.MkdirTemp("", "pgdist-resync-")
 	if err != nil {
 		return nil, err
@@ -137,7 +138,8 @@ func (t *tools) definitions(ctx context.Context, cfg *pgconn.Config, snapshot st
 		}
 		*part.script = forServer(string(restricted.ReplaceAll(text, nil)), major)
 	}
-	return d, nil
+	d.pre, err = t.inOrder(ctx, cfg, snapshot, d.pre, disordered)
+	return d, err
 }
 
 // without leaves lines out of others.
@@ -155,11 +157,13 @@ func without(lines, out []byte) []byte {
 	return kept
 }
 
+// entryMark is how pg_dump begins what makes one thing.
+const entryMark = "\n--\n-- Name: "
+
 // entries divides a script into its head, which holds settings, and what it makes one
 // after the other. One that sets more in between is not divided.
 func entries(script string) (head string, each []string) {
-	const mark = "\n--\n-- Name: "
-	parts := strings.Split(script, mark)
+	parts := strings.Split(script, entryMark)
 	for _, p := range parts[1:] {
 		each = append(each, "-- Name: "+p)
 	}
@@ -281,7 +285,11 @@ func (r *resync) freeze(ctx context.Context, t *tools) (*dumped, error) {
 			}
 			return nil, r.source.fail("take a snapshot", err)
 		}
-		defs, err := t.definitions(ctx, r.source.cfg, r.snap.name, r.major)
+		var defs *dumped
+		disordered, err := r.snap.disordered(ctx)
+		if err == nil {
+			defs, err = t.definitions(ctx, r.source.cfg, r.snap.name, r.major, disordered)
+		}
 		var changed bool
 		if err == nil {
 			changed, err = r.ddlSince(ctx)

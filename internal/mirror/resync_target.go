@@ -251,8 +251,8 @@ func (r *resync) run(ctx context.Context, c *conn, script, op string) error {
 	return nil
 }
 
-// alike compares what the definitions brought along with what the source has: sorting
-// and extensions must be the same.
+// alike compares what the definitions brought along with what the source has: sorting,
+// extensions, and the order of columns must be the same.
 func (r *resync) alike(ctx context.Context) error {
 	raw, err := r.setup.one(ctx, factsSQL, text(r.src.User))
 	var f facts
@@ -269,6 +269,15 @@ func (r *resync) alike(ctx context.Context) error {
 		return r.refuse(r.target.host, "install the same version of the C library or ICU", "collation versions %q differ from %q on %s", f.CollVer, r.src.CollVer, r.source.host)
 	case !slices.Equal(f.Extensions, r.src.Extensions):
 		return r.refuse(r.target.host, "install the same extensions in the same versions, as the default ones", "extensions %v differ from %v on %s", f.Extensions, r.src.Extensions, r.source.host)
+	}
+	tables, err := readRelations(ctx, r.setup)
+	if err != nil {
+		return r.target.fail("examine the new database", err)
+	}
+	for _, t := range r.snap.tables {
+		if have := tables[t.Name]; have != nil && !slices.Equal(have.Columns, t.Columns) {
+			return r.refuse(r.target.host, "make the table anew on the leader with its columns in that order, or report this", "pg_dump makes table %s with its columns in the order %v, not as on %s: %v", t.Name, have.Columns, r.source.host, t.Columns)
+		}
 	}
 	return nil
 }

@@ -1,0 +1,76 @@
+package mirror
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/pgdist/pgdist/internal/pgtest"
+)
+
+// inherits makes tables that have their columns in another order than pg_dump makes them in.
+const inherits = `
+CREATE TABLE top (id int PRIMARY KEY, a text, CONSTRAINT above CHECK (id > 0));
+CREATE TABLE late (own text COLLATE "C" DEFAULT 'x', num int NOT NULL) INHERITS (top);
+CREATE TABLE plain (own text, PRIMARY KEY (id)) INHERITS (top);
+ALTER TABLE top ADD COLUMN b text DEFAULT 'it''s;', ADD COLUMN gone int, ADD COLUMN n int CHECK (n < 1000), ADD COLUMN s bigint;
+ALTER TABLE top DROP COLUMN gone; ALTER TABLE late ALTER b SET DEFAULT 'other', ALTER a SET NOT NULL, ALTER own SET STORAGE EXTERNAL, ADD CHECK (num > -5) NO INHERIT;
+ALTER TABLE late DROP COLUMN num, ADD COLUMN num int;
+CREATE TABLE other (z text, y text);
+CREATE TABLE "odd; -- 'q'" (y text, z text, x text);
+ALTER TABLE "odd; -- 'q'" INHERIT other;
+CREATE TABLE two (w text) INHERITS (top, other);
+ALTER TABLE other ADD COLUMN v text;
+CREATE TABLE below (u text) INHERITS (late);
+ALTER TABLE late ADD COLUMN t text;
+COMMENT ON COLUMN late.own IS 'own; one'; CREATE INDEX ON late (own); GRANT SELECT ON late TO PUBLIC; CREATE VIEW seen AS SELECT * FROM late;
+CREATE TABLE straight () INHERITS (top)`
+
+// A copy has the columns of its tables in the order in which the source has them: else what
+// is written later would be put into other columns.
+func TestResyncKeepsTheOrderOfColumns(t *testing.T) {
+	r := newRig(t, 3, inherits)
+	fill := func(by string) []string {
+		var out []string
+		for _, q := range []string{
+			`INSERT INTO late (id, a, own, b, n, s, num, t) VALUES (@, 'a @', 'own @', 'b @', @, @ * 10, @ + 2, 't @')`,
+			`INSERT INTO plain (id, a, own, b, n, s) VALUES (@, 'a @', 'own @', 'b @', @, @)`,
+			`INSERT INTO "odd; -- 'q'" (x, y, z, v) VALUES ('x @', 'y @', 'z @', 'v @')`,
+			`INSERT INTO two (id, a, z, y, w, b, v) VALUES (@, 'a @', 'z @', 'y @', 'w @', 'b @', 'v @')`,
+			`INSERT INTO below (id, a, own, num, u, b, t) VALUES (@, 'a @', 'own @', @, 'u @', 'b @', 't @')`,
+			`INSERT INTO straight (id, a, b) VALUES (@, 'a @', 'b @')`,
+			`UPDATE top SET s = @ WHERE id < @`, `UPDATE other SET y = y || z`, `DELETE FROM "odd; -- 'q'" WHERE x = 'x ' || (@ - 2)`,
+		} {
+			out = append(out, strings.ReplaceAll(q, "@", by))
+		}
+		return out
+	}
+	c := r.client()
+	r.do(c, slices.Concat(fill("1"), fill("2"))...)
+	r.replace(3)
+	r.do(c, `UPDATE plain SET s = 9`)
+	r.ack()
+	r.inSync(2)
+	if _, err := r.resync(r.ctx(), 3, yes); err != nil {
+		t.Fatal(err)
+	}
+	r.inSync(3)
+	r.do(c, slices.Concat(fill("3"), fill("4"))...)
+	r.ddl(c, `ALTER TABLE top ADD COLUMN more text DEFAULT 'more'`)
+	r.do(c, fill("5")...)
+	r.ddl(c, `ALTER TABLE other DROP COLUMN v`) // theirs go with it where they are not the child's own, too
+	if rep := r.verify(VerifyOptions{}); len(rep.Differences) > 0 {
+		t.Errorf("%v", said(rep))
+	}
+	const flags = `SELECT string_agg(concat_ws(' ', attrelid::regclass, attname, attislocal, attinhcount, attnotnull), ', ' ORDER BY attrelid::regclass::text, attname) FROM pg_attribute WHERE attnum > 0 AND NOT attisdropped AND attrelid IN (SELECT oid FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r')`
+	var want, got string
+	for i, into := range []*string{&want, &got} {
+		if err := pgtest.Connect(t, r.servers[2*i].DSN()).QueryRow(r.ctx(), flags).Scan(into); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if want != got {
+		t.Errorf("columns are inherited otherwise:\n%s\n%s", want, got)
+	}
+	r.same()
+}
