@@ -93,7 +93,8 @@ BEGIN
 END $$;
 
 -- key_index picks the index whose columns identify a row: the primary key, or
--- the smallest unique one over plain NOT NULL columns. NULL: no key. A constraint
+-- the smallest unique one over plain NOT NULL columns, of several the first by name: every
+-- member must take the same, and numbers differ where it was copied. NULL: no key. A constraint
 -- that is NOT VALID (PostgreSQL 18) may leave NULLs in a column that counts as NOT NULL.
 CREATE FUNCTION pgdist.key_index(rel oid) RETURNS oid
 LANGUAGE plpgsql STABLE AS $$
@@ -105,7 +106,7 @@ BEGIN
                          JOIN pg_attribute a ON a.attrelid = rel AND a.attnum = k
                         WHERE NOT a.attnotnull OR a.attgenerated <> ''
                            OR EXISTS (SELECT 1 FROM pg_constraint c WHERE c.conrelid = rel AND c.contype = 'n' AND NOT c.convalidated AND c.conkey = ARRAY[a.attnum]))
-     ORDER BY i.indisprimary DESC, i.indnkeyatts, i.indexrelid LIMIT 1);
+     ORDER BY i.indisprimary DESC, i.indnkeyatts, (SELECT c.relname FROM pg_class c WHERE c.oid = i.indexrelid) LIMIT 1);
 END $$;
 
 -- key_columns describes the columns of a key in index order. eq is the equality
