@@ -129,6 +129,17 @@ func outdated(err error) bool {
 	return false
 }
 
+// unreadable tells that users' code (of a column's type, or of a key's operator class) failed
+// while a table's rows were read: the server works, and another leader's would do the same.
+func unreadable(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && ownReader.MatchString(pg.Where) && health.Classify(err) != health.Failure
+}
+
+// outdatedMost is how often in a row a batch is read again because what it reads is
+// outdated: after so many times it is not, and users' code fails in the same way.
+const outdatedMost = 400
+
 // outdatedPause keeps a reader that comes too late again and again from being in
 // the way of what it waits for.
 const outdatedPause = 5 * time.Millisecond

@@ -250,9 +250,9 @@ func (s *Set) copyInstead(ctx context.Context, epoch int64, b *batch, group []*m
 func (s *Set) read(ctx context.Context, from Place, floor uint64, limit int, how depth) (*batch, error) {
 	ctx, stop := s.mind(ctx, s.members.get(s.cur.Leader), s.leaderC, 0)
 	defer stop()
-	for {
+	for tries := 1; ; tries++ {
 		b, err := readBatch(ctx, s.leaderC, from, floor, limit, how, s.marker)
-		if !outdated(err) || s.leaderC.TxStatus() != 'I' {
+		if !outdated(err) || s.leaderC.TxStatus() != 'I' || tries == outdatedMost {
 			return b, causeOf(ctx, err)
 		}
 		if !sleep(ctx, outdatedPause) {
@@ -328,10 +328,10 @@ func (s *Set) flushStream(ctx context.Context, epoch int64, from Place, group []
 	ctx, stop := s.mind(ctx, s.members.get(s.cur.Leader), c, 0)
 	defer stop()
 	chunk := s.cfg.BatchKeys
-	for {
+	for tries := 1; ; tries++ {
 		b, failed, err := stream(ctx, streamJob{leader: c, epoch: epoch, term: s.cur.Term, from: from, group: group, floor: floor,
 			how: how, extra: x, chunk: chunk, terms: s.terms, gate: s.gate, mind: s.mind})
-		if outdated(err) && c.TxStatus() == 'I' && sleep(ctx, outdatedPause) {
+		if outdated(err) && c.TxStatus() == 'I' && tries < outdatedMost && sleep(ctx, outdatedPause) {
 			continue
 		}
 		if tooWide(err) && chunk > 1 {

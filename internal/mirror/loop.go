@@ -376,9 +376,9 @@ func (s *Set) leaderFailed(ctx context.Context, cause error) error {
 	if errors.Is(cause, errNewerEpoch) {
 		return s.reload(ctx)
 	}
-	if state := sqlState(cause); state != "" && state != "57P01" && health.ClassifyOwn(cause) != health.Failure {
+	if state := sqlState(cause); state != "" && state != "57P01" && (health.ClassifyOwn(cause) != health.Failure || unreadable(cause)) {
 		// It works, and refuses what is asked of it: another leader would, too.
-		return &Error{Op: "read a batch", Member: s.cur.Leader, Host: s.hostOf(s.cur.Leader), Err: cause, Hint: "writes cannot be acknowledged until this is mended"}
+		return &Error{Op: "read a batch", Member: s.cur.Leader, Host: s.hostOf(s.cur.Leader), Err: cause, Hint: "writes cannot be acknowledged until this is mended: if a function of the users' fails, through pgdist (CREATE OR REPLACE FUNCTION)"}
 	}
 	var held *errHeld
 	if s.downErr(s.cur.Leader) == nil && !errors.Is(cause, errLeaderLost) && !errors.As(cause, &held) && s.leaderAnswers(ctx) {

@@ -72,7 +72,7 @@ DECLARE
     tag text := '$pgdist' || md5(gen_random_uuid()::text) || '$';
     tab text; owner name; onl text; sets text; known text; arms text; cols text; vals text; upd text; hasid boolean;
     knew text; kold text; src text; per int := 1000; img text; ins text; fn text;
-    wide text; misread text := ''; isnew text; isold text; newrow text; oldrow text;
+    wide text; misread text := ''; isnew text; isold text; newrow text; oldrow text; path text; own text := '';
     -- Text must not depend on a session's settings.
     pins text := ' SET DateStyle = ''ISO, YMD'' SET IntervalStyle = postgres SET extra_float_digits = 1 SET bytea_output = hex'
               || ' SET TimeZone = UTC SET lc_monetary = ''C'' SET xmloption = content SET quote_all_identifiers = off';
@@ -82,6 +82,13 @@ BEGIN
       INTO tab, owner, onl FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = root;
     known := pgdist.pins(CASE WHEN idx IS NULL THEN ARRAY(SELECT a.atttypid FROM pg_attribute a WHERE a.attrelid = root AND a.attnum > 0 AND NOT a.attisdropped)
                               ELSE ARRAY(SELECT k.typ FROM pgdist.key_columns(idx) k) END);
+    -- Users' code (of types, operator classes, domains, checks) mostly finds by its search_path
+    -- what lies beside it, and so beside the table or its types.
+    SELECT '"$user", public' || coalesce(string_agg(DISTINCT ', ' || quote_ident(n.nspname), ''), '') INTO path
+      FROM pg_namespace n WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'public') AND (n.oid = (SELECT c.relnamespace FROM pg_class c WHERE c.oid = root)
+        OR n.oid IN (SELECT y.typnamespace FROM pg_attribute a JOIN pg_type t ON t.oid IN (a.atttypid, pgdist.base_type(a.atttypid)) JOIN pg_type y ON y.oid IN (t.oid, t.typelem)
+                      WHERE a.attrelid = root AND a.attnum > 0 AND NOT a.attisdropped));
+    IF path <> '"$user", public' THEN own := ' SET search_path = ' || path; END IF; -- which costs each call a little
     sets := coalesce(known, pins || ' SET search_path = pg_catalog, pg_temp'); -- output functions may look names up
     img := pgdist.row_text(root, 't');
     IF idx IS NOT NULL THEN
@@ -161,7 +168,7 @@ BEGIN
     -- without an order mostly have the same one, and BRIN indexes are of use.
     IF idx IS NOT NULL THEN
         EXECUTE format('CREATE FUNCTION pgdist.r_%s(text[], OUT pgdist_dels text[], OUT pgdist_rows text[]) LANGUAGE plpgsql STABLE SECURITY DEFINER', id)
-            || ' SET search_path = "$user", public AS ' || tag || '
+            || ' SET search_path = ' || path || ' AS ' || tag || '
             #variable_conflict use_column
             BEGIN '
             || CASE WHEN upsert THEN
@@ -184,7 +191,7 @@ BEGIN
             ins := ins || format(' ON CONFLICT (%s) DO ', (SELECT string_agg(quote_ident(col), ', ' ORDER BY ord) FROM pgdist.key_columns(idx)))
                 || coalesce('UPDATE SET ' || upd, 'NOTHING');
         END IF;
-        EXECUTE format('CREATE OR REPLACE FUNCTION pgdist.a_%s(text[], text[]) RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS ', id) || tag || '
+        EXECUTE format('CREATE OR REPLACE FUNCTION pgdist.a_%s(text[], text[]) RETURNS void LANGUAGE plpgsql SECURITY DEFINER', id) || own || ' AS ' || tag || '
             #variable_conflict use_column
             BEGIN
                 IF $1 IS NOT NULL THEN
@@ -215,7 +222,7 @@ BEGIN
                 END IF;
                 RETURN pgdist_found;
             END ' || tag;
-        EXECUTE format('CREATE OR REPLACE FUNCTION pgdist.a_%s(text[], text[]) RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS ', id) || tag || '
+        EXECUTE format('CREATE OR REPLACE FUNCTION pgdist.a_%s(text[], text[]) RETURNS void LANGUAGE plpgsql SECURITY DEFINER', id) || own || ' AS ' || tag || '
             #variable_conflict use_column
             BEGIN
                 IF $1 IS NOT NULL THEN
@@ -228,8 +235,8 @@ BEGIN
             END ' || tag;
     END IF;
     IF idx IS NOT NULL AND to_regprocedure(format('pgdist.y_%s(text[])', id)) IS NOT NULL THEN EXECUTE format('DROP FUNCTION pgdist.y_%s(text[])', id); END IF;
-    EXECUTE format('CREATE OR REPLACE FUNCTION pgdist.w_%s() RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS ', id) || tag || ' BEGIN DELETE FROM ' || onl || tab || '; END ' || tag;
-    EXECUTE format('CREATE FUNCTION pgdist.x_%s() RETURNS SETOF text LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = "$user", public AS ', id) || tag
+    EXECUTE format('CREATE OR REPLACE FUNCTION pgdist.w_%s() RETURNS void LANGUAGE plpgsql SECURITY DEFINER', id) || own || ' AS ' || tag || ' BEGIN DELETE FROM ' || onl || tab || '; END ' || tag;
+    EXECUTE format('CREATE FUNCTION pgdist.x_%s() RETURNS SETOF text LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = ', id) || path || ' AS ' || tag
         || ' BEGIN RETURN QUERY SELECT ' || img || ' FROM ' || onl || tab || ' t; END ' || tag;
     FOR fn IN SELECT format('pgdist.%I(%s)', p.proname, pg_get_function_identity_arguments(p.oid)) FROM pg_proc p
                WHERE p.pronamespace = 'pgdist'::regnamespace AND p.proname ~ ('^[cawxry]_' || id || '$') LOOP
