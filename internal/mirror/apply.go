@@ -27,6 +27,8 @@ const (
 	sharedEndSQL = `SELECT pgdist.shared_end($1::jsonb)`
 	relaxSQL     = `SELECT pgdist.relax()`
 	tightenSQL   = `SELECT pgdist.tighten()`
+	withholdSQL  = `SELECT pgdist.withhold()`
+	publishSQL   = `SELECT pgdist.publish_again()`
 	mendSQL      = `SELECT pgdist.mend($1::bool)`
 	amendedSQL   = `SELECT pgdist.amended($1::bigint)`
 	blameSQL     = `SELECT pgdist.blame($1::bigint, $2::int, $3::int, $4::text[], $5)`
@@ -76,6 +78,10 @@ func (o op) step(ddl bool) (step, error) {
 		return step{sql: relaxSQL}, nil
 	case 'm':
 		return step{sql: tightenSQL}, nil
+	case 'o':
+		return step{sql: withholdSQL}, nil
+	case 'u':
+		return step{sql: publishSQL}, nil
 	case 'q':
 		return step{sql: amendedSQL, params: [][]byte{o.a}}, nil
 	case 'b':

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -203,7 +204,7 @@ func (s *Set) flushGroup(ctx context.Context, epoch int64, from Place, group []*
 	if len(failed) == 0 {
 		s.hasShared(b, group)
 	}
-	return s.copyInstead(ctx, epoch, b, group, failed, floor, how)
+	return s.again(ctx, epoch, b, group, failed, floor, how, nil)
 }
 
 // told has the log hear of a flush, if anybody listens to that.
@@ -218,32 +219,47 @@ func (s *Set) told(epoch int64, from Place, b *batch, group []*member, failed ma
 	s.log.Debug("flushed", "epoch", epoch, "from", from, "to", b.to(), "entries", b.head.Entries, "members", ids, "failed", failed)
 }
 
-// copyInstead gives members whose rows do not bear a batch's DDL the tables
-// concerned as a whole.
-func (s *Set) copyInstead(ctx context.Context, epoch int64, b *batch, group []*member, failed map[health.MemberID]error, floor uint64, how depth) (map[health.MemberID]error, error) {
-	var again []*member
+// again gives a batch once more to members that refuse it as it is, and as x has changed it:
+// whose rows do not bear its DDL gets the tables concerned as a whole; where users' publications
+// forbid it, these are withheld. One batch may need both, one after the other.
+func (s *Set) again(ctx context.Context, epoch int64, b *batch, group []*member, failed map[health.MemberID]error, floor uint64, how depth, x *extras) (map[health.MemberID]error, error) {
+	var whole, withheld []*member
 	for _, m := range group {
-		if refusesDDL(b, failed[m.id]) {
-			s.log.Info("copying the tables that a schema change is about", "member", m.host, "because", failed[m.id])
-			delete(failed, m.id)
-			again = append(again, m)
+		switch err := failed[m.id]; {
+		case err == nil:
+		case unidentified(err) && !x.withholds():
+			s.log.Debug("withholding publications from what is applied", "member", m.host, "because", err)
+			withheld = append(withheld, m)
+		case refusesDDL(b, err) && (x == nil || !x.first):
+			s.log.Info("copying the tables that a schema change is about", "member", m.host, "because", err)
+			whole = append(whole, m)
+		default:
+			failed[m.id] = s.tooOld(s.cur, m, err)
 		}
 	}
-	if len(again) == 0 {
+	for _, m := range slices.Concat(withheld, whole) {
+		delete(failed, m.id)
+	}
+	if len(withheld) > 0 {
+		if err := s.flushAgain(ctx, epoch, b.from, withheld, failed, floor, how, x.withholding()); err != nil {
+			return failed, err
+		}
+	}
+	if len(whole) == 0 {
 		return failed, nil
 	}
-	x, err := concerned(ctx, s.leaderC, b.from, nil)
+	x, err := concerned(ctx, s.leaderC, b.from, x)
 	if err != nil {
 		return failed, err
 	}
-	more, err := s.flushStream(ctx, epoch, b.from, again, floor, how, x)
-	for id, e := range more {
-		if failed == nil {
-			failed = map[health.MemberID]error{}
-		}
-		failed[id] = e
-	}
-	return failed, err
+	return failed, s.flushAgain(ctx, epoch, b.from, whole, failed, floor, how, x)
+}
+
+// flushAgain is flushStream that adds to what has failed.
+func (s *Set) flushAgain(ctx context.Context, epoch int64, from Place, group []*member, failed map[health.MemberID]error, floor uint64, how depth, x *extras) error {
+	more, err := s.flushStream(ctx, epoch, from, group, floor, how, x)
+	maps.Copy(failed, more)
+	return err
 }
 
 // read asks the leader for a batch, again if a table was rewritten meanwhile.
@@ -349,15 +365,7 @@ func (s *Set) flushStream(ctx context.Context, epoch int64, from Place, group []
 			}
 		}
 		s.advance(b.to())
-		if x == nil || !x.first {
-			return s.copyInstead(ctx, epoch, b, group, failed, floor, how)
-		}
-		for _, m := range group {
-			if failed[m.id] != nil {
-				failed[m.id] = s.tooOld(s.cur, m, failed[m.id])
-			}
-		}
-		return failed, nil
+		return s.again(ctx, epoch, b, group, failed, floor, how, x)
 	}
 }
 

@@ -332,6 +332,9 @@ func (c *catchUp) ship(ctx context.Context, at, from Place, x *extras, lead *her
 		return 0, err
 	}
 	if err := failed[c.m.id]; err != nil {
+		if unidentified(err) && !x.withholds() {
+			return c.ship(ctx, at, from, x.withholding(), lead)
+		}
 		if refusesDDL(b, err) && (x == nil || !x.first) {
 			if x, err = concerned(ctx, c.leader, from, x); err != nil {
 				return 0, err
@@ -374,10 +377,7 @@ func (c *catchUp) define(ctx context.Context, at, from Place, x *extras) (*extra
 	if err != nil {
 		return nil, &leaderError{err}
 	}
-	ops := []op{{kind: 'g', a: b.shared}}
-	for tab := range x.whole {
-		ops = append(ops, op{kind: 'v', tab: tab})
-	}
+	ops := append([]op{{kind: 'g', a: b.shared}}, x.vacates()...)
 	for _, o := range b.ops {
 		if o.kind == 'd' {
 			ops = append(ops, o)
@@ -395,9 +395,13 @@ func (c *catchUp) define(ctx context.Context, at, from Place, x *extras) (*extra
 	if err != nil {
 		return nil, err
 	}
-	ctx, stop := c.s.mind(ctx, c.twin, a, c.m.health.SyncTimeout)
-	defer stop()
-	return x, c.m.fail("run DDL ahead of rows", causeOf(ctx, a.run(ctx, append(steps, step{sql: replayedSQL}), nil)))
+	minded, stop := c.s.mind(ctx, c.twin, a, c.m.health.SyncTimeout)
+	err = causeOf(minded, a.run(minded, append(steps, step{sql: replayedSQL}), nil))
+	stop()
+	if unidentified(err) && !x.withhold {
+		return c.define(ctx, at, from, x.withholding())
+	}
+	return x, c.m.fail("run DDL ahead of rows", err)
 }
 
 // gate waits for the leader's WAL on a connection of the catch-up's own.

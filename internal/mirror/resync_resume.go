@@ -278,11 +278,13 @@ func literalOf(list []string) []byte {
 
 // clear empties what an attempt before has left in tables that are copied now. A TRUNCATE is
 // refused where foreign keys refer to a table (0A000), which then has a key; a DELETE, where a
-// publication has one that has none.
+// publication has one that has none: so it publishes none of these. (Publications are there
+// when an attempt before had come to the last definitions.)
 func (r *resync) clear(ctx context.Context, names []string) error {
 	return r.target.fail("empty tables that were copied in part", r.setup.exec(ctx, `DO $do$ DECLARE t text; BEGIN
 		FOREACH t IN ARRAY `+quoteLiteral(string(literalOf(names)))+`::text[] LOOP
-			BEGIN EXECUTE 'TRUNCATE ONLY ' || t; EXCEPTION WHEN feature_not_supported THEN EXECUTE 'DELETE FROM ONLY ' || t; END;
+			BEGIN EXECUTE 'TRUNCATE ONLY ' || t; EXCEPTION WHEN feature_not_supported THEN
+				PERFORM pgdist.withhold(); EXECUTE 'DELETE FROM ONLY ' || t; PERFORM pgdist.publish_again(); END;
 		END LOOP; END $do$`))
 }
 
@@ -317,7 +319,7 @@ func (r *resync) forward(ctx context.Context) error {
 		return r.told(ctx)
 	}
 	r.o.Report("bringing tables of before up to date")
-	if err := r.setup.exec(ctx, "BEGIN"); err != nil {
+	if err := r.setup.exec(ctx, "BEGIN; SELECT pgdist.withhold()"); err != nil {
 		return r.target.fail("bring tables up to date", err)
 	}
 	if err := r.identity(ctx, r.view.Set); err != nil {
@@ -335,7 +337,7 @@ func (r *resync) forward(ctx context.Context) error {
 	if err := r.told(ctx); err != nil {
 		return err
 	}
-	return r.target.fail("bring tables up to date", r.setup.exec(ctx, "DELETE FROM pgdist.meta; COMMIT"))
+	return r.target.fail("bring tables up to date", r.setup.exec(ctx, "SELECT pgdist.publish_again(); DELETE FROM pgdist.meta; COMMIT"))
 }
 
 // told makes sure that the source's journal was whole when it was asked: TRUNCATE, by which it is

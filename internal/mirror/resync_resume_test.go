@@ -25,7 +25,7 @@ const resumable = `CREATE TABLE aa_parent (id int PRIMARY KEY, v text); INSERT I
 	CREATE TABLE ai_clock (k int PRIMARY KEY, at timestamptz, CHECK (at > now() - interval '1 second'));
 	CREATE TABLE aj_refs (id int PRIMARY KEY, p int); INSERT INTO aj_refs SELECT g, g FROM generate_series(1, 60) g;
 	ALTER TABLE aj_refs ADD CONSTRAINT late FOREIGN KEY (p) REFERENCES aa_parent NOT VALID;
-	CREATE TABLE ba_published (v text); INSERT INTO ba_published VALUES ('x'); CREATE PUBLICATION pub FOR TABLE ba_published;
+	CREATE TABLE ba_published (v text); INSERT INTO ba_published VALUES ('x'); CREATE TABLE zy_unique (k int NOT NULL UNIQUE, v int); CREATE PUBLICATION pub FOR TABLE ba_published, zy_unique;
 	CREATE SEQUENCE s; SELECT nextval('s');
 	CREATE TABLE zz_last (id int PRIMARY KEY, p int REFERENCES aa_parent); INSERT INTO zz_last SELECT g, g FROM generate_series(1, 100) g`
 
@@ -38,7 +38,7 @@ var between = []string{
 	`TRUNCATE ae_emptied`, `INSERT INTO ae_emptied VALUES (5)`, `INSERT INTO af_unlogged VALUES (99, 'y')`,
 	`UPDATE ag_part SET k = k + 100 WHERE k BETWEEN 60 AND 65`, `UPDATE ag_part SET v = 'q' WHERE k % 10 = 0`, `UPDATE ag_part SET k = k - 145 WHERE k IN (147, 148)`,
 	`UPDATE ah_citizen SET n = (n || '.00')::numeric`, `UPDATE ah_citizen SET k = k || 'x' WHERE n > 30`,
-	`INSERT INTO ai_clock VALUES (1, now())`, `INSERT INTO aj_refs VALUES (400, 115)`, `SELECT nextval('s'), nextval('s')`, `INSERT INTO zz_last VALUES (300, 117)`, `INSERT INTO ba_published VALUES ('y')`,
+	`INSERT INTO ai_clock VALUES (1, now())`, `INSERT INTO aj_refs VALUES (400, 115)`, `SELECT nextval('s'), nextval('s')`, `INSERT INTO zz_last VALUES (300, 117)`, `INSERT INTO ba_published VALUES ('y')`, `INSERT INTO zy_unique VALUES (1, 1)`,
 }
 
 // afterwards is what is written after that.
@@ -125,7 +125,7 @@ func TestResyncGoesOn(t *testing.T) {
 		tables int
 		point  string
 	}
-	// In this order: aa ab ac ad ae af ag_part1 ah aj ba zg_part2 zz_last, ai. Of these ac, ae, af and ba
+	// In this order: aa ab ac ad ae af ag_part1 ah aj ba zg_part2 zy zz_last, ai. Of these ac, ae, af and ba
 	// cannot be kept once they were written to.
 	for _, c := range []struct {
 		name   string
@@ -134,10 +134,10 @@ func TestResyncGoesOn(t *testing.T) {
 	}{
 		{"after one table", []stage{{tables: 1}}, 1},
 		{"in the middle", []stage{{tables: 7}}, 4},
-		{"with indexes", []stage{{point: "mirror: a copy has its indexes"}}, 9},
-		{"with all definitions", []stage{{point: "mirror: a copy is filled"}}, 9},
+		{"with indexes", []stage{{point: "mirror: a copy has its indexes"}}, 10},
+		{"with all definitions", []stage{{point: "mirror: a copy is filled"}}, 10},
 		{"twice", []stage{{tables: 3}, {tables: 9}}, 7},
-		{"twice, with all definitions", []stage{{tables: 5}, {point: "mirror: a copy is filled"}}, 11},
+		{"twice, with all definitions", []stage{{tables: 5}, {point: "mirror: a copy is filled"}}, 12},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := newRig(t, 3, resumable)

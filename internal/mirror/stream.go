@@ -15,14 +15,15 @@ import (
 
 // extras are what a returning member's own history adds to what it missed.
 type extras struct {
-	keys  map[int][]byte // per table, a text[] literal of keys to ship as they are now
-	plus  map[int][]byte // images to put back (the member's tail deleted them)
-	minus map[int][]byte // images to take away (the member's tail added them)
-	whole map[int]bool   // tables to copy whole
-	first bool           // whole tables are emptied before DDL, too
-	mend  bool           // whole has all that a crash has emptied
-	gens  map[int]int    // the generation of each table that these were journaled under
-	upto  int64          // how far this brings what the member's list of what is amiss has; 0: nothing of it
+	keys     map[int][]byte // per table, a text[] literal of keys to ship as they are now
+	plus     map[int][]byte // images to put back (the member's tail deleted them)
+	minus    map[int][]byte // images to take away (the member's tail added them)
+	whole    map[int]bool   // tables to copy whole
+	first    bool           // whole tables are emptied before DDL, too
+	mend     bool           // whole has all that a crash has emptied
+	gens     map[int]int    // the generation of each table that these were journaled under
+	upto     int64          // how far this brings what the member's list of what is amiss has; 0: nothing of it
+	withhold bool           // users' publications publish no updates and deletes while rows are put in place
 }
 
 // streamer reads one batch in pieces and hands them to emit, in the order they
@@ -145,19 +146,19 @@ func (s *streamer) pieces(ctx context.Context, floor uint64, how depth) (*batch,
 		}
 	}
 	if s.extra != nil && s.extra.first {
-		for tab := range whole {
-			if err := s.emit(op{kind: 'v', tab: tab}); err != nil {
-				return nil, err
-			}
+		if err := s.all(s.extra.vacates()); err != nil {
+			return nil, err
 		}
 	}
 	for _, o := range b.ops {
 		switch o.kind {
-		case 'd', 'e':
-			if o.kind == 'e' && s.extra.imaged(o.tab) {
+		case 'd':
+			err = s.emit(o)
+		case 'e':
+			if s.extra.imaged(o.tab) {
 				whole[o.tab] = true // emptied, it holds no rows of the tail to take away, and must get none back
 			}
-			err = s.emit(o)
+			err = s.all(s.extra.withheld([]op{o}))
 		case 'c':
 			whole[o.tab] = true
 		}
@@ -190,6 +191,11 @@ func (s *streamer) pieces(ctx context.Context, floor uint64, how depth) (*batch,
 			}
 		}
 	}
+	if s.extra.withholds() {
+		if err := s.emit(op{kind: 'o'}); err != nil {
+			return nil, err
+		}
+	}
 	for _, step := range []func(context.Context, map[int]table, map[int]bool) error{s.empties, s.deletes, s.copies, s.rows, s.images, s.journal} {
 		if err := step(ctx, tables, whole); err != nil {
 			return nil, err
@@ -213,6 +219,11 @@ func (s *streamer) pieces(ctx context.Context, floor uint64, how depth) (*batch,
 		}
 	}
 	b.left = len(s.left)
+	if s.extra.withholds() {
+		if err := s.emit(op{kind: 'u'}); err != nil {
+			return nil, err
+		}
+	}
 	if again {
 		if err := s.emit(op{kind: 'm'}); err != nil {
 			return nil, err
@@ -224,6 +235,24 @@ func (s *streamer) pieces(ctx context.Context, floor uint64, how depth) (*batch,
 		}
 	}
 	return b, nil
+}
+
+// vacates empties the tables to be copied whole, before DDL.
+func (x *extras) vacates() (ops []op) {
+	for tab := range x.whole {
+		ops = append(ops, op{kind: 'v', tab: tab})
+	}
+	return x.withheld(ops)
+}
+
+// all emits one after the other.
+func (s *streamer) all(ops []op) error {
+	for _, o := range ops {
+		if err := s.emit(o); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // table is what reading needs to know of a mirrored table.

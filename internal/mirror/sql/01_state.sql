@@ -75,12 +75,13 @@ CREATE TABLE pgdist.distributors (
 ) WITH (fillfactor = 50);
 
 -- DDL that was run ahead of its batch, and the position from which that was. No
--- row, or one.
+-- row, or one. (A key, for users' publications may be of all tables.)
 CREATE TABLE pgdist.replayed (
     term      bigint NOT NULL,
     id        bigint NOT NULL,
     pos_term  bigint NOT NULL,
-    pos_snap  text
+    pos_snap  text,
+    PRIMARY KEY (term, id)
 );
 
 -- The journal is complete for whatever is not visible at this place. One row.

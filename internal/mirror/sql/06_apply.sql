@@ -297,3 +297,31 @@ BEGIN
         IF r ->> 3 IS NOT NULL THEN EXECUTE format('COMMENT ON CONSTRAINT %I ON %s IS %L', r ->> 1, tab, r ->> 3); END IF;
     END LOOP;
 END $$;
+
+-- withhold has users' publications publish no updates and deletes until publish_again
+-- puts them back, before the apply ends. Where they do, PostgreSQL refuses these on tables
+-- whose rows it could not name to a subscriber (no replica identity, or one that a column
+-- list or a filter does not cover), and an upsert whether or not a row is there. The leader
+-- has updated and deleted no such rows since; an apply must where it only inserted.
+CREATE FUNCTION pgdist.withhold() RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE r record; list jsonb := '[]';
+BEGIN
+    FOR r IN SELECT p.oid, p.pubname, concat_ws(', ', CASE WHEN p.pubinsert THEN 'insert' END, CASE WHEN p.pubtruncate THEN 'truncate' END) AS rest,
+                    concat_ws(', ', CASE WHEN p.pubupdate THEN 'update' END, CASE WHEN p.pubdelete THEN 'delete' END) AS held
+               FROM pg_publication p WHERE p.pubupdate OR p.pubdelete LOOP
+        EXECUTE format('ALTER PUBLICATION %I SET (publish = %L)', r.pubname, r.rest);
+        list := list || jsonb_build_array(jsonb_build_array(r.oid::bigint, concat_ws(', ', nullif(r.rest, ''), r.held)));
+    END LOOP;
+    PERFORM set_config('pgdist.withheld', list::text, true);
+END $$;
+
+CREATE FUNCTION pgdist.publish_again() RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE r record;
+BEGIN
+    FOR r IN SELECT p.pubname, x ->> 1 AS what FROM jsonb_array_elements(current_setting('pgdist.withheld')::jsonb) x JOIN pg_publication p ON p.oid = (x ->> 0)::oid LOOP
+        EXECUTE format('ALTER PUBLICATION %I SET (publish = %L)', r.pubname, r.what);
+    END LOOP;
+    PERFORM set_config('pgdist.withheld', '[]', true);
+END $$;

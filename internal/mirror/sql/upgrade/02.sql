@@ -21,6 +21,8 @@ CREATE TABLE pgdist.amiss (id bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY, t
 CREATE TABLE pgdist.checks (one boolean PRIMARY KEY DEFAULT true CHECK (one), began timestamptz, ended timestamptz, tab int, after text, rows bigint NOT NULL DEFAULT 0,
     differences bigint NOT NULL DEFAULT 0) WITH (fillfactor = 50);
 INSERT INTO pgdist.checks DEFAULT VALUES;
+-- A publication of all tables refuses DELETE from those without a key.
+ALTER TABLE pgdist.replayed ADD PRIMARY KEY (term, id);
 -- What was made unseen.
 CREATE TABLE pgdist.views (oid oid PRIMARY KEY);
 DROP FUNCTION pgdist.user_tables();
