@@ -337,7 +337,7 @@ func (r *resync) forward(ctx context.Context) error {
 	if err := r.told(ctx); err != nil {
 		return err
 	}
-	return r.target.fail("bring tables up to date", r.setup.exec(ctx, "SELECT pgdist.publish_again(); DELETE FROM pgdist.meta; COMMIT"))
+	return r.target.fail("bring tables up to date", r.setup.exec(ctx, "DELETE FROM pgdist.meta; SELECT pgdist.publish_again(); COMMIT"))
 }
 
 // told makes sure that the source's journal was whole when it was asked: TRUNCATE, by which it is

@@ -264,6 +264,28 @@ BEGIN
     PERFORM pgdist.evict(backend, pg_blocking_pids(backend), true);
 END $$;
 
+-- stow keeps a list to the end of the transaction in a setting. Users' code may run in
+-- between, and set it; stowed refuses that, for statements of a superuser's are made of the list.
+-- (Where a member is being copied there is no secret yet, nor anybody else.)
+CREATE FUNCTION pgdist.stow(name text, list text) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN PERFORM set_config(name, pgdist.seal(name, list) || list, true); END $$;
+
+CREATE FUNCTION pgdist.stowed(name text) RETURNS jsonb
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE v text := current_setting(name);
+BEGIN
+    IF left(v, 64) <> pgdist.seal(name, substr(v, 65)) THEN
+        RAISE EXCEPTION 'setting % was changed while a batch was applied', name USING ERRCODE = '42501', HINT = 'A function of the users'' did that: of a CHECK, a domain, an index or a generated column.';
+    END IF;
+    RETURN substr(v, 65)::jsonb;
+END $$;
+
+CREATE FUNCTION pgdist.seal(name text, list text) RETURNS text
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE s text := coalesce((SELECT m.secret FROM pgdist.meta m), '');
+BEGIN RETURN encode(sha256(convert_to(s || name || list || s, 'UTF8')), 'hex'); END $$;
+
 -- relax takes away the constraints that rows the leader has may violate: those that
 -- are NOT VALID, and those whose outcome depends on more than the row, such as
 -- CHECK (expires > now()). tighten puts them back at the end of the apply, as
@@ -279,14 +301,14 @@ BEGIN
         EXECUTE format('ALTER TABLE %s DROP CONSTRAINT %I', r.tab, r.conname);
         list := list || jsonb_build_array(jsonb_build_array(r.rel::bigint, r.conname, r.def, r.note, r.valid));
     END LOOP;
-    PERFORM set_config('pgdist.relaxed', list::text, true);
+    PERFORM pgdist.stow('pgdist.relaxed', list::text);
 END $$;
 
 CREATE FUNCTION pgdist.tighten() RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE r jsonb; tab text;
 BEGIN
-    FOR r IN SELECT x FROM jsonb_array_elements(current_setting('pgdist.relaxed')::jsonb) x LOOP
+    FOR r IN SELECT x FROM jsonb_array_elements(pgdist.stowed('pgdist.relaxed')) x LOOP
         SELECT format('%I.%I', n.nspname, c.relname) INTO tab FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = (r ->> 0)::oid;
         CONTINUE WHEN tab IS NULL; -- the batch dropped it
         EXECUTE format('ALTER TABLE %s ADD CONSTRAINT %I %s', tab, r ->> 1, r ->> 2) || CASE WHEN (r ->> 4)::boolean THEN ' NOT VALID' ELSE '' END;
@@ -313,15 +335,15 @@ BEGIN
         EXECUTE format('ALTER PUBLICATION %I SET (publish = %L)', r.pubname, r.rest);
         list := list || jsonb_build_array(jsonb_build_array(r.oid::bigint, concat_ws(', ', nullif(r.rest, ''), r.held)));
     END LOOP;
-    PERFORM set_config('pgdist.withheld', list::text, true);
+    PERFORM pgdist.stow('pgdist.withheld', list::text);
 END $$;
 
 CREATE FUNCTION pgdist.publish_again() RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE r record;
 BEGIN
-    FOR r IN SELECT p.pubname, x ->> 1 AS what FROM jsonb_array_elements(current_setting('pgdist.withheld')::jsonb) x JOIN pg_publication p ON p.oid = (x ->> 0)::oid LOOP
+    FOR r IN SELECT p.pubname, x ->> 1 AS what FROM jsonb_array_elements(pgdist.stowed('pgdist.withheld')) x JOIN pg_publication p ON p.oid = (x ->> 0)::oid LOOP
         EXECUTE format('ALTER PUBLICATION %I SET (publish = %L)', r.pubname, r.what);
     END LOOP;
-    PERFORM set_config('pgdist.withheld', '[]', true);
+    PERFORM pgdist.stow('pgdist.withheld', '[]');
 END $$;
