@@ -191,6 +191,9 @@ func (w *copying) part(ctx context.Context, src, dst *conn, p copyPart) error {
 	if err := src.exec(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; SET TRANSACTION SNAPSHOT "+quoteLiteral(w.r.snap.name)); err != nil {
 		return w.r.source.fail("take over the snapshot", err)
 	}
+	if _, err := dst.call(ctx, `SELECT set_config('search_path', pgdist.path_of(to_regclass($1::text)), false)`, text(p.t.Name)); err != nil {
+		return w.r.target.fail("copy table "+p.t.Name, err)
+	}
 	n, bytes, err := w.r.pipe(ctx, src, dst, "COPY (SELECT "+p.columns+" FROM ONLY "+p.t.Name+where+") TO STDOUT (FORMAT "+format+")",
 		"COPY "+into+" FROM STDIN (FORMAT "+format+")")
 	if state := sqlState(err); state == "57014" || nameless(err) || state == "42703" {

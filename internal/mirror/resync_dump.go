@@ -80,9 +80,11 @@ type dumped struct{ schemas, pre, indexes, attached, post string }
 // data, of which a schema has none but what it says of materialized views.
 var ours = regexp.MustCompile(`(?m)^\d+; \d+ \d+ (?:TRIGGER .* pgdist_[iudt] |EVENT TRIGGER - "?!pgdist_|COMMENT - EVENT TRIGGER "?!pgdist_|MATERIALIZED VIEW DATA ).*\n`)
 
-// schemas and extensions are entries that come first, each kind by itself.
+// schemas and extensions are entries that come first, each kind by itself. What is granted on
+// schemas, and said of them, goes with them: who grants on a table needs the one, and pg_restore
+// counts it to the section of whatever comes before it.
 var (
-	schemas    = regexp.MustCompile(`(?m)^\d+; \d+ \d+ SCHEMA .*\n`)
+	schemas    = regexp.MustCompile(`(?m)^\d+; \d+ \d+ (?:(?:ACL|COMMENT|SECURITY LABEL) - )?SCHEMA .*\n`)
 	extensions = regexp.MustCompile(`(?m)^\d+; \d+ \d+ EXTENSION .*\n`)
 )
 

@@ -101,3 +101,30 @@ func TestResyncKeepsTheKey(t *testing.T) {
 	r.inSync(3)
 	r.same()
 }
+
+// What is granted on a schema is there before what is granted by those who have it from there, and
+// checks find what they name without a schema beside their table.
+func TestResyncGrantsAndChecks(t *testing.T) {
+	r := newRig(t, 3, `CREATE SCHEMA apart; COMMENT ON SCHEMA apart IS 'of its own'; CREATE ROLE grants_r; CREATE ROLE granted_r; GRANT USAGE ON SCHEMA apart TO grants_r;
+		CREATE TABLE apart.t (id int PRIMARY KEY); GRANT SELECT ON apart.t TO grants_r WITH GRANT OPTION; SET ROLE grants_r; GRANT SELECT ON apart.t TO granted_r; RESET ROLE;
+		CREATE FUNCTION apart.outer_check(int) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN RETURN inner_check($1); END $$;
+		CREATE FUNCTION apart.inner_check(int) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT $1 > 0'; SET search_path = apart;
+		CREATE DOMAIN apart.some AS int CHECK (apart.outer_check(VALUE)); CREATE TABLE apart.checked (id apart.some PRIMARY KEY, v int CHECK (apart.outer_check(v)));
+		INSERT INTO apart.checked SELECT g, g FROM generate_series(1, 50) g; CREATE TABLE public.checked (id apart.some)`)
+	c := r.client()
+	r.do(c, `SET search_path = apart`, `INSERT INTO checked VALUES (100, 1)`)
+	r.replace(3)
+	r.do(c, `UPDATE checked SET v = v + 1`)
+	r.ack()
+	r.inSync(2)
+	if _, err := r.resync(r.ctx(), 3, yes); err != nil {
+		t.Fatal(err)
+	}
+	r.inSync(3)
+	r.do(c, `UPDATE checked SET v = v + 1, id = id + 1000 WHERE id < 10`, `INSERT INTO public.checked VALUES (1), (1)`, `DELETE FROM public.checked`)
+	r.ack()
+	if v, rep := r.set.View(), r.verify(VerifyOptions{}); len(v.InSync) != 3 || len(rep.Differences) > 0 {
+		t.Errorf("in sync are %v, and %v", v.InSync, said(rep))
+	}
+	r.same()
+}

@@ -59,6 +59,18 @@ BEGIN
         USING ERRCODE = '54000', HINT = 'A row may have 1000000000 bytes; bytea counts twice, a quote or backslash in a text of more than 250 MB four times. Store it in pieces.';
 END $$;
 
+-- path_of is the search_path under which a table's rows are read and put in place: users' code
+-- (of types, operator classes, domains, checks) mostly finds by its search_path what lies
+-- beside it, and so beside the table or its types.
+CREATE FUNCTION pgdist.path_of(tab oid) RETURNS text
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN (SELECT '"$user", public' || coalesce(string_agg(DISTINCT ', ' || quote_ident(n.nspname), ''), '')
+      FROM pg_namespace n WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'public') AND (n.oid = (SELECT c.relnamespace FROM pg_class c WHERE c.oid = tab)
+        OR n.oid IN (SELECT y.typnamespace FROM pg_attribute a JOIN pg_type t ON t.oid IN (a.atttypid, pgdist.base_type(a.atttypid)) JOIN pg_type y ON y.oid IN (t.oid, t.typelem)
+                      WHERE a.attrelid = tab AND a.attnum > 0 AND NOT a.attisdropped)));
+END $$;
+
 -- A table's generated functions: c_N captures, r_N reads rows by key, a_N puts
 -- rows in place, w_N empties, x_N reads whole. All but the first belong to the
 -- table's owner: domains, checks, index expressions and generated columns run
@@ -82,12 +94,7 @@ BEGIN
       INTO tab, owner, onl FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = root;
     known := pgdist.pins(CASE WHEN idx IS NULL THEN ARRAY(SELECT a.atttypid FROM pg_attribute a WHERE a.attrelid = root AND a.attnum > 0 AND NOT a.attisdropped)
                               ELSE ARRAY(SELECT k.typ FROM pgdist.key_columns(idx) k) END);
-    -- Users' code (of types, operator classes, domains, checks) mostly finds by its search_path
-    -- what lies beside it, and so beside the table or its types.
-    SELECT '"$user", public' || coalesce(string_agg(DISTINCT ', ' || quote_ident(n.nspname), ''), '') INTO path
-      FROM pg_namespace n WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'public') AND (n.oid = (SELECT c.relnamespace FROM pg_class c WHERE c.oid = root)
-        OR n.oid IN (SELECT y.typnamespace FROM pg_attribute a JOIN pg_type t ON t.oid IN (a.atttypid, pgdist.base_type(a.atttypid)) JOIN pg_type y ON y.oid IN (t.oid, t.typelem)
-                      WHERE a.attrelid = root AND a.attnum > 0 AND NOT a.attisdropped));
+    path := pgdist.path_of(root);
     IF path <> '"$user", public' THEN own := ' SET search_path = ' || path; END IF; -- which costs each call a little
     sets := coalesce(known, pins || ' SET search_path = pg_catalog, pg_temp'); -- output functions may look names up
     img := pgdist.row_text(root, 't');
