@@ -230,12 +230,18 @@ func TestMirroredDefinitions(t *testing.T) {
 			}
 			ctx, cancel := context.WithTimeout(context.Background(), ages)
 			defer cancel()
-			for err := pgtest.CompareServers(ctx, servers...); err != nil; err = pgtest.CompareServers(ctx, servers...) {
-				if ctx.Err() != nil || !sleep(ctx, 100*time.Millisecond) {
-					t.Fatalf("after its return: %v", err)
-				}
-			}
+			converge(ctx, t, servers)
 		})
+	}
+}
+
+// converge waits until all servers are the same, one of which came back.
+func converge(ctx context.Context, t *testing.T, servers []*pgtest.Server) {
+	t.Helper()
+	for err := pgtest.CompareServers(ctx, servers...); err != nil; err = pgtest.CompareServers(ctx, servers...) {
+		if ctx.Err() != nil || !sleep(ctx, 100*time.Millisecond) {
+			t.Fatalf("after its return: %v", err)
+		}
 	}
 }
 

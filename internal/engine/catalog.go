@@ -26,7 +26,7 @@ type functions struct {
 	qualified map[[2]string]bool
 	bare      map[string]bool // over all schemas: the search path is not asked
 	hollow    []string        // names of what reads a materialized view, in lower case
-	explains  bool            // one has EXPLAIN in its text
+	explains  bool            // one has EXPLAIN or REASSIGN in its text
 	at        time.Time
 }
 
@@ -36,7 +36,7 @@ const catalogAge = 30 * time.Second
 // catalogTimeout bounds one reading.
 const catalogTimeout = 10 * time.Second
 
-const functionsSQL = `SELECT n.nspname, p.proname, bool_or(p.provolatile = 'v')::text, bool_or(p.prosrc ~* 'explain')::text
+const functionsSQL = `SELECT n.nspname, p.proname, bool_or(p.provolatile = 'v')::text, bool_or(p.prosrc ~* 'explain|reassign')::text
   FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
   WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgdist')
   GROUP BY 1, 2`
@@ -60,7 +60,7 @@ func (c *catalog) Volatile(schema, name string) (volatile, known bool) {
 	return volatile, known
 }
 
-// explains tells whether a function has EXPLAIN in its text, as far as is known.
+// explains tells whether a function has EXPLAIN or REASSIGN in its text, as far as is known.
 func (c *catalog) explains() bool {
 	f := c.known.Load()
 	return f == nil || f.explains

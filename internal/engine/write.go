@@ -103,8 +103,8 @@ func (l *Lease) doneWrite(ctx context.Context, f failure, cause error) (bool, er
 }
 
 // mayExplain tells whether a write may have made a table by EXPLAIN ANALYZE within a
-// function, of which the mirror learns only by looking: a function says EXPLAIN, be it a
-// trigger's or one that others call, or the statement does to one that runs what it is
+// function, or given objects away by REASSIGN OWNED, of which the mirror learns only by
+// looking: a function says so, be it a trigger's or one that others call, or the statement does to one that runs what it is
 // given. What is put together otherwise is found within seconds.
 func (l *Lease) mayExplain() bool {
 	if l.sit.class != classify.Write {
@@ -115,13 +115,13 @@ func (l *Lease) mayExplain() bool {
 	}
 	for i := range l.call.Verdict.Statements {
 		if len(l.call.Verdict.Statements[i].Functions) > 0 {
-			return containsFold(l.call.SQL, explainWord)
+			return containsFold(l.call.SQL, untoldWords)
 		}
 	}
 	return false
 }
 
-var explainWord = []string{"explain"}
+var untoldWords = []string{"explain", "reassign"}
 
 // definite turns the inner "rolled back" into what the client hears.
 func (l *Lease) definite(err error) error {

@@ -8,7 +8,8 @@ import (
 )
 
 // unseen tells whether the leader has tables or materialized views that nobody knows, which
-// EXPLAIN ANALYZE makes without any event trigger being told (sql/08_unseen.sql).
+// EXPLAIN ANALYZE makes without any event trigger being told (sql/08_unseen.sql), or owners
+// that nobody knows, by REASSIGN OWNED (sql/04_owners.sql).
 func (b *batch) unseen() bool { return bytes.Contains(b.marker, []byte(" unseen ")) }
 
 // takeUp has the leader journal what was made there unseen. Followers get it with the next
@@ -27,7 +28,7 @@ func (s *Set) takeUp(ctx context.Context) error {
 		return &leaderError{causeOf(ctx, err)}
 	}
 	if err != nil {
-		s.log.Warn("what was made by EXPLAIN ANALYZE is at the leader alone", "member", lead.host, "err", err)
+		s.log.Warn("what was made by EXPLAIN ANALYZE, or given away by REASSIGN OWNED, is so at the leader alone", "member", lead.host, "err", err)
 	}
 	if err := s.leaderC.conclude(ctx, "COMMIT"); err != nil { // a ROLLBACK, if that failed
 		return &leaderError{causeOf(ctx, err)}
@@ -52,12 +53,16 @@ func (s *Set) unmade(ctx context.Context, c *conn, m *member, away bool) error {
 	return nil
 }
 
-// strays refuses a member that has tables or materialized views which nobody knows: it was
-// lost as the leader before what EXPLAIN ANALYZE made was journaled, so no tail tells of it.
+// strays refuses a member that has tables or materialized views which nobody knows, or owners:
+// it was lost as the leader before what EXPLAIN ANALYZE made, or REASSIGN OWNED gave away, was
+// journaled, so no tail tells of it.
 func (c *catchUp) strays(ctx context.Context) error {
-	n, err := c.mine.one(ctx, `SELECT count(*) FROM pgdist.unseen()`)
+	n, err := c.mine.one(ctx, `SELECT CASE WHEN pgdist.given_away() THEN 'owners' ELSE (SELECT count(*) FROM pgdist.unseen())::text END`)
 	if err != nil {
 		return c.m.fail("look for what was made unseen", err)
+	}
+	if n == "owners" {
+		return fmt.Errorf("%w: it gave objects away in a transaction that the set never had", ErrPlaceLost)
 	}
 	if n != "0" {
 		return fmt.Errorf("%w: it made a table in a transaction that the set never had", ErrPlaceLost)

@@ -167,6 +167,10 @@ CREATE TABLE pgdist.matviews (
 -- The materialized views that are known here: one that is not was made unseen.
 CREATE TABLE pgdist.views (oid oid PRIMARY KEY);
 
+-- The owners that followers know of all that belongs to roles which did not come with the server:
+-- an object that has another was given away by REASSIGN OWNED (sql/04_owners.sql).
+CREATE TABLE pgdist.owners (class oid NOT NULL, obj oid NOT NULL, owner oid NOT NULL, PRIMARY KEY (class, obj));
+
 -- What of this member was found to differ from the leader, by a comparison: the rows of
 -- these keys of table tab, as of generation gen, or with keys NULL all of it. They are
 -- shipped anew when it next catches up, before it counts as in sync again. tab 0 is what

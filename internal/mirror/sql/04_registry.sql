@@ -234,8 +234,9 @@ LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     INSERT INTO pgdist.views SELECT c.oid FROM pg_class c WHERE c.relkind = 'm' AND NOT EXISTS (SELECT 1 FROM pgdist.views v WHERE v.oid = c.oid) ON CONFLICT DO NOTHING;
 $$;
 
--- sync looks at all tables.
+-- sync looks at all tables, and all owners.
 CREATE FUNCTION pgdist.sync(ids jsonb DEFAULT NULL) RETURNS SETOF int
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT pgdist.list();
     SELECT pgdist.sync_of(ids, NULL)
 $$;

@@ -58,6 +58,7 @@ DECLARE
     body text; who text := current_setting('pgdist.as', true);
     dropped text := current_setting('pgdist.dropped', true);
     temp boolean; inside boolean; made oid; id int; whole int[]; ids int[]; files oid[]; seen boolean := false; these oid[]; reworded oid[];
+    given jsonb; rels oid[];
 BEGIN
     IF pgdist.busy() THEN RETURN; END IF;
     IF tag = 'REINDEX' THEN RETURN; END IF; -- of which triggers hear since PostgreSQL 17: it defines nothing
@@ -116,6 +117,9 @@ BEGIN
         RAISE EXCEPTION '% that depends on something temporary is not supported: only the leader has it', tag USING ERRCODE = '0A000', HINT = 'Use what is not temporary, or make this temporary, too (in schema pg_temp).';
     END IF;
     these := pgdist.concern(tag, body);
+    -- What has another owner now, by this statement or by REASSIGN OWNED beside it.
+    SELECT l.given, l.tables INTO given, rels FROM pgdist.list() l;
+    these := CASE WHEN rels = '{}' THEN these WHEN these IS NOT NULL AND rels IS NOT NULL THEN these || pgdist.roots_of(rels) END;
     IF these IS NULL OR tag LIKE 'ALTER%' THEN -- what may join a tree or leave one
         SELECT array_agg(t.id), array_agg(f) INTO ids, files FROM pgdist.tables t, unnest(t.files) f;
     END IF;
@@ -142,8 +146,10 @@ BEGIN
         END IF;
     END IF;
     IF tag LIKE 'DROP%' AND dropped LIKE 'DROP%' THEN body := dropped; END IF; -- of what followers have
-    IF NOT seen THEN PERFORM pgdist.note(0, 'd', jsonb_build_object('tag', tag, 'text', body, 'path', path, 'role', who,
-        'roles', (SELECT coalesce(jsonb_agg(a.rolname), '[]') FROM pg_authid a WHERE a.rolname !~ '^pg_' AND (a.rolname = who OR strpos(body, a.rolname) > 0)),
+    IF NOT seen THEN
+        PERFORM pgdist.note(0, 'd', jsonb_build_object('tag', tag, 'text', body, 'path', path, 'role', who,
+        'roles', (SELECT coalesce(jsonb_agg(a.rolname), '[]') FROM pg_authid a WHERE a.rolname !~ '^pg_' AND (a.rolname = who OR strpos(body, a.rolname) > 0 OR given @@ format('$[*][3] == %s', to_json(a.rolname))::jsonpath)),
+        'owners', given,
         'settings', (SELECT jsonb_object_agg(g.name, g.setting) FROM pg_settings g WHERE g.name IN (
             'DateStyle', 'IntervalStyle', 'TimeZone', 'lc_monetary', 'lc_numeric', 'lc_time', 'bytea_output', 'extra_float_digits', 'xmloption',
             'default_tablespace', 'default_table_access_method', 'default_toast_compression', 'array_nulls',
@@ -157,7 +163,10 @@ BEGIN
         -- Rows that were journaled under one number and now belong to another.
         'moved', (SELECT jsonb_agg(DISTINCT jsonb_build_array(o.id, t.id)) FROM unnest(ids, files) o(id, f) JOIN (SELECT t.id, f FROM pgdist.tables t, unnest(t.files) f) t ON t.f = o.f AND t.id <> o.id),
         'some', these IS NOT NULL,
-        'tables', (SELECT coalesce(jsonb_agg(jsonb_build_object('id', t.id, 'nsp', t.nsp, 'rel', t.rel, 'gen', t.gen)), '[]') FROM pgdist.tables t WHERE these IS NULL OR t.oid = ANY (these)))::text); END IF;
+        'tables', (SELECT coalesce(jsonb_agg(jsonb_build_object('id', t.id, 'nsp', t.nsp, 'rel', t.rel, 'gen', t.gen)), '[]') FROM pgdist.tables t WHERE these IS NULL OR t.oid = ANY (these)))::text);
+    ELSIF given IS NOT NULL THEN
+        PERFORM pgdist.note_owners(given, these);
+    END IF;
     FOREACH id IN ARRAY coalesce(whole, '{}') LOOP
         PERFORM pgdist.note(id, 'c', NULL);
     END LOOP;
@@ -208,7 +217,8 @@ BEGIN
     ELSIF NOT EXISTS (SELECT 1 FROM pg_event_trigger_dropped_objects() d WHERE d.original AND d.is_temporary) THEN
         mixed := NULL;
     END IF;
-    PERFORM set_config('pgdist.dropped', CASE WHEN all_temp THEN 'temp' ELSE coalesce(mixed, 'user') END, true);
+    -- DROP OWNED names nothing that followers lack, and takes privileges away besides.
+    PERFORM set_config('pgdist.dropped', CASE WHEN TG_TAG = 'DROP OWNED' THEN 'user' WHEN all_temp THEN 'temp' ELSE coalesce(mixed, 'user') END, true);
 END $$;
 
 -- on_start keeps names what they are until DDL that uses them is committed.
@@ -240,6 +250,13 @@ BEGIN
     END IF;
     -- What cannot be mirrored stays at this server, so that on_drop must know of it.
     PERFORM set_config('pgdist.here', coalesce((SELECT string_agg(a::text, ',') FROM pgdist.adopt() a), ''), true);
+    IF pgdist.given_away() THEN
+        BEGIN
+            PERFORM pgdist.give_away();
+        EXCEPTION WHEN feature_not_supported THEN -- a table's new owner lacks rights on it: this may be the GRANT
+            IF TG_TAG = 'DROP OWNED' THEN RAISE; END IF;
+        END;
+    END IF;
     IF TG_TAG NOT IN ('DROP SCHEMA', 'DROP OWNED') THEN RETURN; END IF;
     GET DIAGNOSTICS around = PG_CONTEXT;
     body := coalesce(pgdist.inner_text(TG_TAG, around), nullif(current_setting('pgdist.ddl', true), ''), current_query());
@@ -274,15 +291,30 @@ END $$;
 -- removal from there.
 CREATE FUNCTION pgdist.replay(d jsonb) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE s record; before jsonb := '{}'; body text := d->>'text';
+DECLARE body text := d->>'text';
 BEGIN
     IF pgdist.was_replayed(d) THEN RETURN; END IF;
     PERFORM set_config('pgdist.at', d->>'at', true);
     PERFORM pgdist.roles_of(d->'roles');
     IF jsonb_typeof(d->'enums') = 'array' THEN
         PERFORM pgdist.labels(d->'enums');
+        PERFORM pgdist.give(d->'owners');
         RETURN;
     END IF;
+    -- What it finds to drop depends on owners.
+    IF d->>'tag' IN ('DROP OWNED', 'REASSIGN OWNED') THEN PERFORM pgdist.give(d->'owners'); END IF;
+    IF body <> '' THEN PERFORM pgdist.replay_text(d); END IF;
+    PERFORM pgdist.give(d->'owners');
+    PERFORM pgdist.list();
+    PERFORM pgdist.sync_of(d->'tables', CASE WHEN d->'some' = 'true' THEN pgdist.listed(d->'tables') END);
+    UPDATE pgdist.position p SET ddl = p.ddl + 1 WHERE p.ctid = (SELECT q.ctid FROM pgdist.position q ORDER BY q.one DESC LIMIT 1);
+END $$;
+
+-- replay_text runs the statement itself.
+CREATE FUNCTION pgdist.replay_text(d jsonb) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE s record; before jsonb := '{}'; body text := d->>'text';
+BEGIN
     PERFORM set_config('check_function_bodies', 'off', true);
     EXECUTE 'CREATE FUNCTION pgdist.replay_as(statement text) RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS ''BEGIN EXECUTE statement; END''';
     EXECUTE 'REVOKE ALL ON FUNCTION pgdist.replay_as(text) FROM PUBLIC';
@@ -303,6 +335,7 @@ BEGIN
     PERFORM set_config('search_path', coalesce(d->>'path', ''), true);
     PERFORM pgdist.replay_as(body);
     PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+    IF d->>'tag' = 'DROP OWNED' THEN PERFORM pgdist.must_stay(d->'tables'); END IF;
     FOR s IN SELECT e.key, e.value FROM jsonb_each_text(before) e LOOP
         PERFORM set_config(s.key, s.value, true);
     END LOOP;
@@ -312,8 +345,19 @@ BEGIN
         RAISE EXCEPTION 'extension % is of version % here, of % at the leader', s.extname, s.extversion, s.value
             USING ERRCODE = '0A000', HINT = 'In a set of several major versions say CREATE EXTENSION … VERSION, ALTER EXTENSION … UPDATE TO one that all servers have.';
     END LOOP;
-    PERFORM pgdist.sync_of(d->'tables', CASE WHEN d->'some' = 'true' THEN pgdist.listed(d->'tables') END);
-    UPDATE pgdist.position p SET ddl = p.ddl + 1 WHERE p.ctid = (SELECT q.ctid FROM pgdist.position q ORDER BY q.one DESC LIMIT 1);
+END $$;
+
+-- must_stay refuses what has dropped a table that the leader still has. (Owners are alike, so
+-- this does not happen: it is here because nothing else would notice.)
+CREATE FUNCTION pgdist.must_stay(list jsonb) RETURNS void
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE lost text;
+BEGIN
+    SELECT string_agg(format('%I.%I', t.nsp, t.rel), ', ') INTO lost FROM pgdist.tables t JOIN jsonb_array_elements(list) e ON (e->>'id')::int = t.id
+     WHERE NOT EXISTS (SELECT 1 FROM pg_class c WHERE c.oid = t.oid);
+    IF lost IS NOT NULL THEN
+        RAISE EXCEPTION 'DROP OWNED drops here what the leader still has: %', lost USING ERRCODE = '2BP01', HINT = 'Owners differ; pgdist resync copies the database afresh.';
+    END IF;
 END $$;
 
 -- listed finds tables of a leader's list here, under their numbers and names.

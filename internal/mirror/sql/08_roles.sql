@@ -41,7 +41,8 @@ BEGIN
         'parameters', parameters,
         'triggers', (SELECT coalesce(jsonb_object_agg(e.evtname, jsonb_build_object('event', e.evtevent, 'function', e.evtfoid::regproc::text, 'owner', pg_get_userbyid(e.evtowner),
             'enabled', e.evtenabled, 'tags', to_jsonb(e.evttags), 'comment', obj_description(e.oid, 'pg_event_trigger'))), '{}') FROM pg_event_trigger e WHERE e.evtname !~ '^!pgdist_'),
-        'matviews', (SELECT coalesce(jsonb_agg(f.name ORDER BY f.name), '[]') FROM pgdist.filled() f));
+        'matviews', (SELECT coalesce(jsonb_agg(f.name ORDER BY f.name), '[]') FROM pgdist.filled() f),
+        'given away', pgdist.given_away());
 END $$;
 
 -- shared_marker changes with nearly everything that shared_state tells, at a
@@ -62,7 +63,8 @@ BEGIN
         UNION ALL SELECT count(*), sum(xmin::text::bigint) FROM pg_description WHERE classoid = 'pg_event_trigger'::regclass
         UNION ALL SELECT count(*), sum(xmin::text::bigint) FROM pg_database) x;
     RETURN m || ' ' || p || ' ' || (SELECT md5(coalesce(string_agg(f.name, ',' ORDER BY f.name), '')) FROM pgdist.filled() f)
-             || coalesce((SELECT ' unseen ' || string_agg(u.oid::text, ',' ORDER BY u.oid) FROM pgdist.unseen() u), '');
+             || coalesce((SELECT ' unseen ' || string_agg(u.oid::text, ',' ORDER BY u.oid) FROM pgdist.unseen() u), '')
+             || CASE WHEN pgdist.given_away() THEN ' unseen owners' ELSE '' END;
 END $$;
 
 -- setting_text is the value of a stored setting as ALTER ROLE … SET takes it:
@@ -235,7 +237,8 @@ BEGIN
             EXECUTE format('COMMENT ON EVENT TRIGGER %I IS %L', r.name, r.want ->> 'comment');
         END IF;
     END LOOP;
-    FOR r IN SELECT k.name FROM pgdist.roles k WHERE NOT w -> 'roles' ? k.name LOOP
+    -- Not while they own here what the leader has given away: that comes with the next batch.
+    FOR r IN SELECT k.name FROM pgdist.roles k WHERE NOT w -> 'roles' ? k.name AND w -> 'given away' IS DISTINCT FROM 'true' LOOP
         EXECUTE format('DROP ROLE IF EXISTS %I', r.name);
         DELETE FROM pgdist.roles k WHERE k.name = r.name;
     END LOOP;

@@ -43,8 +43,9 @@ BEGIN
     END LOOP;
 END $$;
 
--- adopt_soon is adopt for whoever flushes, who cannot wait for others.
+-- adopt_soon is adopt, and give_away, for whoever flushes, who cannot wait for others.
 CREATE FUNCTION pgdist.adopt_soon() RETURNS SETOF text
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '200ms' AS $$
+    SELECT pgdist.give_away();
     SELECT a::regclass::text FROM pgdist.adopt() a
 $$;

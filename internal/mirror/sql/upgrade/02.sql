@@ -25,5 +25,7 @@ INSERT INTO pgdist.checks DEFAULT VALUES;
 ALTER TABLE pgdist.replayed ADD PRIMARY KEY (term, id);
 -- What was made unseen.
 CREATE TABLE pgdist.views (oid oid PRIMARY KEY);
+-- What was given away unseen.
+CREATE TABLE pgdist.owners (class oid NOT NULL, obj oid NOT NULL, owner oid NOT NULL, PRIMARY KEY (class, obj));
 DROP FUNCTION pgdist.user_tables();
 DROP FUNCTION pgdist.plain_type(oid);
