@@ -119,6 +119,14 @@ BEGIN
                    OR (k.castsource = ANY (types) AND k.castsource <> c.reltype AND k.castcontext = 'i'))) THEN
         RETURN 'has a user-defined cast from text, or an implicit one, for its row type or a column''s type, which would run in place of the type''s own functions; DROP CAST';
     END IF;
+    -- And all that these are made of.
+    WITH RECURSIVE made(t) AS (
+        SELECT t FROM unnest(types) t WHERE t <> 0 AND t <> c.reltype
+        UNION SELECT x.t FROM made m JOIN pg_type y ON y.oid = m.t, LATERAL (
+            SELECT y.typbasetype AS t WHERE y.typtype = 'd' UNION ALL SELECT y.typelem WHERE y.typelem <> 0
+            UNION ALL SELECT a.atttypid FROM pg_attribute a WHERE y.typtype = 'c' AND a.attrelid = y.typrelid AND a.attnum > 0 AND NOT a.attisdropped
+            UNION ALL SELECT g.rngsubtype FROM pg_range g WHERE g.rngtypid = y.oid OR to_jsonb(g) ->> 'rngmultitypid' = y.oid::text) x)
+    SELECT array_agg(m.t) INTO types FROM made m;
     IF EXISTS (SELECT 1 FROM unnest(types) t WHERE t = ANY ('{regclass,regproc,regprocedure,regoper,regoperator,regconfig,regdictionary,regcollation}'::regtype[]::oid[])) THEN
         RETURN 'has a column that holds object numbers (regclass and the like), which differ between databases; store the name as text';
     END IF;
@@ -129,6 +137,15 @@ BEGIN
     SELECT y.typname INTO what FROM pg_type y WHERE y.oid = ANY (types) AND y.typnamespace = 'pg_catalog'::regnamespace AND y.typname IN (
         'pg_node_tree', 'pg_ndistinct', 'pg_dependencies', 'pg_mcv_list', 'pg_brin_bloom_summary', 'pg_brin_minmax_multi_summary', 'gtsvector');
     IF what IS NOT NULL THEN RETURN format('has a column of type %s, of which PostgreSQL reads no text; store it as text', what); END IF;
+    -- Enums are hashed by their labels' numbers, tables have their own.
+    IF EXISTS (SELECT 1 FROM pg_partitioned_table p JOIN pg_attribute a ON a.attrelid = p.partrelid AND a.attnum = ANY (p.partattrs::int2[])
+                JOIN pg_type y ON y.oid = pgdist.base_type(a.atttypid) LEFT JOIN pg_type e ON e.oid = y.typelem
+               WHERE p.partrelid = rel AND p.partstrat = 'h' AND (y.typtype = 'e' OR e.typtype = 'e')) THEN
+        RETURN 'is partitioned by the hash of an enum, which differs between databases, so that rows would lie in other partitions; use PARTITION BY LIST, or a column of type text';
+    END IF;
+    IF EXISTS (SELECT 1 FROM pg_attribute a JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum WHERE a.attrelid = rel AND a.attgenerated <> '' AND d.adbin::text ~ ':varattno -6 ') THEN
+        RETURN 'has a column that is generated from tableoid, which differs between databases; leave it out';
+    END IF;
     RETURN NULL;
 END $$;
 

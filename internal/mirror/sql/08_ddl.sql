@@ -33,8 +33,74 @@ BEGIN
         RAISE EXCEPTION '% cannot be mirrored from within: %', tag, split_part(rest, E'\n', 1)
             USING ERRCODE = '0A000', HINT = 'Run it as a statement of its own, or from a function in plpgsql.';
     END IF;
+    IF found ~ ';\s*\S' THEN RETURN pgdist.piece(tag, found); END IF;
     RETURN found;
 END $$;
+
+-- piece finds the statement that is about a tag among several, such as EXECUTE may be given
+-- in one string. All of them would run on the followers otherwise, once for each that is DDL.
+CREATE FUNCTION pgdist.piece(tag text, several text) RETURNS text
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE p text; found text; words text := regexp_replace(regexp_replace(tag, ' AS$', ''), '^(SELECT) INTO$', '\1');
+BEGIN
+    FOREACH p IN ARRAY pgdist.pieces(several) LOOP
+        -- The words of the tag in their order, with others (OR REPLACE, UNIQUE, TEMP …) in between.
+        IF p ~* ('^\s*' || replace(words, ' ', '\s+(\w+\s+){0,3}?') || '\M') THEN
+            IF found IS NOT NULL THEN
+                RAISE EXCEPTION 'several statements in one string with more than one % among them cannot be mirrored from within a function', tag
+                    USING ERRCODE = '0A000', HINT = 'EXECUTE them one by one.';
+            END IF;
+            found := p;
+        END IF;
+    END LOOP;
+    IF found IS NULL AND cardinality(pgdist.pieces(several)) > 1 THEN
+        RAISE EXCEPTION '% cannot be mirrored from within a string of several statements', tag USING ERRCODE = '0A000', HINT = 'EXECUTE them one by one.';
+    END IF;
+    RETURN coalesce(found, several);
+END $$;
+
+-- pieces divides a text at the semicolons that stand outside of quotes, comments, parentheses
+-- and BEGIN ATOMIC … END (PostgreSQL docs, "Lexical Structure").
+CREATE FUNCTION pgdist.pieces(several text) RETURNS text[]
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $body$
+DECLARE out text[] := '{}'; rest text := several; one text := ''; m text; depth int := 0; deep int; atomic int := 0; words boolean := several ~* '\matomic\M';
+BEGIN
+    WHILE rest <> '' LOOP
+        m := coalesce(
+            CASE WHEN NOT words THEN substring(rest FROM '^[^-/''"$();]+') END,
+            substring(rest FROM '^--[^\n]*'),
+            substring(rest FROM '^/\*'),
+            CASE WHEN one ~* '(?:^|[^\w$])e$' THEN substring(rest FROM '^''(?:[^''\\]|\\.|'''')*''') ELSE substring(rest FROM '^''(?:[^'']|'''')*''') END,
+            substring(rest FROM '^"(?:[^"]|"")*"'),
+            CASE WHEN one !~ '[\w$]$' THEN substring(rest FROM '^\$(?:[A-Za-z_\u0080-\uffff]\w*)?\$') END,
+            substring(rest FROM '^\w+'),
+            left(rest, 1));
+        IF m = '/*' THEN -- they nest
+            deep := 1;
+            WHILE deep > 0 AND length(m) < length(rest) LOOP
+                IF substr(rest, length(m) + 1, 2) = '/*' THEN m := left(rest, length(m) + 2); deep := deep + 1;
+                ELSIF substr(rest, length(m) + 1, 2) = '*/' THEN m := left(rest, length(m) + 2); deep := deep - 1;
+                ELSE m := left(rest, length(m) + 1); END IF;
+            END LOOP;
+        ELSIF m ~ '^\$.*\$$' THEN
+            deep := strpos(substr(rest, length(m) + 1), m);
+            m := left(rest, CASE WHEN deep = 0 THEN length(rest) ELSE deep + 2 * length(m) - 1 END);
+        ELSIF m = '(' THEN depth := depth + 1;
+        ELSIF m = ')' THEN depth := depth - 1;
+        ELSIF lower(m) = 'atomic' AND one ~* '\mbegin\s+$' THEN atomic := 1;
+        ELSIF atomic > 0 AND lower(m) = 'case' THEN atomic := atomic + 1;
+        ELSIF atomic > 0 AND lower(m) = 'end' THEN atomic := atomic - 1;
+        END IF;
+        IF m = ';' AND depth = 0 AND atomic = 0 THEN
+            out := out || one; one := '';
+        ELSIF one ~ '\S' OR m !~ '^(--|/\*)' THEN -- comments before it are not part of it
+            one := one || m;
+        END IF;
+        rest := substr(rest, length(m) + 1);
+    END LOOP;
+    out := out || one;
+    RETURN ARRAY(SELECT x FROM unnest(out) x WHERE x ~ '\S');
+END $body$;
 
 -- table_text is a CREATE TABLE without rows or constraints: of one that a query
 -- has made. Its rows are copied; running the query again would make others.
@@ -90,7 +156,7 @@ BEGIN
     -- event trigger see more than the text.
     IF temp IS NULL AND around ~ '^[^\n]*\nSQL statement "(CREATE TEMP|ALTER) TABLE pg_temp_[0-9]+\.pg_temp_[0-9]+(_2)? [^;\n]*"(\n|$)' THEN RETURN; END IF;
     IF temp IS NOT TRUE THEN body := pgdist.inner_text(tag, around); END IF;
-    IF tag NOT LIKE '% EXTENSION' AND coalesce(body, current_setting('pgdist.ddl', true)) ~* '\m(CREATE|ALTER)\s+EXTENSION\M' THEN RETURN; END IF;
+    IF tag NOT LIKE '% EXTENSION' AND coalesce(body, current_setting('pgdist.ddl', true)) ~* '^(\s|--[^\n]*\n|/\*([^*]|\*+[^*/])*\*+/)*(CREATE|ALTER)\s+EXTENSION\M' THEN RETURN; END IF;
     IF body IS NULL THEN
         body := nullif(current_setting('pgdist.ddl', true), '');
         PERFORM set_config('pgdist.ddl', '', true); -- one announcement, one statement
@@ -153,7 +219,7 @@ BEGIN
         'settings', (SELECT jsonb_object_agg(g.name, g.setting) FROM pg_settings g WHERE g.name IN (
             'DateStyle', 'IntervalStyle', 'TimeZone', 'lc_monetary', 'lc_numeric', 'lc_time', 'bytea_output', 'extra_float_digits', 'xmloption',
             'default_tablespace', 'default_table_access_method', 'default_toast_compression', 'array_nulls',
-            'standard_conforming_strings', 'default_text_search_config')),
+            'standard_conforming_strings', 'default_text_search_config', 'timezone_abbreviations', 'transform_null_equals', 'backslash_quote')),
         'extensions', CASE WHEN tag ~ ' EXTENSION$' THEN (SELECT jsonb_object_agg(x.extname, x.extversion) FROM pg_extension x) END,
         'enums', (SELECT jsonb_agg(jsonb_build_array(format('%I.%I', n.nspname, y.typname), (SELECT jsonb_agg(l.enumlabel ORDER BY l.enumsortorder) FROM pg_enum l WHERE l.enumtypid = y.oid)))
                     FROM pg_event_trigger_ddl_commands() c JOIN pg_type y ON c.classid = 'pg_type'::regclass AND y.oid = c.objid JOIN pg_namespace n ON n.oid = y.typnamespace
