@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"context"
 	"maps"
 	"slices"
 
@@ -46,7 +45,7 @@ func (e *Engine) addedMember(vm health.Member) (*member, error) {
 		}
 	}
 	mc.Conn.Config = *mirror.At(&mc.Conn.Config, vm.Host)
-	m, err := newMember(vm.ID, mc, e.config, func(ctx context.Context) error { return e.mirror.Vouch(ctx, vm.ID) })
+	m, err := newMember(vm.ID, mc, e.config, e.mirror)
 	if err != nil {
 		return nil, err
 	}
