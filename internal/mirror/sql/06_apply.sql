@@ -117,6 +117,7 @@ END $$;
 CREATE FUNCTION pgdist.vacate(id int) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+    PERFORM set_config('pgdist.vacated', 'on', true);
     IF to_regprocedure(format('pgdist.w_%s()', id)) IS NOT NULL THEN EXECUTE format('SELECT pgdist.w_%s()', id); END IF;
 END $$;
 

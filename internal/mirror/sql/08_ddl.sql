@@ -379,7 +379,7 @@ END $$;
 -- replay_text runs the statement itself.
 CREATE FUNCTION pgdist.replay_text(d jsonb) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE s record; before jsonb := '{}'; body text := d->>'text';
+DECLARE s record; before jsonb := '{}'; body text := d->>'text'; wrote bigint := pgdist.written();
 BEGIN
     PERFORM set_config('check_function_bodies', 'off', true);
     EXECUTE 'CREATE FUNCTION pgdist.replay_as(statement text) RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS ''BEGIN EXECUTE statement; END''';
@@ -402,6 +402,11 @@ BEGIN
     PERFORM pgdist.replay_as(body);
     PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
     IF d->>'tag' = 'DROP OWNED' THEN PERFORM pgdist.must_stay(d->'tables'); END IF;
+    -- It does here what it did at the leader, whose rows come, too. So these tables are copied
+    -- whole instead: the leader has journaled what it wrote to them.
+    IF pgdist.written() > wrote AND d->>'tag' !~ ' EXTENSION$' AND current_setting('pgdist.vacated', true) IS DISTINCT FROM 'on' THEN
+        RAISE EXCEPTION 'a function that % calls has written rows', d->>'tag' USING ERRCODE = '42PD7';
+    END IF;
     FOR s IN SELECT e.key, e.value FROM jsonb_each_text(before) e LOOP
         PERFORM set_config(s.key, s.value, true);
     END LOOP;
@@ -411,6 +416,14 @@ BEGIN
         RAISE EXCEPTION 'extension % is of version % here, of % at the leader', s.extname, s.extversion, s.value
             USING ERRCODE = '0A000', HINT = 'In a set of several major versions say CREATE EXTENSION … VERSION, ALTER EXTENSION … UPDATE TO one that all servers have.';
     END LOOP;
+END $$;
+
+-- written counts the rows of mirrored tables that this transaction has written (PostgreSQL docs,
+-- "The Cumulative Statistics System"; nothing with track_counts off).
+CREATE FUNCTION pgdist.written() RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN (SELECT coalesce(sum(pg_stat_get_xact_tuples_inserted(f) + pg_stat_get_xact_tuples_updated(f) + pg_stat_get_xact_tuples_deleted(f)), 0) FROM pgdist.tables t, unnest(t.files) f);
 END $$;
 
 -- must_stay refuses what has dropped a table that the leader still has. (Owners are alike, so
