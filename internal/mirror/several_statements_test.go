@@ -92,3 +92,18 @@ func TestNamedExtension(t *testing.T) {
 	}
 	r.same()
 }
+
+// What an ALTER has dropped is not taken for what a DROP of something temporary, that is not
+// there, has dropped after it.
+func TestDropOfNothingAfterAnAlter(t *testing.T) {
+	r := newRig(t, 2, `CREATE TABLE counted (id serial PRIMARY KEY, what text)`)
+	c := r.client()
+	const alter = `ALTER TABLE counted ALTER id DROP DEFAULT, ALTER id TYPE text USING id::text`
+	for _, q := range []string{`BEGIN`, `SELECT set_config('pgdist.ddl', '` + alter + `', true)`, alter, `DROP TABLE IF EXISTS pg_temp.tmp`, `COMMIT`} {
+		if _, err := c.Exec(r.ctx(), q); err != nil {
+			t.Fatalf("%s: %v", q, err)
+		}
+	}
+	r.ack()
+	r.same()
+}

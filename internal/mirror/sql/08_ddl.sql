@@ -139,10 +139,8 @@ BEGIN
                               UNION ALL SELECT p.polrelid FROM pg_policy p WHERE c.classid = 'pg_policy'::regclass AND p.oid = c.objid) x JOIN pg_class r ON r.oid = x.rel
                 WHERE r.relpersistence = 't')), bool_and(c.in_extension)
       INTO temp, inside FROM pg_event_trigger_ddl_commands() c;
-    IF tag LIKE 'DROP%' THEN
-        PERFORM set_config('pgdist.dropped', '', true);
-        temp := dropped = 'temp';
-    END IF;
+    PERFORM set_config('pgdist.dropped', '', true); -- ALTER drops, too, and is not what comes next
+    IF tag LIKE 'DROP%' THEN temp := dropped = 'temp'; END IF;
     -- The CREATE EXTENSION around it is shipped.
     IF inside OR strpos(around, E'\nextension script file "') > 0 THEN RETURN; END IF;
     -- What a function does; of what a client sends itself pgdist knows beforehand.
