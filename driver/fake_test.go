@@ -78,8 +78,6 @@ func (f *fakeMirror) Confirmed() bool { return true }
 
 func (f *fakeMirror) Changes() int64 { return 0 }
 
-func (f *fakeMirror) Defaults() int64 { return 0 }
-
 func (f *fakeMirror) Vouch(context.Context, health.MemberID) error { return nil }
 func (f *fakeMirror) Usable(health.MemberID) bool                  { return true }
 func (f *fakeMirror) Alike(id health.MemberID) bool                { return !f.other[id] }

@@ -25,7 +25,6 @@ func (s steady) Alike(health.MemberID) bool                   { return true }
 func (s steady) Report(health.MemberID, time.Duration, error) {}
 func (s steady) Current(context.Context, time.Duration) error { return nil }
 func (s steady) Confirmed() bool                              { return true }
-func (s steady) Defaults() int64                              { return 0 }
 func (s steady) Changes() int64                               { return 0 }
 func (s steady) WaitView(ctx context.Context, _ int64) (*health.View, error) {
 	<-ctx.Done()

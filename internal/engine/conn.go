@@ -126,7 +126,6 @@ type conn struct {
 	spoiled  atomic.Bool
 	listed   atomic.Bool
 	made     int64
-	defaults int64 // Mirror.Defaults when it began
 	parkedAt int64
 	admitted bool // by the member's gate, while leased
 
@@ -138,7 +137,7 @@ type conn struct {
 // dialFor connects to member for a purpose.
 func dialFor(ctx context.Context, dial DialFunc, m *member, config *pgx.ConnConfig, p purpose) (*conn, error) {
 	config = config.Copy()
-	c := &conn{member: m, purpose: p, defaults: m.defaults()}
+	c := &conn{member: m, purpose: p}
 	if config.RuntimeParams == nil {
 		config.RuntimeParams = map[string]string{}
 	}
@@ -233,9 +232,6 @@ func (c *conn) usable() bool {
 	// A function may have changed it behind our back (reported from PostgreSQL 14 on).
 	return c.purpose == readWrite || c.ParameterStatus("default_transaction_read_only") != "off"
 }
-
-// outdated tells whether a session that began now might begin with other settings.
-func (c *conn) outdated() bool { return c.defaults != c.member.defaults() }
 
 func (c *conn) inTransaction() bool { return c.TxStatus() != 'I' }
 

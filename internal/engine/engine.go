@@ -67,7 +67,7 @@ func New(config Config, m Mirror, byID map[health.MemberID]int, closer func() er
 	e.members.Store(&members)
 	e.ctx, e.stop = context.WithCancel(context.Background())
 	for id, i := range byID {
-		mem, err := newMember(id, config.Members[i], config, m)
+		mem, err := newMember(id, config.Members[i], config, func(ctx context.Context) error { return m.Vouch(ctx, id) })
 		if err != nil {
 			return nil, err
 		}
@@ -80,9 +80,8 @@ func New(config Config, m Mirror, byID map[health.MemberID]int, closer func() er
 	return e, nil
 }
 
-func newMember(id health.MemberID, mc MemberConfig, config Config, below Mirror) (*member, error) {
-	vouch := func(ctx context.Context) error { return below.Vouch(ctx, id) }
-	m := &member{vouch: vouch, defaults: below.Defaults, wrap: config.Wrap, id: id, host: hostPort(mc.Conn), config: mc.Conn, weight: mc.effectiveWeight()}
+func newMember(id health.MemberID, mc MemberConfig, config Config, vouch func(context.Context) error) (*member, error) {
+	m := &member{vouch: vouch, wrap: config.Wrap, id: id, host: hostPort(mc.Conn), config: mc.Conn, weight: mc.effectiveWeight()}
 	own, err := newPools(m, mc.Conn, config.Pool, config.Dial)
 	if err != nil {
 		return nil, err

@@ -19,17 +19,16 @@ const (
 
 // member is one database with its pools and the numbers that routing goes by.
 type member struct {
-	id       health.MemberID
-	host     string
-	config   *pgx.ConnConfig
-	weight   int
-	pools    *pools                      // the Config's user's
-	all      atomic.Pointer[[]*pools]    // and every tenant's
-	vouch    func(context.Context) error // see Mirror.Vouch
-	defaults func() int64                // see Mirror.Defaults
-	wrap     func(net.Conn) net.Conn     // see Config.Wrap
-	state    atomic.Int32
-	gate     gate // for tenants
+	id     health.MemberID
+	host   string
+	config *pgx.ConnConfig
+	weight int
+	pools  *pools                      // the Config's user's
+	all    atomic.Pointer[[]*pools]    // and every tenant's
+	vouch  func(context.Context) error // see Mirror.Vouch
+	wrap   func(net.Conn) net.Conn     // see Config.Wrap
+	state  atomic.Int32
+	gate   gate // for tenants
 
 	outstanding atomic.Int64
 	latency     atomic.Int64 // moving average, nanoseconds

@@ -45,10 +45,6 @@ type Mirror interface {
 	// Asked for every statement.
 	Changes() int64
 
-	// Defaults grows when ALTER ROLE … SET or ALTER DATABASE … SET may have changed what
-	// new sessions begin with, and all members have that. Asked for every statement.
-	Defaults() int64
-
 	// Ack waits until every in-sync follower holds what was committed on the
 	// leader of term before the call. It returns ErrTermOver when the term of
 	// the commit ended meanwhile: the outcome is then unknown until Resolve

@@ -98,8 +98,6 @@ func (m mirrorSet) Confirmed() bool { return m.set.Confirmed() }
 
 func (m mirrorSet) Changes() int64 { return m.set.Changes() }
 
-func (m mirrorSet) Defaults() int64 { return m.set.Defaults() }
-
 func (m mirrorSet) Ack(ctx context.Context, term int64, c Change) error {
 	return outward(m.set.Ack(ctx, term, mirror.Change(c)))
 }

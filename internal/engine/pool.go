@@ -220,7 +220,7 @@ func (pl *pool) lease(ctx context.Context, near *conn) (*conn, error) {
 // acquireNow leases a connection that is free, nil if none is.
 func (pl *pool) acquireNow(near *conn) *conn {
 	c := near
-	if c == nil || c.pool != pl || !c.claim() {
+	if c == nil || c.pool != pl || !c.take() {
 		if c = pl.pop(); c == nil {
 			return nil
 		}
@@ -260,7 +260,7 @@ func (pl *pool) pop() *conn {
 		pl.free[n] = nil
 		pl.free = pl.free[:n]
 		c.listed.Store(false)
-		if c.claim() {
+		if c.take() {
 			return c
 		}
 	}
@@ -270,18 +270,6 @@ func (pl *pool) pop() *conn {
 // take makes a parked connection the caller's.
 func (c *conn) take() bool { return c.state.CompareAndSwap(parked, taken) }
 
-// claim is take for whoever is to use it: one that is outdated is closed.
-func (c *conn) claim() bool {
-	if !c.take() {
-		return false
-	}
-	if c.outdated() {
-		c.res.Destroy()
-		return false
-	}
-	return true
-}
-
 // release parks a connection, or closes it if it is not as it was. now is the
 // present on nanotime's clock.
 func (pl *pool) release(c *conn, now int64) {
@@ -289,7 +277,7 @@ func (pl *pool) release(c *conn, now int64) {
 		c.admitted = false
 		defer pl.member.gate.leave(pl.user)
 	}
-	if !c.usable() || c.outdated() || pl.member.state.Load() == excluded || time.Duration(now-c.made) > pl.config.MaxLifetime {
+	if !c.usable() || pl.member.state.Load() == excluded || time.Duration(now-c.made) > pl.config.MaxLifetime {
 		pl.discard(c)
 		return
 	}

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"maps"
 	"slices"
 
@@ -45,7 +46,7 @@ func (e *Engine) addedMember(vm health.Member) (*member, error) {
 		}
 	}
 	mc.Conn.Config = *mirror.At(&mc.Conn.Config, vm.Host)
-	m, err := newMember(vm.ID, mc, e.config, e.mirror)
+	m, err := newMember(vm.ID, mc, e.config, func(ctx context.Context) error { return e.mirror.Vouch(ctx, vm.ID) })
 	if err != nil {
 		return nil, err
 	}

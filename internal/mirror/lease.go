@@ -64,10 +64,6 @@ func (s *Set) Confirmed() bool { return s.grant.Load().holds() }
 // Changes grows when followers have been brought DDL, of whatever program.
 func (s *Set) Changes() int64 { return s.changes.Load() }
 
-// Defaults grows when the settings that new sessions begin with have changed at all members, by
-// ALTER ROLE … SET or ALTER DATABASE … SET.
-func (s *Set) Defaults() int64 { return s.defaults.Load() }
-
 func (s *Set) awaitGrant(ctx context.Context) error {
 	for {
 		s.mu.Lock()

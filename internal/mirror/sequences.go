@@ -81,26 +81,7 @@ func (b *batch) newShared(group []*member) {
 func (s *Set) hasShared(b *batch, group []*member) {
 	if b.marker != nil && len(group) == len(s.followers()) {
 		s.marker = strings.Trim(string(b.marker), `{}"`) // one element without quotes or backslashes
-		if now := markSettings(s.cur.Term, s.marker); now != s.settings {
-			if now.term == s.settings.term {
-				s.defaults.Add(1)
-			}
-			s.settings = now
-		}
 	}
-}
-
-// settingsMark tells of the settings of roles and databases whether they are as before, at one leader.
-type settingsMark struct {
-	term int64
-	mark string
-}
-
-// markSettings takes it from a marker of shared objects (pgdist.shared_marker()).
-func markSettings(term int64, marker string) settingsMark {
-	_, mark, _ := strings.Cut(marker, " settings ")
-	mark, _, _ = strings.Cut(mark, " ")
-	return settingsMark{term, mark}
 }
 
 // forgetHeld makes the next flush ship all sequences and shared objects.

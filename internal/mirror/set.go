@@ -45,7 +45,6 @@ type Set struct {
 	proposing   atomic.Int64             // the epoch that this distributor has, or had, a view chosen for
 	entered     atomic.Int64             // of cur
 	changes     atomic.Int64             // see Changes
-	defaults    atomic.Int64             // see Defaults
 	drained     atomic.Int64             // nobody reads by a view older than that of this epoch
 	leaderHeard atomic.Int64             // when the leader last answered, see monotonic; 0: not the last time
 	granted     chan struct{}            // closed and replaced with each grant
@@ -72,7 +71,6 @@ type Set struct {
 	gateC      *conn        // forces WAL to disk
 	pruned     time.Time
 	alarmed    int           // the percentage of the latest alarm about the journal
-	settings   settingsMark  // what new sessions begin with, as last seen
 	marker     string        // of the shared objects that all followers of this view have; "" is unknown
 	looked     time.Time     // when shared objects were last read unasked
 	unseen     bool          // the leader has what no event trigger was told of (unseen.go)

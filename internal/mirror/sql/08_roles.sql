@@ -57,12 +57,11 @@ BEGIN
     SELECT string_agg(concat_ws(',', x.n, x.s), ' ') INTO m FROM (
         SELECT count(*) AS n, sum(xmin::text::bigint) AS s FROM pg_authid
         UNION ALL SELECT count(*), sum(xmin::text::bigint) FROM pg_auth_members
+        UNION ALL SELECT count(*), sum(xmin::text::bigint) FROM pg_db_role_setting
         UNION ALL SELECT count(*), sum(xmin::text::bigint) FROM pg_event_trigger
         UNION ALL SELECT count(*), sum(xmin::text::bigint) FROM pg_shdescription
         UNION ALL SELECT count(*), sum(xmin::text::bigint) FROM pg_description WHERE classoid = 'pg_event_trigger'::regclass
         UNION ALL SELECT count(*), sum(xmin::text::bigint) FROM pg_database) x;
-    -- By itself what sessions begin with: whoever keeps connections looks at it.
-    m := m || (SELECT format(' settings %s,%s', count(*), sum(xmin::text::bigint)) FROM pg_db_role_setting);
     RETURN m || ' ' || p || ' ' || (SELECT md5(coalesce(string_agg(f.name, ',' ORDER BY f.name), '')) FROM pgdist.filled() f)
              || coalesce((SELECT ' unseen ' || string_agg(u.oid::text, ',' ORDER BY u.oid) FROM pgdist.unseen() u), '')
              || CASE WHEN pgdist.given_away() THEN ' unseen owners' ELSE '' END;
