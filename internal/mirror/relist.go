@@ -80,7 +80,15 @@ func (s *Set) relistTo(ctx context.Context, j *relistJob) error {
 			}
 		}()
 	}
-	if err := s.change(ctx, in, nil); err != nil {
+	err = s.change(ctx, in, nil)
+	if errors.Is(err, health.ErrIntent) && s.reload(ctx) == nil {
+		// It was asked for by an older view than the members have: by theirs it may be done, be it
+		// by this program's own attempt that it heard no answer to.
+		if _, done, e := j.want(s.cur); done && e == nil {
+			err = nil
+		}
+	}
+	if err != nil {
 		return err
 	}
 	if err := s.round(ctx, thorough); err != nil {
