@@ -104,8 +104,9 @@ func (l *Lease) doneWrite(ctx context.Context, f failure, cause error) (bool, er
 
 // mayExplain tells whether a write may have made a table by EXPLAIN ANALYZE within a
 // function, or given objects away by REASSIGN OWNED, of which the mirror learns only by
-// looking: a function says so, be it a trigger's or one that others call, or the statement does to one that runs what it is
-// given. What is put together otherwise is found within seconds.
+// looking: a function says so, be it a trigger's or one that others call, or the statement
+// does to one that runs what it is given. What is put together otherwise is found within
+// seconds.
 func (l *Lease) mayExplain() bool {
 	if l.sit.class != classify.Write {
 		return false

@@ -183,7 +183,7 @@ func (s *Set) flushGroup(ctx context.Context, epoch int64, from Place, group []*
 			}
 		}
 		if err := c.run(ctx, at(steps, m.tick), gate); err != nil {
-			return s.tooOld(s.cur, m, m.fail(opApply, causeOf(ctx, err)))
+			return m.fail(opApply, causeOf(ctx, err))
 		}
 		pointAppliedOne.Pass()
 		m.moved(b.to())

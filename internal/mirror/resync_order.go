@@ -63,7 +63,8 @@ var (
 	upgrading = regexp.MustCompile(`(?m)^(?:SELECT pg_catalog\.binary_upgrade_|UPDATE pg_catalog\.pg_class\nSET relfrozenxid )(?:[^';]|'(?:[^']|'')*')*;\n`)
 	// inBetween are settings for what comes next.
 	inBetween = regexp.MustCompile(`(?m)^SET default_(?:tablespace|table_access_method) = .*;\n`)
-	making    = regexp.MustCompile(`^-- Name: .*; Type: (?:FOREIGN )?TABLE; Schema: .*\n--\n`)
+	// making is the head of what makes a table.
+	making = regexp.MustCompile(`^-- Name: .*; Type: (?:FOREIGN )?TABLE; Schema: .*\n--\n`)
 )
 
 // remade takes from another script what makes its tables.
