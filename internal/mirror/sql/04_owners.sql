@@ -70,7 +70,9 @@ BEGIN
         -- Not found: somebody else has journaled it since.
         CONTINUE WHEN u.now IS NULL OR NOT FOUND OR EXISTS (SELECT 1 FROM pg_depend d JOIN pg_class c ON c.oid = d.objid AND c.relkind = 'S'
             WHERE u.class = 'pg_class'::regclass AND d.classid = u.class AND d.objid = u.obj AND d.refclassid = 'pg_class'::regclass AND d.refobjsubid <> 0 AND d.deptype IN ('a', 'i'));
-        SELECT coalesce(given, '[]') || jsonb_build_array(jsonb_build_array(a.type, CASE WHEN u.class = 'pg_operator'::regclass THEN to_jsonb(ARRAY[i.identity]) ELSE to_jsonb(a.object_names) END, to_jsonb(a.object_args), pg_get_userbyid(u.now)))
+        -- Dropped meanwhile: it has no name.
+        SELECT CASE WHEN a.object_names IS NULL THEN given ELSE coalesce(given, '[]') || jsonb_build_array(jsonb_build_array(a.type,
+                    CASE WHEN u.class = 'pg_operator'::regclass THEN to_jsonb(ARRAY[i.identity]) ELSE to_jsonb(a.object_names) END, to_jsonb(a.object_args), pg_get_userbyid(u.now))) END
           INTO given FROM pg_identify_object_as_address(u.class, u.obj, 0) a, pg_identify_object(u.class, u.obj, 0) i;
         -- An owner needs rights on his table's schema.
         tables := CASE u.class WHEN 'pg_class'::regclass THEN tables || u.obj WHEN 'pg_namespace'::regclass THEN NULL ELSE tables END;

@@ -4,13 +4,21 @@
 -- leader has (shared_state) is made so on the followers (shared_begin, before
 -- the DDL of a batch, and shared_end, which drops, after its rows). So is which
 -- materialized views hold data.
+--
+-- What shared_state tells is all of one snapshot: names come by joins and never by
+-- pg_get_userbyid or regproc, which tell of what is there now. Of what a later
+-- transaction has dropped they give the number, and followers cannot make that.
+
+-- role_name is a role's name in the statement's snapshot.
+CREATE FUNCTION pgdist.role_name(role oid) RETURNS name
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$ SELECT r.rolname FROM pg_authid r WHERE r.oid = role $$;
 
 -- privileges explodes an access control list; NULL means the built-in default.
 CREATE FUNCTION pgdist.privileges(acl aclitem[], kind "char", owner oid) RETURNS jsonb
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT coalesce(jsonb_agg(jsonb_build_array(CASE WHEN x.grantee = 0 THEN '' ELSE pg_get_userbyid(x.grantee) END, x.privilege_type, x.is_grantable)
-                              ORDER BY pg_get_userbyid(x.grantee), x.privilege_type, x.is_grantable), '[]')
-      FROM aclexplode(coalesce(acl, acldefault(kind, owner))) x
+    SELECT coalesce(jsonb_agg(jsonb_build_array(coalesce(r.rolname, ''), x.privilege_type, x.is_grantable)
+                              ORDER BY coalesce(r.rolname, ''), x.privilege_type, x.is_grantable), '[]')
+      FROM aclexplode(coalesce(acl, acldefault(kind, owner))) x LEFT JOIN pg_authid r ON r.oid = x.grantee WHERE x.grantee = 0 OR r.oid IS NOT NULL
 $$;
 
 CREATE FUNCTION pgdist.shared_state() RETURNS jsonb
@@ -36,11 +44,12 @@ BEGIN
         'settings', (SELECT coalesce(jsonb_agg(jsonb_build_array(coalesce(r.rolname, ''), s.setdatabase <> 0, v.ord, v.kv) ORDER BY r.rolname, s.setdatabase, v.ord), '[]')
               FROM pg_db_role_setting s LEFT JOIN pg_authid r ON r.oid = s.setrole, unnest(s.setconfig) WITH ORDINALITY v(kv, ord)
              WHERE s.setdatabase IN (0, db) AND (s.setrole = 0 OR r.rolname IS NOT NULL)),
-        'database', (SELECT jsonb_build_object('owner', pg_get_userbyid(d.datdba), 'limit', d.datconnlimit, 'comment', shobj_description(d.oid, 'pg_database'),
+        'database', (SELECT jsonb_build_object('owner', pgdist.role_name(d.datdba), 'limit', d.datconnlimit, 'comment', shobj_description(d.oid, 'pg_database'),
             'privileges', pgdist.privileges(d.datacl, 'd', d.datdba)) FROM pg_database d WHERE d.oid = db),
         'parameters', parameters,
-        'triggers', (SELECT coalesce(jsonb_object_agg(e.evtname, jsonb_build_object('event', e.evtevent, 'function', e.evtfoid::regproc::text, 'owner', pg_get_userbyid(e.evtowner),
-            'enabled', e.evtenabled, 'tags', to_jsonb(e.evttags), 'comment', obj_description(e.oid, 'pg_event_trigger'))), '{}') FROM pg_event_trigger e WHERE e.evtname !~ '^!pgdist_'),
+        'triggers', (SELECT coalesce(jsonb_object_agg(e.evtname, jsonb_build_object('event', e.evtevent, 'function', format('%I.%I', n.nspname, p.proname), 'owner', pgdist.role_name(e.evtowner),
+            'enabled', e.evtenabled, 'tags', to_jsonb(e.evttags), 'comment', obj_description(e.oid, 'pg_event_trigger'))), '{}')
+              FROM pg_event_trigger e JOIN pg_proc p ON p.oid = e.evtfoid JOIN pg_namespace n ON n.oid = p.pronamespace WHERE e.evtname !~ '^!pgdist_'),
         'matviews', (SELECT coalesce(jsonb_agg(f.name ORDER BY f.name), '[]') FROM pgdist.filled() f),
         'given away', pgdist.given_away());
 END $$;
