@@ -42,14 +42,20 @@ type step struct {
 	once   bool // names a function that may not exist yet when the apply begins
 }
 
+// rowsSQL puts rows of a table in place that are for the columns and the key of $3 (layout).
 func rowsSQL(tab int) string {
-	return "SELECT pgdist.a_" + strconv.Itoa(tab) + "($1::text[], $2::text[])"
+	return "SELECT pgdist.a_" + strconv.Itoa(tab) + "($1::text[], $2::text[], $3)"
+}
+
+// plain is a call of rowsSQL's or imagesSQL's for a member of the version before, whose functions take no layout.
+func (s step) plain() step {
+	return step{sql: strings.Replace(s.sql, ", $3)", ")", 1), params: s.params[:2], once: s.once}
 }
 
 // imagesSQL is rowsSQL for a table without a key: its rows are looked for first.
 func imagesSQL(tab int) string {
 	n := strconv.Itoa(tab)
-	return "SELECT pgdist.a_" + n + "(pgdist.y_" + n + "($1::text[]), $2::text[])"
+	return "SELECT pgdist.a_" + n + "(pgdist.y_" + n + "($1::text[]), $2::text[], $3)"
 }
 
 // step turns an op into a statement. Those about tables that the same batch may
@@ -67,9 +73,9 @@ func (o op) step(ddl bool) (step, error) {
 	case 'w':
 		return step{sql: "SELECT pgdist.w_" + strconv.Itoa(o.tab) + "()", once: true}, nil
 	case 'r':
-		return step{sql: rowsSQL(o.tab), params: [][]byte{o.k, o.v}, once: ddl}, nil
+		return step{sql: rowsSQL(o.tab), params: [][]byte{o.k, o.v, o.a}, once: ddl}, nil
 	case 'i':
-		return step{sql: imagesSQL(o.tab), params: [][]byte{o.k, o.v}, once: ddl}, nil
+		return step{sql: imagesSQL(o.tab), params: [][]byte{o.k, o.v, o.a}, once: ddl}, nil
 	case 'g':
 		return step{sql: sharedSQL, params: [][]byte{o.a}}, nil
 	case 'p':
@@ -91,6 +97,9 @@ func (o op) step(ddl bool) (step, error) {
 	}
 	return step{}, fmt.Errorf("the leader sent a batch entry of kind %q, which this version does not know", o.kind)
 }
+
+// rows tells that an op puts rows of one table in place, or takes them away.
+func (o op) rows() bool { return o.kind == 'r' || o.kind == 'i' }
 
 // enterStep begins an apply under the fence of epoch.
 func enterStep(epoch int64, from Place, tick int64) step {
@@ -135,6 +144,9 @@ func (b *batch) steps(epoch, tick int64, terms []byte) ([]step, error) {
 		s, err := o.step(b.head.DDL)
 		if err != nil {
 			return nil, err
+		}
+		if tick == tickless && o.rows() {
+			s = s.plain()
 		}
 		steps = append(steps, s)
 	}
@@ -306,6 +318,8 @@ type stepwise struct {
 	c    *conn
 	mind func(context.Context) (context.Context, func()) // watches over one statement
 	ddl  bool
+
+	before bool // the member is of the version before
 }
 
 func (w *stepwise) exec(ctx context.Context, s step) error {
@@ -343,6 +357,9 @@ func (w *stepwise) apply(ctx context.Context, o op) error {
 	s, err := o.step(w.ddl)
 	if err != nil {
 		return err
+	}
+	if w.before && o.rows() {
+		s = s.plain()
 	}
 	return w.exec(ctx, s)
 }

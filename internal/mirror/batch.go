@@ -27,7 +27,7 @@ type header struct {
 type op struct {
 	kind byte   // g j d e r i s, as pgdist.batch() marks them; w and v empty a table to be copied whole, after and before DDL; p ends what g began; n and m take NOT VALID constraints away and put them back; o and u do that with what users' publications publish of updates and deletes; q takes what was shipped anew off the member's list, b puts a table on it
 	tab  int    // e v w r i b
-	a    []byte // d e g p: description, name, state; b: epoch
+	a    []byte // d e g p: description, name, state; r i: layout; b: epoch
 	k, v []byte // array literals; nil is NULL
 }
 

@@ -48,6 +48,7 @@ const (
 	codeDiverged  = "PD004" // a row that must be there is not
 	codeFenced    = "PD005" // the fence could not be taken in time
 	codeCrashed   = "PD006" // UNLOGGED tables were emptied by a crash
+	codeUnlike    = "PD007" // a table has other columns, or another key, than at the leader
 )
 
 // opApply is bringing a follower a batch, as errors name it.

@@ -71,19 +71,19 @@ func (m *member) despair(err error) error {
 		m.refused.Store(0)
 		return err
 	}
-	if m.refused.Add(1) < maxRefusals {
+	if m.refused.Add(1) < maxRefusals && sqlState(err) != codeUnlike { // which no further attempt changes
 		return err
 	}
 	return fmt.Errorf("%w: %w: %w", ErrPlaceLost, errUnrepeatable, err)
 }
 
 // refusing tells of SQLSTATEs with which a server refuses what is asked of it, and will again
-// (PostgreSQL docs, appendix A).
+// (PostgreSQL docs, appendix A), and pgdist's own functions there.
 func refusing(state string) bool {
 	switch state {
 	case "42501", "42704": // a right, or a role or tablespace, that is missing: somebody's to give
 		return false
-	case "2BP01", "3F000":
+	case "2BP01", "3F000", codeUnlike:
 		return true
 	}
 	return len(state) == 5 && (state[:2] == "42" || state[:2] == "22" || state[:2] == "23")

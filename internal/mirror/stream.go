@@ -259,16 +259,21 @@ func (s *streamer) all(ops []op) error {
 type table struct {
 	keyed, upsert bool
 	gen           int
+	layout        []byte // what columns its rows are for
 }
 
 func (s *streamer) tables(ctx context.Context) (map[int]table, error) {
-	rows, err := s.c.call(ctx, `SELECT id, keyed, upsert, gen FROM pgdist.known()`)
+	rows, err := s.c.call(ctx, `SELECT * FROM pgdist.known()`)
 	if err != nil {
 		return nil, err
 	}
 	out := make(map[int]table, len(rows))
 	for _, r := range rows {
-		out[number(r[0])] = table{keyed: r[1][0] == 't', upsert: r[2][0] == 't', gen: number(r[3])}
+		t := table{keyed: r[1][0] == 't', upsert: r[2][0] == 't', gen: number(r[3])}
+		if len(r) > 4 { // since version 2
+			t.layout = clone(r[4])
+		}
+		out[number(r[0])] = t
 	}
 	return out, nil
 }
@@ -318,13 +323,13 @@ func (s *streamer) deletes(ctx context.Context, tables map[int]table, whole map[
 		if tables[tab].upsert {
 			return nil
 		}
-		return s.emit(op{kind: 'r', tab: tab, k: keys})
+		return s.emit(op{kind: 'r', tab: tab, a: tables[tab].layout, k: keys})
 	})
 }
 
 func (s *streamer) rows(ctx context.Context, tables map[int]table, whole map[int]bool) error {
 	return s.keys(ctx, tables, whole, func(tab int, keys []byte) error {
-		o := op{kind: 'r', tab: tab}
+		o := op{kind: 'r', tab: tab, a: tables[tab].layout}
 		if ok, err := s.reading(ctx, tab, tables[tab], keys, func() error {
 			r, err := s.c.call(ctx, fmt.Sprintf(`SELECT x.pgdist_dels, x.pgdist_rows FROM pgdist.r_%d($1) x`, tab), keys)
 			if err == nil {
@@ -356,7 +361,7 @@ func (s *streamer) copies(ctx context.Context, tables map[int]table, whole map[i
 			if n == 0 {
 				return nil
 			}
-			o := op{kind: 'r', tab: tab, v: clone(finish(lit))}
+			o := op{kind: 'r', tab: tab, a: t.layout, v: clone(finish(lit))}
 			lit, n = lit[:0], 0
 			return s.emit(o)
 		}
@@ -406,7 +411,7 @@ func (s *streamer) images(ctx context.Context, tables map[int]table, whole map[i
 		if r[0][0] == nil && r[0][1] == nil {
 			continue
 		}
-		if err := s.emit(op{kind: 'i', tab: tab, k: r[0][0], v: r[0][1]}); err != nil {
+		if err := s.emit(op{kind: 'i', tab: tab, a: t.layout, k: r[0][0], v: r[0][1]}); err != nil {
 			return err
 		}
 	}
@@ -414,9 +419,11 @@ func (s *streamer) images(ctx context.Context, tables map[int]table, whole map[i
 }
 
 func (s *streamer) image(tables map[int]table, whole map[int]bool, o op) error {
-	if _, ok := tables[o.tab]; !ok || whole[o.tab] {
+	t, ok := tables[o.tab]
+	if !ok || whole[o.tab] {
 		return nil
 	}
+	o.a = t.layout
 	return s.emit(o)
 }
 

@@ -120,7 +120,7 @@ func (r *runner) begin(ctx context.Context, j streamJob) error {
 	if err != nil {
 		return err
 	}
-	r.step = stepwise{c: c, mind: func(ctx context.Context) (context.Context, func()) {
+	r.step = stepwise{c: c, before: r.m.tick == tickless, mind: func(ctx context.Context) (context.Context, func()) {
 		return j.mind(ctx, r.m, c, r.m.health.SyncTimeout)
 	}}
 	at := j.at

@@ -146,7 +146,8 @@ CREATE TABLE pgdist.tables (
     upsert  boolean NOT NULL,     -- rows can be put in place one by one
     root    oid  NOT NULL,        -- the partition tree's root, or oid itself
     files   oid[] NOT NULL,       -- relations with storage read under this id
-    missing text NOT NULL         -- digest of values ADD COLUMN left in the catalog
+    missing text NOT NULL,        -- digest of values ADD COLUMN left in the catalog
+    layout  text                  -- digest of what a row's text means: columns in their order, key; NULL: not known
 );
 CREATE SEQUENCE pgdist.table_id AS int;
 

@@ -77,14 +77,14 @@ END $$;
 -- users' code. Names of any bytes go into them: bodies are quoted by a tag that
 -- cannot be guessed, parameters are $1 and $2, and a name that means two things
 -- means the column.
-CREATE FUNCTION pgdist.generate(root oid, id int, gen int, byrow boolean, upsert boolean) RETURNS void
+CREATE FUNCTION pgdist.generate(root oid, id int, gen int, byrow boolean, upsert boolean, layout text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $body$
 DECLARE
     idx oid := pgdist.key_index(root);
     tag text := '$pgdist' || md5(gen_random_uuid()::text) || '$';
     tab text; owner name; onl text; sets text; known text; arms text; cols text; vals text; upd text; hasid boolean;
     knew text; kold text; src text; per int := 1000; img text; ins text; fn text;
-    wide text; misread text := ''; isnew text; isold text; newrow text; oldrow text; path text; own text := '';
+    wide text; aligned text; misread text := ''; isnew text; isold text; newrow text; oldrow text; path text; own text := '';
     -- Text must not depend on a session's settings.
     pins text := ' SET DateStyle = ''ISO, YMD'' SET IntervalStyle = postgres SET extra_float_digits = 1 SET bytea_output = hex'
               || ' SET TimeZone = UTC SET lc_monetary = ''C'' SET xmloption = content SET quote_all_identifiers = off';
@@ -166,6 +166,13 @@ BEGIN
     ins := 'INSERT INTO ' || tab || ' AS pgdist_t' || coalesce(' (' || cols || ')', '') || CASE WHEN hasid THEN ' OVERRIDING SYSTEM VALUE' ELSE '' END
         || ' SELECT ' || coalesce(vals, '') || ' FROM ' || src;
 
+    -- Rows come as text, by the order of columns alone. Nothing is to make it another one here
+    -- than at the leader; should anything, then this table's rows are not put where they do not belong.
+    aligned := format($f$IF $3 OPERATOR(pg_catalog.<>) %L THEN
+                    RAISE EXCEPTION 'table %% has other columns here than at the leader, or another key', %L
+                        USING ERRCODE = 'PD007', HINT = 'Copy this member: pgdist resync MEMBER --force.';
+                END IF;$f$, layout, tab);
+    IF to_regprocedure(format('pgdist.a_%s(text[],text[])', id)) IS NOT NULL THEN EXECUTE format('DROP FUNCTION pgdist.a_%s(text[],text[])', id); END IF; -- of version 1
     -- Anew: by that whoever reads in an older snapshot sees that the definition has changed (redefined()).
     FOREACH fn IN ARRAY ARRAY['r_' || id || '(text[])', 'x_' || id || '()'] LOOP
         IF to_regprocedure('pgdist.' || fn) IS NOT NULL THEN EXECUTE 'DROP FUNCTION pgdist.' || fn; END IF; -- IF EXISTS would tell the client of it
@@ -198,9 +205,10 @@ BEGIN
             ins := ins || format(' ON CONFLICT (%s) DO ', (SELECT string_agg(quote_ident(col), ', ' ORDER BY ord) FROM pgdist.key_columns(idx)))
                 || coalesce('UPDATE SET ' || upd, 'NOTHING');
         END IF;
-        EXECUTE format('CREATE OR REPLACE FUNCTION pgdist.a_%s(text[], text[]) RETURNS void LANGUAGE plpgsql SECURITY DEFINER', id) || own || ' AS ' || tag || '
+        EXECUTE format('CREATE OR REPLACE FUNCTION pgdist.a_%s(text[], text[], text DEFAULT NULL) RETURNS void LANGUAGE plpgsql SECURITY DEFINER', id) || own || ' AS ' || tag || '
             #variable_conflict use_column
             BEGIN
+                ' || aligned || '
                 IF $1 IS NOT NULL THEN
                     DELETE FROM ' || onl || tab || ' t USING pg_catalog.unnest($1) q(k) WHERE ' || pgdist.key_match(idx, 't', 'q.k') || ';
                 END IF;
@@ -229,9 +237,10 @@ BEGIN
                 END IF;
                 RETURN pgdist_found;
             END ' || tag;
-        EXECUTE format('CREATE OR REPLACE FUNCTION pgdist.a_%s(text[], text[]) RETURNS void LANGUAGE plpgsql SECURITY DEFINER', id) || own || ' AS ' || tag || '
+        EXECUTE format('CREATE OR REPLACE FUNCTION pgdist.a_%s(text[], text[], text DEFAULT NULL) RETURNS void LANGUAGE plpgsql SECURITY DEFINER', id) || own || ' AS ' || tag || '
             #variable_conflict use_column
             BEGIN
+                ' || aligned || '
                 IF $1 IS NOT NULL THEN
                     DELETE FROM ' || onl || tab || ' d USING pg_catalog.unnest($1) q(k)
                      WHERE d.tableoid = pg_catalog.split_part(q.k, '' '', 1)::pg_catalog.oid AND d.ctid = pg_catalog.split_part(q.k, '' '', 2)::pg_catalog.tid;

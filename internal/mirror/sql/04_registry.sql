@@ -11,7 +11,7 @@ $$;
 -- depend on.
 CREATE FUNCTION pgdist.user_tables(these oid[])
 RETURNS TABLE (oid oid, nsp name, rel name, files oid[], rels oid[], keyed boolean, byrow boolean, upsert boolean,
-               shape text, form text, missing text)
+               shape text, form text, missing text, layout text)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 BEGIN
@@ -29,13 +29,15 @@ BEGIN
         SELECT a.attrelid, string_agg(concat_ws(':', a.attname, y.name, a.attnotnull, a.attgenerated, a.attidentity, a.attcollation),
                                       ',' ORDER BY a.attnum) AS cols,
                string_agg(concat_ws(':', a.attname, y.name), ',' ORDER BY a.attnum) AS plain,
+               -- Types only as far as nobody can rename them: these have the same number everywhere (src/include/access/transam.h).
+               string_agg(concat_ws(':', a.attname, CASE WHEN a.atttypid < 10000 THEN a.atttypid ELSE 0 END, a.attgenerated), ',' ORDER BY a.attnum) AS layout,
                md5(coalesce(string_agg(a.attname || '=' || a.attmissingval::text, ',' ORDER BY a.attnum), '')) AS missing
           FROM pg_attribute a JOIN root r ON r.oid = a.attrelid
           JOIN (SELECT t.oid, quote_ident(n.nspname) || '.' || quote_ident(t.typname) AS name FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace) y ON y.oid = a.atttypid
          WHERE a.attnum > 0 AND NOT a.attisdropped GROUP BY 1),
     key AS (
         SELECT r.oid, string_agg(concat_ws(':', k.col, pgdist.type_name(k.typ), k.eq), ',' ORDER BY k.ord) AS cols,
-               bool_and(pgdist.exact_type(k.typ, k.coll)) AS exact, array_agg(k.col) AS names
+               bool_and(pgdist.exact_type(k.typ, k.coll)) AS exact, array_agg(k.col ORDER BY k.ord) AS names
           FROM root r, pgdist.key_columns(r.idx) k WHERE r.idx IS NOT NULL GROUP BY 1),
     lone AS (
         -- The key is the only thing that can be violated, and row by row.
@@ -46,7 +48,7 @@ BEGIN
           FROM root r JOIN tree t ON t.root = r.oid JOIN pg_index i ON i.indrelid = t.rel
          WHERE i.indisunique OR i.indisexclusion GROUP BY 1),
     made AS (
-        SELECT r.*, att.cols, att.plain, coalesce(att.missing, '') AS missing, key.cols AS kcols, r.idx IS NOT NULL AS keyed,
+        SELECT r.*, att.cols, att.plain, concat_ws('|', att.layout, key.names) AS layout, coalesce(att.missing, '') AS missing, key.cols AS kcols, r.idx IS NOT NULL AS keyed,
                (coalesce(key.exact AND lone.yes AND lone.immediate, false)
                 AND NOT EXISTS (SELECT 1 FROM pg_attribute a WHERE a.attrelid = r.oid AND a.attidentity = 'a' AND a.attname <> ALL (key.names))
                 -- ON CONFLICT is refused for a table with such rules, though they do not fire.
@@ -58,7 +60,7 @@ BEGIN
     SELECT m.oid, m.nspname, m.relname, coalesce(m.files, '{}'), m.rels, m.keyed, m.byrow, m.upsert,
            md5(concat_ws('|', m.keyed, m.byrow, coalesce(m.kcols, m.plain), m.parts)),
            md5(concat_ws('|', m.nspname, m.relname, m.relowner, m.relkind, m.keyed, m.byrow, m.upsert, m.kcols, m.cols, m.parts)),
-           m.missing
+           m.missing, md5(m.layout)
       FROM made m;
 END $$;
 
@@ -213,13 +215,13 @@ BEGIN
                  AND pg_get_expr(d.adbin, d.adrelid) !~ $re$^(\(?-?[0-9.]+\)?|true|false|'([^']|'')*')(::[][a-z0-9_ ."(),]+)?$$re$) THEN
             RETURN NEXT num;
         END IF;
-        INSERT INTO pgdist.tables AS t (id, oid, nsp, rel, gen, shape, form, keyed, upsert, root, files, missing)
-        VALUES (num, r.oid, r.nsp, r.rel, g, r.shape, r.form, r.keyed, r.upsert, r.oid, r.files, r.missing)
+        INSERT INTO pgdist.tables AS t (id, oid, nsp, rel, gen, shape, form, keyed, upsert, root, files, missing, layout)
+        VALUES (num, r.oid, r.nsp, r.rel, g, r.shape, r.form, r.keyed, r.upsert, r.oid, r.files, r.missing, r.layout)
         ON CONFLICT (oid) DO UPDATE SET id = EXCLUDED.id, nsp = EXCLUDED.nsp, rel = EXCLUDED.rel, gen = EXCLUDED.gen, shape = EXCLUDED.shape,
-            form = EXCLUDED.form, keyed = EXCLUDED.keyed, upsert = EXCLUDED.upsert, files = EXCLUDED.files, missing = EXCLUDED.missing;
+            form = EXCLUDED.form, keyed = EXCLUDED.keyed, upsert = EXCLUDED.upsert, files = EXCLUDED.files, missing = EXCLUDED.missing, layout = EXCLUDED.layout;
         IF r.id <> num THEN gone := gone || r.id; END IF;
         IF r.id IS DISTINCT FROM num OR r.form <> r.old_form OR r.gen <> g OR r.trigs <> cardinality(r.rels) * (CASE WHEN r.byrow THEN 2 ELSE 4 END) THEN
-            PERFORM pgdist.generate(r.oid, num, g, r.byrow, r.upsert);
+            PERFORM pgdist.generate(r.oid, num, g, r.byrow, r.upsert, r.layout);
             -- Those that are right stay: to make them anew would lock out readers, too.
             IF r.id IS DISTINCT FROM num OR r.trigs <> cardinality(r.rels) * (CASE WHEN r.byrow THEN 2 ELSE 4 END) THEN
                 PERFORM pgdist.triggers(x, num, r.byrow) FROM unnest(r.rels) x;

@@ -19,7 +19,7 @@ END $$;
 --   j  journal entries, as texts in v
 --   d  a DDL, its description in a; e a table emptied, its name in a; in order
 --   c  a table to copy whole (contents are read by the caller, from x_N)
---   r  rows of one table: keys to delete in k, rows to put in v
+--   r  rows of one table: keys to delete in k, rows to put in v, in a what columns they are for (layout)
 --   i  the same of a table without a key: images in k
 --   s  sequences: names in k, "last_value,is_called" in v
 -- The caller runs it in a REPEATABLE READ, READ ONLY transaction. Above limit
@@ -114,14 +114,14 @@ BEGIN
         END IF;
         -- keys of a table with a key; puts are images of one without a key to which rows were
         -- only added, in the order in which they came.
-        FOR r IN SELECT t.id, t.keyed, t.files, u.keys, u.puts, u.mixed, t.id = ANY (whole) OR u.copied OR u.oldest <> t.gen OR u.newest <> t.gen AS copied
+        FOR r IN SELECT t.id, t.keyed, t.files, t.layout, u.keys, u.puts, u.mixed, t.id = ANY (whole) OR u.copied OR u.oldest <> t.gen OR u.newest <> t.gen AS copied
                    FROM pgdist.tables t LEFT JOIN (
                         SELECT j.tab, min(j.gen) AS oldest, max(j.gen) AS newest, bool_or(j.op = 'c') AS copied, bool_or(j.op IN ('-', 't') OR j.term <> cur) AS mixed,
                                array_agg(DISTINCT x.k) FILTER (WHERE j.op = 'k') AS keys, array_agg(x.k ORDER BY j.id, x.ord) FILTER (WHERE j.op = '+') AS puts
                           FROM unnest(ents) j LEFT JOIN LATERAL unnest(j.keys) WITH ORDINALITY x(k, ord) ON j.op IN ('k', '+') WHERE j.op <> 'd' GROUP BY j.tab) u ON u.tab = t.id
                   WHERE t.id = ANY (tabs) LOOP
             files := files || r.files;
-            tab := r.id; k := NULL; v := NULL;
+            tab := r.id; a := r.layout; k := NULL; v := NULL;
             IF r.copied THEN
                 op := 'c';
                 RETURN NEXT;
@@ -141,7 +141,7 @@ BEGIN
                 IF k IS NOT NULL OR v IS NOT NULL THEN RETURN NEXT; END IF;
             END IF;
         END LOOP;
-        tab := NULL; k := NULL; v := NULL;
+        tab := NULL; a := NULL; k := NULL; v := NULL;
         -- TRUNCATE and rewriting ALTERs are not MVCC-safe: under a snapshot older
         -- than they are, the table looks empty. Nor is any definition: of columns that were
         -- renamed, or a partition that was detached, those are read that are so called, or
@@ -247,9 +247,9 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 $$;
 
 -- known lists the mirrored tables for a reader in pieces.
-CREATE FUNCTION pgdist.known() RETURNS TABLE (id int, keyed boolean, upsert boolean, gen int)
+CREATE FUNCTION pgdist.known() RETURNS TABLE (id int, keyed boolean, upsert boolean, gen int, layout text)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT t.id, t.keyed, t.upsert, t.gen FROM pgdist.tables t
+    SELECT t.id, t.keyed, t.upsert, t.gen, t.layout FROM pgdist.tables t
 $$;
 
 -- redefined tells whether one of these tables has other functions than at this transaction's

@@ -27,5 +27,9 @@ ALTER TABLE pgdist.replayed ADD PRIMARY KEY (term, id);
 CREATE TABLE pgdist.views (oid oid PRIMARY KEY);
 -- What was given away unseen.
 CREATE TABLE pgdist.owners (class oid NOT NULL, obj oid NOT NULL, owner oid NOT NULL, PRIMARY KEY (class, obj));
+-- Rows say for which columns they are.
+ALTER TABLE pgdist.tables ADD COLUMN layout text;
+DROP FUNCTION pgdist.known();
+DROP FUNCTION pgdist.generate(oid, int, int, boolean, boolean);
 DROP FUNCTION pgdist.user_tables();
 DROP FUNCTION pgdist.plain_type(oid);
