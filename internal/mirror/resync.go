@@ -355,6 +355,11 @@ func (r *resync) copy(ctx context.Context, t *tools) (*ResyncResult, error) {
 			return nil, err
 		}
 	}
+	for _, f := range []func(context.Context) error{r.rename, r.remark} {
+		if err := f(ctx); err != nil {
+			return nil, err
+		}
+	}
 	pointFilled.Pass()
 	if err := r.complete(ctx); err != nil {
 		return nil, err

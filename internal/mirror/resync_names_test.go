@@ -1,0 +1,48 @@
+package mirror
+
+import (
+	"testing"
+
+	"github.com/pgdist/pgdist/internal/pgtest"
+)
+
+// A copy's partitions have their foreign keys under the names that they have at the source, those
+// that they had before they were attached among them: DDL names them afterwards. And what is said of what every
+// database has, and whose it is, is kept.
+func TestResyncKeepsNames(t *testing.T) {
+	r := newRig(t, 3, `CREATE TABLE refd (k int PRIMARY KEY); CREATE TABLE par (k int CONSTRAINT fk1 REFERENCES refd, l int CONSTRAINT fk2 REFERENCES refd) PARTITION BY RANGE (k);
+		CREATE TABLE one PARTITION OF par FOR VALUES FROM (0) TO (10); ALTER TABLE one RENAME CONSTRAINT fk1 TO x; ALTER TABLE one RENAME CONSTRAINT fk2 TO fk1; ALTER TABLE one RENAME CONSTRAINT x TO fk2;
+		CREATE TABLE two (k int CONSTRAINT "Own 'k'" REFERENCES refd, l int CONSTRAINT own_l REFERENCES refd) PARTITION BY RANGE (l);
+		CREATE TABLE below (k int, l int CONSTRAINT "lo""w" REFERENCES refd); COMMENT ON CONSTRAINT "lo""w" ON below IS 'it''s low\';
+		ALTER TABLE two ATTACH PARTITION below DEFAULT; ALTER TABLE par ATTACH PARTITION two FOR VALUES FROM (10) TO (20);
+		CREATE ROLE extender SUPERUSER; SET ROLE extender; CREATE EXTENSION hstore; RESET ROLE;
+		COMMENT ON EXTENSION plpgsql IS 'ours'; COMMENT ON LANGUAGE plpgsql IS NULL; COMMENT ON EXTENSION hstore IS NULL; ALTER LANGUAGE plpgsql OWNER TO extender`)
+	c := r.client()
+	r.do(c, `INSERT INTO refd VALUES (1), (11)`, `INSERT INTO par VALUES (1, 1), (11, 1)`)
+	r.replace(3)
+	r.do(c, `INSERT INTO refd VALUES (2)`)
+	r.ack()
+	r.inSync(2)
+	if _, err := r.resync(r.ctx(), 3, yes); err != nil {
+		t.Fatal(err)
+	}
+	r.inSync(3)
+	const names = `SELECT string_agg(concat_ws(' ', conrelid::regclass, conname, conkey, obj_description(oid, 'pg_constraint')), ', ' ORDER BY conrelid::regclass::text, conname) || (SELECT string_agg(concat_ws(' ', extname, extowner::regrole, obj_description(oid, 'pg_extension')), ', ' ORDER BY extname) FROM pg_extension)
+		|| (SELECT string_agg(concat_ws(' ', lanname, lanowner::regrole, obj_description(oid, 'pg_language')), ', ' ORDER BY lanname) FROM pg_language) FROM pg_constraint WHERE contype = 'f'`
+	var want, got string
+	for i, into := range []*string{&want, &got} {
+		if err := pgtest.Connect(t, r.servers[2*i].DSN()).QueryRow(r.ctx(), names).Scan(into); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if want != got {
+		t.Errorf("keys are\n%s\nnot\n%s", got, want)
+	}
+	r.ddl(c, `ALTER TABLE par DETACH PARTITION two`)
+	r.ddl(c, `ALTER TABLE two DROP CONSTRAINT "Own 'k'", DROP CONSTRAINT own_l`)
+	r.inSync(3)
+	if rep := r.verify(VerifyOptions{}); len(rep.Differences) > 0 {
+		t.Errorf("%v", said(rep))
+	}
+	r.same()
+}
