@@ -3,7 +3,9 @@ package classify
 import (
 	"strings"
 	"testing"
+	"unicode/utf8"
 
+	"github.com/google/go-cmp/cmp"
 	pg "github.com/pganalyze/pg_query_go/v5"
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
@@ -222,17 +224,17 @@ func TestLongTexts(t *testing.T) {
 		sql  string
 		want Class
 	}{
-		"list":      {"SELECT * FROM t WHERE id IN (1" + rep(", 2", n) + ")", Read},
-		"array":     {"SELECT ARRAY[1" + rep(", 2", n) + "]", Read},
-		"rows":      {"INSERT INTO t VALUES (1, 'a')" + rep(", (2, 'b')", n), Write},
-		"unions":    {"SELECT (SELECT 1 UNION SELECT 2)" + rep(", (SELECT 1 UNION SELECT 2)", 12_000), Read},
-		"script":    {rep("INSERT INTO t VALUES (1 + 2);\n", 3000), Write},
-		"choices":   {"SELECT 1 WHERE a = 1" + rep(" OR a = 2", 900), Read},
-		"literal":   {"SELECT '" + rep("x", 1<<20) + "'", Read},
-		"comment":   {"SELECT 1 /*" + rep("x ", 1<<20) + "*/", Read},
-		"too long":  {"SELECT '" + rep("x", maxText) + "'", Unknown},
-		"NUL":       {"SELECT 1 /*\x00*/; DELETE FROM t", Unknown},
-		"bad UTF-8": {"SELECT '\xff'", Unknown},
+		"list":     {"SELECT * FROM t WHERE id IN (1" + rep(", 2", n) + ")", Read},
+		"array":    {"SELECT ARRAY[1" + rep(", 2", n) + "]", Read},
+		"rows":     {"INSERT INTO t VALUES (1, 'a')" + rep(", (2, 'b')", n), Write},
+		"unions":   {"SELECT (SELECT 1 UNION SELECT 2)" + rep(", (SELECT 1 UNION SELECT 2)", 12_000), Read},
+		"script":   {rep("INSERT INTO t VALUES (1 + 2);\n", 3000), Write},
+		"choices":  {"SELECT 1 WHERE a = 1" + rep(" OR a = 2", 900), Read},
+		"literal":  {"SELECT '" + rep("x", 1<<20) + "'", Read},
+		"comment":  {"SELECT 1 /*" + rep("x ", 1<<20) + "*/", Read},
+		"too long": {"SELECT '" + rep("x", maxText) + "'", Unknown},
+		"NUL":      {"SELECT 1 /*\x00*/; DELETE FROM t", Unknown},
+		"no UTF-8": {"SELECT '\xff'", Read},
 	} {
 		v := Parse(tt.sql)
 		if v.Class != tt.want {
@@ -241,5 +243,36 @@ func TestLongTexts(t *testing.T) {
 		if len(v.Because) > maxBecause+10 {
 			t.Errorf("%s: the reason takes %d bytes", name, len(v.Because))
 		}
+	}
+}
+
+// TestOtherEncodings: text that is no UTF-8 is judged as any, and what it names has the bytes
+// that it has there.
+func TestOtherEncodings(t *testing.T) {
+	const sql = "BEGIN ; CREATE TABLE \"t\xe9\" (a text DEFAULT '\xff'); SELECT \"f\xe9\"('\xfc'), x\xe9.y FROM \"s\xe9\".u\xe9; SET my.\xe9 = '\xe9\xff'; PREPARE p\xe9 AS SELECT 1;\tSELECT 2"
+	v := Parse(sql)
+	var text []string
+	for i := range v.Statements {
+		text = append(text, v.Statements[i].Text(sql))
+	}
+	want := []string{"BEGIN", "CREATE TABLE \"t\xe9\" (a text DEFAULT '\xff')", "SELECT \"f\xe9\"('\xfc'), x\xe9.y FROM \"s\xe9\".u\xe9", "SET my.\xe9 = '\xe9\xff'", "PREPARE p\xe9 AS SELECT 1", "SELECT 2"}
+	if diff := cmp.Diff(want, text); diff != "" {
+		t.Fatalf("-want +got\n%s", diff)
+	}
+	st := v.Statements
+	if v.Class != DDL || st[0].Tx == nil || st[1].Class != DDL || st[1].Tag != "CREATE TABLE" {
+		t.Errorf("%v %v %v", v.Class, st[0].Class, st[1])
+	}
+	if len(st[2].Functions) != 1 || st[2].Functions[0].Name != "f\xe9" {
+		t.Errorf("%+v", st[2].Functions)
+	}
+	if st[3].Set == nil || st[3].Set.Name != "my.\xe9" || st[4].Prepared == nil || st[4].Prepared.Name != "p\xe9" {
+		t.Errorf("%+v %+v", st[3].Set, st[4].Prepared)
+	}
+	if st := Parse("ALTER TABLE \"s\xe9\".u\xe9 ADD a int").Statements[0]; len(st.Relations) != 1 || st.Relations[0].Schema != "s\xe9" || st.Relations[0].Name != "u\xe9" {
+		t.Errorf("%+v", st.Relations)
+	}
+	if v := Parse("SELEC '\xff'"); v.Class != Unknown || !utf8.ValidString(v.Because) {
+		t.Errorf("%v %q", v.Class, v.Because)
 	}
 }

@@ -2,8 +2,11 @@ package classify
 
 import (
 	"strings"
+	"unicode/utf8"
 
 	pg "github.com/pganalyze/pg_query_go/v5"
+
+	"github.com/pgdist/pgdist/internal/wide"
 )
 
 // Parse judges a string of statements. It never fails: what the grammar refuses
@@ -13,6 +16,32 @@ func Parse(sql string) *Verdict {
 	if why := unjudged(sql); why != "" {
 		return unknown(sql, why)
 	}
+	if !utf8.ValidString(sql) {
+		return parseWide(sql)
+	}
+	return parse(sql)
+}
+
+// parseWide judges a text in another encoding, which the parser's answer could not be told in:
+// every encoding that a server has keeps ASCII to itself, and the grammar asks no more.
+// (PostgreSQL docs, "Supported Character Sets": those that do not are clients' alone. What
+// such a client sends may be misjudged, as what the grammar refuses is.)
+func parseWide(sql string) *Verdict {
+	text := wide.Widen(sql)
+	v := parse(text)
+	wide.Narrow(v)
+	v.Because = strings.ToValidUTF8(v.Because, "\ufffd")
+	for i := range v.Statements {
+		st := &v.Statements[i]
+		st.Because = strings.ToValidUTF8(st.Because, "\ufffd")
+		if st.End >= 0 {
+			st.Start, st.End = wide.Offset(text, st.Start), wide.Offset(text, st.End)
+		}
+	}
+	return v
+}
+
+func parse(sql string) *Verdict {
 	tree, err := pg.Parse(sql)
 	if err != nil {
 		if v := newerDefinition(sql, err.Error()); v != nil {

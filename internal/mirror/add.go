@@ -2,7 +2,6 @@ package mirror
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -107,7 +106,7 @@ func (a *addition) examine(ctx context.Context) error {
 	raw, err := c.one(ctx, factsSQL, text(a.o.Member.Conn.User))
 	var f facts
 	if err == nil {
-		err = json.Unmarshal([]byte(raw), &f)
+		err = decode([]byte(raw), &f)
 	}
 	if err != nil {
 		return &Error{Op: "add", Host: a.host, Err: err}
@@ -351,11 +350,11 @@ func (a *addition) installWitness(ctx context.Context, set string, id health.Mem
 	if err != nil {
 		return lead.fail("ask who mirrors", err)
 	}
-	before, err := scripts("01", "08")
+	before, err := c.scripts("01", "08")
 	if err != nil {
 		return err
 	}
-	after, err := scripts("09", "09")
+	after, err := c.scripts("09", "09")
 	if err != nil {
 		return err
 	}

@@ -111,7 +111,7 @@ func (m *member) blame(ctx context.Context, epoch int64, wounds []wound, what st
 	defer c.close()
 	note := func(w wound, keys []byte) error {
 		_, err := c.call(ctx, blameSQL, strconv.AppendInt(nil, epoch, 10),
-			strconv.AppendInt(nil, int64(w.tab), 10), strconv.AppendInt(nil, int64(w.gen), 10), keys, text(what))
+			strconv.AppendInt(nil, int64(w.tab), 10), strconv.AppendInt(nil, int64(w.gen), 10), keys, text(c.words(what)))
 		return err
 	}
 	if err = c.exec(ctx, "BEGIN"); err != nil {

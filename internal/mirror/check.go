@@ -2,7 +2,6 @@ package mirror
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"maps"
 	"strconv"
@@ -90,7 +89,7 @@ func (c *conn) checked(ctx context.Context) (*CheckStatus, error) {
 		Tab   *int     `json:"tab"`
 		After string   `json:"after"`
 	}
-	if err := json.Unmarshal([]byte(raw), &out); err != nil {
+	if err := decode([]byte(raw), &out); err != nil {
 		return nil, err
 	}
 	out.CheckStatus.Quiet, out.CheckStatus.Tab, out.CheckStatus.After = out.Quiet, out.Tab, out.After

@@ -2,7 +2,6 @@ package mirror
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -58,7 +57,7 @@ func (p *patroller) list(ctx context.Context) ([]*checkTable, error) {
 		if t.rows, err = strconv.ParseFloat(string(r[5]), 64); err != nil {
 			return nil, err
 		}
-		if err := json.Unmarshal(r[7], &t.columns); err != nil {
+		if err := decode(r[7], &t.columns); err != nil {
 			return nil, err
 		}
 		out = append(out, t)

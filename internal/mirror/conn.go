@@ -85,7 +85,14 @@ func open(ctx context.Context, cfg *pgconn.Config) (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &conn{PgConn: pg, prepared: map[string]string{}}, nil
+	c := &conn{PgConn: pg, prepared: map[string]string{}}
+	if c.foreign() {
+		if err := c.exec(ctx, "SET client_encoding = "+quoteLiteral(pg.ParameterStatus("server_encoding"))); err != nil {
+			c.close()
+			return nil, err
+		}
+	}
+	return c, nil
 }
 
 // close ends the connection; the server notices even if the goodbye is lost.

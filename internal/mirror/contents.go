@@ -2,7 +2,6 @@ package mirror
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"math/big"
@@ -74,7 +73,7 @@ func readRelations(ctx context.Context, c *conn) (map[string]*relation, error) {
 		return nil, err
 	}
 	var list []*relation
-	if err := json.Unmarshal(text(raw), &list); err != nil {
+	if err := decode(text(raw), &list); err != nil {
 		return nil, err
 	}
 	out := make(map[string]*relation, len(list))

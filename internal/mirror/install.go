@@ -53,6 +53,12 @@ func scripts(from, to string) (string, error) {
 	return b.String(), nil
 }
 
+// scripts are those for the database at the other end.
+func (c *conn) scripts(from, to string) (string, error) {
+	sql, err := scripts(from, to)
+	return c.words(sql), err
+}
+
 // InitOptions says how a set is made of databases.
 type InitOptions struct {
 	// Leader is "host:port" of the first leader; "" takes the first member.
@@ -223,7 +229,7 @@ func examine(ctx context.Context, mc MemberConfig, mirror string) (*candidate, e
 	}
 	s, err := c.one(ctx, factsSQL, text(mirror))
 	if err == nil {
-		err = json.Unmarshal([]byte(s), &k.facts)
+		err = decode([]byte(s), &k.facts)
 	}
 	if err != nil {
 		c.close()
@@ -327,11 +333,11 @@ func newView(all []*candidate, lead int) *health.View {
 // installAll installs everywhere in one transaction each, which holds writers of
 // every table from before contents are compared until all have committed.
 func installAll(ctx context.Context, all []*candidate, lead int, view *health.View, mirror string, report func(string, ...any)) error {
-	before, err := scripts("01", "08")
+	before, err := all[lead].c.scripts("01", "08")
 	if err != nil {
 		return err
 	}
-	after, err := scripts("09", "99")
+	after, err := all[lead].c.scripts("09", "99")
 	if err != nil {
 		return err
 	}

@@ -2,7 +2,6 @@ package mirror
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
@@ -130,7 +129,7 @@ func (c Config) journal(ctx context.Context, leader *conn, away []string) (*Jour
 		Held  float64  `json:"held"`
 		Open  []string `json:"open"`
 	}
-	if err := json.Unmarshal([]byte(text), &state); err != nil {
+	if err := decode([]byte(text), &state); err != nil {
 		return nil, fmt.Errorf("state of the journal: %w", err)
 	}
 	j := &JournalStatus{Bytes: state.Bytes, MaxBytes: c.JournalMax, HeldSeconds: state.Held, MaxHeldSeconds: c.JournalMaxAge.Seconds(), HeldBy: append(away, state.Open...)}

@@ -83,7 +83,7 @@ func definitions(ctx context.Context, c *conn, floor int, names []string) (map[s
 	out := make(map[string]map[string]any, len(rows))
 	for _, r := range rows {
 		var def map[string]any
-		if err := json.Unmarshal(r[1], &def); err != nil {
+		if err := decode(r[1], &def); err != nil {
 			return nil, err
 		}
 		out[string(r[0])] = def

@@ -27,7 +27,7 @@ func readShared(ctx context.Context, c *conn, roles map[string]bool) (*sharedSta
 		return nil, err
 	}
 	st := &sharedState{}
-	if err := json.Unmarshal(text(raw), st); err != nil || roles == nil {
+	if err := decode(text(raw), st); err != nil || roles == nil {
 		return st, err
 	}
 	for name := range st.Roles {

@@ -19,7 +19,10 @@ import (
 )
 
 // tools are the programs that write a database's definitions as SQL.
-type tools struct{ dump, restore string }
+type tools struct {
+	dump, restore string
+	encoding      string // the database's, in which definitions come
+}
 
 var versionText = regexp.MustCompile(`\(PostgreSQL\) (\d+)`)
 
@@ -50,7 +53,7 @@ func findTools(ctx context.Context, source *member, major int) (*tools, error) {
 	var best *tools
 	at := 0
 	for _, dir := range dirs {
-		t := &tools{dump: filepath.Join(dir, "pg_dump"), restore: filepath.Join(dir, "pg_restore")}
+		t := &tools{dump: filepath.Join(dir, "pg_dump"), restore: filepath.Join(dir, "pg_restore"), encoding: c.ParameterStatus("server_encoding")}
 		out, err := exec.CommandContext(ctx, t.dump, "--version").Output()
 		m := versionText.FindSubmatch(out)
 		if err != nil || m == nil {
@@ -108,10 +111,10 @@ func (t *tools) definitions(ctx context.Context, cfg *pgconn.Config, snapshot st
 	defer os.RemoveAll(dir)
 	archive, list := filepath.Join(dir, "archive"), filepath.Join(dir, "list")
 	args := []string{"--format=custom", "--schema-only", "--no-sync", "--exclude-schema=pgdist", "--lock-wait-timeout=" + dumpLockWait, "--snapshot=" + snapshot, "--file=" + archive}
-	if _, err := run(ctx, cfg, t.dump, args...); err != nil {
+	if _, err := t.run(ctx, cfg, t.dump, args...); err != nil {
 		return nil, err
 	}
-	toc, err := run(ctx, cfg, t.restore, "--list", archive)
+	toc, err := t.run(ctx, cfg, t.restore, "--list", archive)
 	if err != nil {
 		return nil, err
 	}
@@ -134,7 +137,7 @@ func (t *tools) definitions(ctx context.Context, cfg *pgconn.Config, snapshot st
 		if err := os.WriteFile(list, part.entries, 0o600); err != nil {
 			return nil, err
 		}
-		text, err := run(ctx, cfg, t.restore, "--section="+part.section, "--use-list="+list, "--file=-", archive)
+		text, err := t.run(ctx, cfg, t.restore, "--section="+part.section, "--use-list="+list, "--file=-", archive)
 		if err != nil {
 			return nil, err
 		}
@@ -197,7 +200,7 @@ func forServer(script string, major int) string {
 
 // run executes one of PostgreSQL's programs, which finds the server by its
 // environment: arguments can be seen by others.
-func run(ctx context.Context, cfg *pgconn.Config, program string, args ...string) ([]byte, error) {
+func (t *tools) run(ctx context.Context, cfg *pgconn.Config, program string, args ...string) ([]byte, error) {
 	mode := "disable"
 	if cfg.TLSConfig != nil {
 		mode = "require"
@@ -207,7 +210,7 @@ func run(ctx context.Context, cfg *pgconn.Config, program string, args ...string
 	}
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Env = append(os.Environ(), "PGHOST="+cfg.Host, "PGPORT="+strconv.Itoa(int(cfg.Port)), "PGUSER="+cfg.User, "PGDATABASE="+cfg.Database,
-		"PGCLIENTENCODING=UTF8", "PGAPPNAME=pgdist", "PGOPTIONS=-c lc_messages=C", "LC_ALL=C")
+		"PGCLIENTENCODING="+t.encoding, "PGAPPNAME=pgdist", "PGOPTIONS=-c lc_messages=C", "LC_ALL=C")
 	if os.Getenv("PGSSLMODE") == "" || mode == "disable" {
 		cmd.Env = append(cmd.Env, "PGSSLMODE="+mode)
 	}
@@ -331,7 +334,7 @@ func (r *resync) snapshot(ctx context.Context) (*frozen, error) {
 		Terms  json.RawMessage `json:"terms"`
 		IDs    json.RawMessage `json:"ids"`
 	}
-	if err := json.Unmarshal([]byte(raw), &h); err != nil {
+	if err := decode([]byte(raw), &h); err != nil {
 		return f, err
 	}
 	if leads := r.source.id == r.view.Leader; h.Leads != leads || !h.Sound || (leads && !h.Booted) {

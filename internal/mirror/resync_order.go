@@ -50,7 +50,7 @@ func (t *tools) inOrder(ctx context.Context, cfg *pgconn.Config, snapshot, scrip
 	for _, name := range tables {
 		args = append(args, "--table="+name)
 	}
-	text, err := run(ctx, cfg, t.dump, args...)
+	text, err := t.run(ctx, cfg, t.dump, args...)
 	if err != nil {
 		return "", err
 	}

@@ -50,7 +50,7 @@ func (r *resync) examineTarget(ctx context.Context) error {
 	raw, err := c.one(ctx, factsSQL, text(r.src.User))
 	var f facts
 	if err == nil {
-		err = json.Unmarshal([]byte(raw), &f)
+		err = decode([]byte(raw), &f)
 	}
 	if err != nil {
 		return r.target.fail("examine the server", err)
@@ -138,13 +138,13 @@ func (r *resync) makeAnew(ctx context.Context, create string) error {
 			return err
 		}
 	}
-	before, err := scripts("01", "08")
-	if err != nil {
-		return err
-	}
 	// This connection stays: should the server crash before the end, which empties
 	// UNLOGGED tables, there is no end.
 	if r.setup, err = dial(ctx, r.target.cfg, copyTo); err != nil {
+		return err
+	}
+	before, err := r.setup.scripts("01", "08")
+	if err != nil {
 		return err
 	}
 	if !r.snap.public {
@@ -257,7 +257,7 @@ func (r *resync) alike(ctx context.Context) error {
 	raw, err := r.setup.one(ctx, factsSQL, text(r.src.User))
 	var f facts
 	if err == nil {
-		err = json.Unmarshal([]byte(raw), &f)
+		err = decode([]byte(raw), &f)
 	}
 	if err != nil {
 		return r.target.fail("examine the new database", err)
@@ -297,7 +297,7 @@ func (r *resync) complete(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	after, err := scripts("09", "99")
+	after, err := r.setup.scripts("09", "99")
 	if err != nil {
 		return err
 	}
@@ -388,7 +388,7 @@ func (r *resync) kept(ctx context.Context) error {
 
 func (r *resync) chain() []termRow {
 	var rows []termRow
-	if json.Unmarshal(r.snap.terms, &rows) != nil {
+	if decode(r.snap.terms, &rows) != nil {
 		return nil
 	}
 	return rows

@@ -70,11 +70,11 @@ func upgradeAll(ctx context.Context, all []*candidate, report func(string, ...an
 }
 
 func (k *candidate) upgrade(ctx context.Context, report func(string, ...any)) error {
-	functions, err := scripts("02", "08")
+	functions, err := k.c.scripts("02", "08")
 	if err != nil {
 		return err
 	}
-	grants, err := scripts("09", "09")
+	grants, err := k.c.scripts("09", "09")
 	if err != nil {
 		return err
 	}
@@ -88,7 +88,7 @@ func (k *candidate) upgrade(ctx context.Context, report func(string, ...any)) er
 	}
 	return k.orBack(ctx, k.c.exec(ctx, `SET LOCAL lock_timeout = '10s'; SET LOCAL client_min_messages = warning;
 		SELECT set_config('pgdist.busy', secret, true) FROM pgdist.meta;
-		`+steps+functions+grants+`
+		`+k.c.words(steps)+functions+grants+`
 		UPDATE pgdist.tables SET form = '';
 		SELECT pgdist.sync();
 		SELECT set_config('pgdist.busy', '', true);

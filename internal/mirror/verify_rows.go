@@ -3,7 +3,6 @@ package mirror
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"math/big"
 	"slices"
@@ -353,7 +352,7 @@ func (w *rowSearch) columns(ctx context.Context, d rowDiff) ([]Attribute, error)
 		if err != nil {
 			return nil, err
 		}
-		if err := json.Unmarshal(text(raw), &sides[i]); err != nil {
+		if err := decode(text(raw), &sides[i]); err != nil {
 			return nil, err
 		}
 	}
