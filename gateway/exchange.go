@@ -163,9 +163,9 @@ func (c *client) exchanged(u *upstream, g *group, err error) error {
 	var pe *pgconn.PgError
 	if errors.As(err, &pe) {
 		switch {
-		case pe.Code == "26000" && strings.Contains(pe.Message, `"pgdist_`):
+		case pe.Code == "26000" && strings.Contains(pe.Message, serverPrefix):
 			clear(u.prepared) // something deallocated all
-		case strings.Contains(pe.Message, staleMessage):
+		case pe.Code == "0A000" && pe.Routine == "RevalidateCachedQuery":
 			c.stale(u, g)
 		}
 	}

@@ -190,7 +190,7 @@ func (c *client) answer(typ byte, body []byte) error {
 // server's, nil if it has none.
 func (c *client) inClientsNames(pe *pgconn.PgError) *pgconn.PgError {
 	r := &c.relaying
-	if !strings.Contains(pe.Message, `"`+serverPrefix) || r.next >= len(c.expected) {
+	if !strings.Contains(pe.Message, serverPrefix) || r.next >= len(c.expected) {
 		return nil
 	}
 	st := c.expected[r.next].st
@@ -198,8 +198,26 @@ func (c *client) inClientsNames(pe *pgconn.PgError) *pgconn.PgError {
 		return nil
 	}
 	told := *pe
-	told.Message = strings.ReplaceAll(pe.Message, `"`+st.serverName()+`"`, `"`+st.name+`"`)
+	told.Message = renamed(pe.Message, st.serverName(), st.name)
 	return &told
+}
+
+// renamed is a message with another name in it, in whatever marks its language puts names.
+func renamed(message, from, to string) string {
+	var out strings.Builder
+	for {
+		before, after, found := strings.Cut(message, from)
+		out.WriteString(before)
+		if !found {
+			return out.String()
+		}
+		if after != "" && ('0' <= after[0] && after[0] <= '9' || 'a' <= after[0] && after[0] <= 'z') {
+			out.WriteString(from) // the beginning of a longer one
+		} else {
+			out.WriteString(to)
+		}
+		message = after
+	}
 }
 
 // skipAnswer follows the answers expected and tells whether this one is not the

@@ -268,18 +268,25 @@ func classifyServerError(ctx context.Context, pe *pgconn.PgError) failure {
 	switch {
 	case severity == "FATAL" || severity == "PANIC":
 		return failLost
-	case strings.Contains(pe.Where, "PL/pgSQL function pgdist.refuse() line "):
+	case fenced(pe):
 		return failFenced
 	case pe.Code == codeReadOnly:
 		return failReadOnly
 	case pe.Code == codeNotReady && pe.Routine == "ExecOpenScanRelation":
 		return failHollow
-	case pe.Code == codeStalePlan && strings.Contains(pe.Message, "cached plan must not change"):
+	case pe.Code == codeStalePlan && pe.Routine == "RevalidateCachedQuery":
 		return failStale
 	case pe.Code == codeCancelled && ctx.Err() == nil && pe.Routine == "ProcessInterrupts" && strings.Contains(pe.Message, "user request"):
 		return failEvicted
 	}
 	return failStatement
+}
+
+// fenced tells an error of pgdist.refuse()'s own. Servers speak many languages (lc_messages): what
+// they say besides names is not to be relied on.
+func fenced(pe *pgconn.PgError) bool {
+	innermost, _, _ := strings.Cut(pe.Where, "\n")
+	return strings.Contains(innermost, "pgdist.refuse()") && (pe.Code == codeReadOnly || pe.Code == codeSerialization)
 }
 
 // isNetworkError tells a broken connection from an error that pgx found in the

@@ -229,7 +229,7 @@ func (r *resync) restorer(ctx context.Context) (*conn, error) {
 	cfg.RuntimeParams = nil
 	c, err := dialPlain(ctx, cfg)
 	if err == nil {
-		err = c.exec(ctx, "SET session_replication_role = replica; SET synchronous_commit = off; SET client_min_messages = warning")
+		err = c.exec(ctx, "SET session_replication_role = replica; SET synchronous_commit = off; SET client_min_messages = warning; SET lc_messages = 'C'")
 	}
 	if err != nil {
 		c.close()
