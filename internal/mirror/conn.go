@@ -86,13 +86,30 @@ func open(ctx context.Context, cfg *pgconn.Config) (*conn, error) {
 		return nil, err
 	}
 	c := &conn{PgConn: pg, prepared: map[string]string{}}
-	if c.foreign() {
-		if err := c.exec(ctx, "SET client_encoding = "+quoteLiteral(pg.ParameterStatus("server_encoding"))); err != nil {
+	if sets := c.late(); sets != "" {
+		if err := c.exec(ctx, sets); err != nil {
 			c.close()
 			return nil, err
 		}
 	}
 	return c, nil
+}
+
+// late are the pinned settings that depend on the server: its encoding, and what older ones
+// would refuse a connection for.
+func (c *conn) late() string {
+	var sets string
+	if c.foreign() {
+		sets = "SET client_encoding = " + quoteLiteral(c.ParameterStatus("server_encoding")) + "; "
+	}
+	major := c.major()
+	if major >= 14 {
+		sets += "SET idle_session_timeout = 0; "
+	}
+	if major >= 17 {
+		sets += "SET transaction_timeout = 0"
+	}
+	return sets
 }
 
 // close ends the connection; the server notices even if the goodbye is lost.
