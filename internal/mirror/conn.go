@@ -23,6 +23,8 @@ var pinned = map[string]string{
 	"bytea_output":                        "hex",
 	"lc_monetary":                         "C",
 	"xmloption":                           "content",
+	"array_nulls":                         "on",
+	"gin_fuzzy_search_limit":              "0",
 	"standard_conforming_strings":         "on",
 	"synchronous_commit":                  "on",
 	"default_transaction_isolation":       "read committed",
@@ -66,7 +68,7 @@ func dial(ctx context.Context, cfg *pgconn.Config, extra map[string]string) (*co
 
 // ownSettings are the pinned settings on which no user's code may depend; the others
 // are as the database has them where that code is to give what it gives to users.
-var ownSettings = []string{"application_name", "client_encoding", "synchronous_commit", "default_transaction_isolation", "default_transaction_deferrable",
+var ownSettings = []string{"application_name", "client_encoding", "array_nulls", "synchronous_commit", "default_transaction_isolation", "default_transaction_deferrable",
 	"default_transaction_read_only", "statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"}
 
 // dialPlain connects as a user might.
