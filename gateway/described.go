@@ -14,8 +14,12 @@ import (
 // that prepares the statement later than that would not notice, so the description
 // is compared before it is used there.
 
-// staleMessage is PostgreSQL's.
-const staleMessage = "cached plan must not change result type"
+// staleMessage and staleRoutine are PostgreSQL's. pgJDBC tells by the routine, not by the
+// code, that preparing the statement anew will help.
+const (
+	staleMessage = "cached plan must not change result type"
+	staleRoutine = "RevalidateCachedQuery"
+)
 
 // remember keeps the description of a statement's result.
 func (c *client) remember(typ byte, body []byte) {
@@ -116,5 +120,5 @@ func (c *client) changed(u *upstream) error {
 		_, _ = u.Run(c.ctx, "pgdist ends this transaction: "+staleMessage)
 	}
 	c.relaying.lease.Final()
-	return &pgconn.PgError{Severity: "ERROR", Code: "0A000", Message: staleMessage}
+	return &pgconn.PgError{Severity: "ERROR", SeverityUnlocalized: "ERROR", Code: "0A000", Message: staleMessage, File: "plancache.c", Routine: staleRoutine}
 }

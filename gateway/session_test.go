@@ -145,6 +145,10 @@ func staleStatements(t *testing.T, s *set) {
 		if r.Err == nil || code(r.Err) != "0A000" {
 			t.Fatalf("use %d: rows %s, %v", i, r.Rows, r.Err)
 		}
+		var pe *pgconn.PgError
+		if errors.As(r.Err, &pe) && pe.Routine != "RevalidateCachedQuery" { // by which pgJDBC knows it
+			t.Errorf("use %d: raised by routine %q", i, pe.Routine)
+		}
 	}
 	if err := one.Deallocate(ctx, "s"); err != nil {
 		t.Fatal(err)

@@ -38,11 +38,19 @@ const (
 const resetSQL = "RESET SESSION AUTHORIZATION; RESET ALL"
 
 // readOnlySettings would let a read connection write, or make a write
-// connection refuse to; they hold on the latter only.
-var readOnlySettings = []string{"default_transaction_read_only", "transaction_read_only", nameCharacteristics}
+// connection refuse to; they hold on the latter only. The last is what SET SESSION
+// CHARACTERISTICS was kept as by programs whose sessions may be taken over.
+var readOnlySettings = []string{nameReadOnly, "transaction_read_only", "session characteristics"}
 
-// nameCharacteristics is SET SESSION CHARACTERISTICS, which is no parameter.
-const nameCharacteristics = "session characteristics"
+// What SET SESSION CHARACTERISTICS sets.
+const (
+	nameIsolation  = "default_transaction_isolation"
+	nameReadOnly   = "default_transaction_read_only"
+	nameDeferrable = "default_transaction_deferrable"
+)
+
+// nameDateStyle is the one parameter whose SET may leave a part of its value as it was.
+const nameDateStyle = "datestyle"
 
 // newSettings builds the texts; an empty list is nil.
 func newSettings(list []setting) *settings {
@@ -111,13 +119,64 @@ func (s *settings) has(names ...string) bool {
 
 // transactionDefaults tells whether the session changed what BEGIN means.
 func (s *settings) transactionDefaults() bool {
-	return s.has("default_transaction_isolation", "default_transaction_read_only", "default_transaction_deferrable", nameCharacteristics)
+	return s.has(nameIsolation, nameReadOnly, nameDeferrable)
 }
 
 // set returns s with one parameter changed.
 func (s *settings) set(name, sql, value string) *settings {
 	list := s.without(name)
+	if name == nameDateStyle {
+		list = append(list, s.dateStyles(value)...)
+	}
 	return newSettings(append(list, setting{name, sql, value}))
+}
+
+// dateStyles are the entries of DateStyle of which something is left once it is set to value:
+// it has two parts, the style and the order of day and month, and SET may name one of them.
+func (s *settings) dateStyles(value string) []setting {
+	style, order := dateStyleParts(value)
+	return slices.DeleteFunc(slices.Clone(s.entries()), func(e setting) bool {
+		wasStyle, wasOrder := dateStyleParts(e.value)
+		return e.name != nameDateStyle || (!wasStyle || style) && (!wasOrder || order)
+	})
+}
+
+// dateStyleParts tells which parts of DateStyle a value names; one that is not known, both.
+// German brings an order with it.
+func dateStyleParts(value string) (style, order bool) {
+	for _, word := range strings.Split(strings.ToLower(value), ",") {
+		switch word = strings.TrimSpace(word); {
+		case word == "iso", word == "sql", strings.HasPrefix(word, "postgres"):
+			style = true
+		case word == "ymd", word == "dmy", word == "mdy", word == "us", strings.HasPrefix(word, "euro"), strings.HasPrefix(word, "noneuro"):
+			order = true
+		default:
+			return true, true
+		}
+	}
+	return style, order
+}
+
+// characteristics returns s after SET SESSION CHARACTERISTICS, which sets a parameter for
+// each mode that it names and leaves the others.
+func (s *settings) characteristics(tx *classify.TxStmt) *settings {
+	for _, mode := range []Setting{{nameIsolation, tx.Isolation}, {nameReadOnly, onOff(tx.ReadOnly)}, {nameDeferrable, onOff(tx.Deferrable)}} {
+		if mode.Value != "" {
+			s = s.set(mode.Name, "SET "+mode.Name+" = "+quoteLiteral(mode.Value), mode.Value)
+		}
+	}
+	return s
+}
+
+// onOff is a boolean as SET takes it, "" if there is none.
+func onOff(b *bool) string {
+	switch {
+	case b == nil:
+		return ""
+	case *b:
+		return "on"
+	}
+	return "off"
 }
 
 // reset returns s with a parameter as it was when the session began.
@@ -193,7 +252,7 @@ func toBase(st *classify.Statement, text string, base *settings) string {
 // the transaction is the server's affair.
 func (s *settings) after(st *classify.Statement, sql string, base *settings) *settings {
 	if st.Tx != nil && st.Tx.Kind == classify.TxSetCharacteristics {
-		return s.set(nameCharacteristics, sql, "")
+		return s.characteristics(st.Tx)
 	}
 	for i := range st.Sets {
 		set := &st.Sets[i]

@@ -39,7 +39,20 @@ func TestSettingsFollowStatements(t *testing.T) {
 		{[]string{"SET a.b = 1", "SET ROLE x", "DISCARD ALL"}, "", ""},
 		{[]string{"SET ROLE x", "SET SESSION AUTHORIZATION y"}, "SET SESSION AUTHORIZATION y", "SET SESSION AUTHORIZATION y"},
 		{[]string{"SET default_transaction_read_only = off", "SET a.b = 1"}, "SET a.b = 1", "SET default_transaction_read_only = off; SET a.b = 1"},
-		{[]string{"SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE"}, "", "SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE"},
+		{[]string{"SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE"}, "", "SET default_transaction_read_only = 'off'"},
+		{ // as drivers have it, one mode at a time
+			[]string{"SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL SERIALIZABLE", "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY"},
+			"SET default_transaction_isolation = 'serializable'", "SET default_transaction_isolation = 'serializable'; SET default_transaction_read_only = 'on'",
+		},
+		{
+			[]string{"SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL SERIALIZABLE, DEFERRABLE", "RESET default_transaction_isolation"},
+			"SET default_transaction_deferrable = 'on'", "SET default_transaction_deferrable = 'on'",
+		},
+		{[]string{"SET datestyle = 'SQL'", "SET datestyle = dmy"}, "SET datestyle = 'SQL'; SET datestyle = dmy", "SET datestyle = 'SQL'; SET datestyle = dmy"},
+		{[]string{"SET datestyle = 'SQL'", "SET datestyle = dmy", "SET datestyle = 'European'"}, "SET datestyle = 'SQL'; SET datestyle = 'European'", "SET datestyle = 'SQL'; SET datestyle = 'European'"},
+		{[]string{"SET datestyle = German", "SET datestyle = iso"}, "SET datestyle = German; SET datestyle = iso", "SET datestyle = German; SET datestyle = iso"},
+		{[]string{"SET datestyle = dmy", "SET datestyle = iso, mdy", "SET a.b = 1"}, "SET datestyle = iso, mdy; SET a.b = 1", "SET datestyle = iso, mdy; SET a.b = 1"},
+		{[]string{"SET datestyle = 'SQL'", "SET datestyle = dmy", "RESET datestyle"}, "", ""},
 		{[]string{"SHOW a.b"}, "", ""},
 	} {
 		s := settingsAfter(nil, c.statements...)
