@@ -676,10 +676,10 @@ const queryForSync = "query instead of sync"
 func TestNothingIsLeftBehind(t *testing.T) {
 	s := newSet(t, nil)
 	for _, script := range []string{
-		"Q PREPARE left AS SELECT 7; SELECT 1/0\nZ 1",
+		"Q PREPARE leftover AS SELECT 7; SELECT 1/0\nZ 1",
 		"Q SELECT pg_advisory_lock(4711); SELECT 1/0\nZ 1",
-		"Q BEGIN\nQ PREPARE left AS SELECT 7; SELECT 1/0\nQ ROLLBACK\nZ 3",
-		"P |PREPARE left AS SELECT 7|\nB |\nE |0\nP |SELECT 1/0|\nB |\nE |0\nS\nZ 1",
+		"Q BEGIN\nQ PREPARE leftover AS SELECT 7; SELECT 1/0\nQ ROLLBACK\nZ 3",
+		"P |PREPARE leftover AS SELECT 7|\nB |\nE |0\nP |SELECT 1/0|\nB |\nE |0\nS\nZ 1",
 		"P |SELECT 7|\nB |\nS\nZ 1",
 	} {
 		k := talk(t, s.addr, nil)
@@ -687,7 +687,7 @@ func TestNothingIsLeftBehind(t *testing.T) {
 		_ = k.conn.Close()
 		for range 4 {
 			k := talk(t, s.addr, nil)
-			got := strings.Join(k.run("Q BEGIN\nQ SELECT 1 FROM pg_prepared_statements WHERE name = 'left' UNION ALL SELECT 2 FROM pg_locks WHERE locktype = 'advisory' AND objid = 4711 AND pid = pg_backend_pid()\nQ COMMIT\nQ EXECUTE left\nZ 4\nB |\nE |\nS\nZ 1"), "\n")
+			got := strings.Join(k.run("Q BEGIN\nQ SELECT 1 FROM pg_prepared_statements WHERE name = 'leftover' UNION ALL SELECT 2 FROM pg_locks WHERE locktype = 'advisory' AND objid = 4711 AND pid = pg_backend_pid()\nQ COMMIT\nQ EXECUTE leftover\nZ 4\nB |\nE |\nS\nZ 1"), "\n")
 			if strings.Contains(got, "data") || strings.Contains(got, "BindComplete") {
 				t.Errorf("after %q the next session finds\n%s", script, got)
 			}

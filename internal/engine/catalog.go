@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,9 +17,13 @@ type catalog struct {
 	looked  atomic.Bool  // it was read at least once
 	views   atomic.Bool  // materialized views were there then, or DDL may have made some
 	changes atomic.Int64 // Mirror.Changes when it was last told to forget
-	mu      sync.Mutex   // guards loading
-	active  bool         // a load is running
-	again   bool         // what it reads may be out of date already
+	// leavers are kept while definitions that changed are being read: whose DDL it was goes
+	// by that besides, until answered is as much as asked was then.
+	leavers         atomic.Pointer[leavers]
+	asked, answered atomic.Int64
+	mu              sync.Mutex // guards loading
+	active          bool       // a load is running
+	again           bool       // what it reads may be out of date already
 }
 
 // functions is one reading of pg_proc; true is volatile in its worst overload.
@@ -27,6 +32,8 @@ type functions struct {
 	bare      map[string]bool // over all schemas: the search path is not asked
 	hollow    []string        // names of what reads a materialized view, in lower case
 	explains  bool            // one has EXPLAIN or REASSIGN in its text
+	leavers   *leavers
+	asked     int64 // catalog.asked when it was read
 	at        time.Time
 }
 
@@ -36,7 +43,7 @@ const catalogAge = 30 * time.Second
 // catalogTimeout bounds one reading.
 const catalogTimeout = 10 * time.Second
 
-const functionsSQL = `SELECT n.nspname, p.proname, bool_or(p.provolatile = 'v')::text, bool_or(p.prosrc ~* 'explain|reassign')::text
+const functionsSQL = `SELECT n.nspname, p.proname, bool_or(p.provolatile = 'v')::text, bool_or(p.prosrc ~* 'explain|reassign')::text, bool_or(p.prosrc ~* '\mexecute\M')::text
   FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
   WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgdist')
   GROUP BY 1, 2`
@@ -72,12 +79,15 @@ func (c *catalog) forget() {
 		c.views.Store(true)
 	}
 	c.known.Store(nil)
+	c.asked.Add(1)
 	c.load(true)
 }
 
 func (c *catalog) store(f *functions) {
 	c.looked.Store(true)
 	c.views.Store(len(f.hollow) > 0)
+	c.leavers.Store(f.leavers)
+	c.answered.Store(f.asked)
 	c.known.Store(f)
 }
 
@@ -129,17 +139,24 @@ func (c *catalog) read(ctx context.Context) (*functions, error) {
 		return nil, err
 	}
 	defer h.give()
-	at := time.Now()
+	at, asked := time.Now(), c.asked.Load()
 	rows, err := h.c.Rows(ctx, functionsSQL)
 	if err != nil {
 		return nil, err
 	}
-	f := &functions{qualified: map[[2]string]bool{}, bare: map[string]bool{}, at: at}
+	f := &functions{qualified: map[[2]string]bool{}, bare: map[string]bool{}, asked: asked, at: at}
+	executes := map[string]bool{}
 	for _, row := range rows {
 		schema, name, volatile := string(row[0]), string(row[1]), string(row[2]) == "true"
 		f.qualified[[2]string{schema, name}] = volatile
 		f.bare[name] = f.bare[name] || volatile
 		f.explains = f.explains || string(row[3]) == "true"
+		if string(row[4]) == "true" {
+			executes[strings.ToLower(name)] = true
+		}
+	}
+	if f.leavers, err = h.c.leavers(ctx, c.leavers.Load(), executes); err != nil {
+		return nil, err
 	}
 	f.hollow, err = h.c.hollow(ctx)
 	return f, err

@@ -89,7 +89,7 @@ func (s *Session) chain(tx *classify.TxStmt, before transaction) error {
 	}
 	s.tx = transaction{
 		state: txPending, begin: before.begin, saved: s.settings,
-		readOnly: before.readOnly, leaderOnly: before.leaderOnly, journal: s.newJournal(),
+		readOnly: before.readOnly, leaderOnly: before.leaderOnly, weak: before.weak, atWriter: before.atWriter, journal: s.newJournal(),
 	}
 	return nil
 }
@@ -225,6 +225,9 @@ func (s *Session) commitHeld(ctx context.Context) error {
 			h.c.applied = t.saved
 		}
 	}
+	if !h.c.inTransaction() {
+		s.keepLeft(t.left, h.c, err != nil)
+	}
 	if s.pins != 0 && h.c.IsClosed() {
 		s.pins = 0
 	}
@@ -299,6 +302,7 @@ func (s *Session) rollbackAny() {
 		if rollback(s.held) {
 			s.held.c.applied = t.saved
 			s.spent(&t)
+			s.keepLeft(t.left, s.held.c, true)
 		} else {
 			s.pins = 0
 			s.dropHeld()

@@ -26,8 +26,10 @@ type Engine struct {
 	// hollowUntil is until when read-only transactions begin at the leader, on
 	// nanotime's clock.
 	hollowUntil atomic.Int64
-	routes      atomic.Pointer[routes]
-	replays     replayCounts
+	// actedUntil is the same after one that did what belongs to the leader's connections for writes.
+	actedUntil atomic.Int64
+	routes     atomic.Pointer[routes]
+	replays    replayCounts
 
 	mu      sync.Mutex // guards changes of routes and the members' states, and closed
 	closed  bool

@@ -117,6 +117,13 @@ func errNotHere() error {
 		"The connection is usable: run the transaction again. It will run on the leader.")
 }
 
+// errActs is given to a client whose READ ONLY transaction has begun on a follower, and who then
+// did in it what other sessions, or its own later ones, should meet.
+func errActs() error {
+	return pgError(codeSerialization, "transaction rolled back because it notifies, takes an advisory lock or leaves something behind, after it had begun on a database that is only read",
+		"The connection is usable: run the transaction again. It will run on the leader. BEGIN without READ ONLY avoids it.")
+}
+
 // errHollow is given to a client whose snapshot is a follower's, and who then read
 // what only the leader can show.
 func errHollow() error {

@@ -25,6 +25,7 @@ type Lease struct {
 	cancelled bool         // the client asked for it
 	final     bool         // a stale plan is the client's affair
 	unpinned  classify.Pin // what was lost with the connection that the statement would be repeated without
+	left      leaving      // what functions in it may leave on the connection
 	// digest is of the result, nil unless the transaction is kept; kept is how to
 	// do it again.
 	digest    *Digest
@@ -63,7 +64,7 @@ func (l *Lease) judge() error {
 	s, v := l.s, l.call.Verdict
 	l.sit = situation{
 		class: v.Class, route: l.call.Route, hint: v.Hint, level: s.e.config.Consistency,
-		tx: s.tx.state, readOnly: s.tx.readOnly, movable: s.tx.movable, pins: s.pins, forced: s.try.forced, hollow: s.try.hollow,
+		tx: s.tx.state, readOnly: s.tx.readOnly, atWriter: s.tx.atWriter, movable: s.tx.movable, pins: s.pins, forced: s.try.forced, hollow: s.try.hollow,
 	}
 	if s.tx.leaderOnly {
 		l.sit.level = LeaderLevel
@@ -91,6 +92,9 @@ func (l *Lease) judge() error {
 	if l.sit.class == classify.Read || l.sit.class == classify.Write { // a write may be tried as a read, or be in a READ ONLY transaction
 		l.sit.hollow = l.sit.hollow || s.e.catalog.hollow(l.call.SQL)
 	}
+	if l.left = l.leaves(); !l.left.nothing() {
+		l.sit.forced, l.sit.stays = true, true // what a member that is only read has is seen by nobody else
+	}
 	if l.sit.movable && (l.sit.tx == txPending || l.sit.tx == txReading) {
 		l.sit.clock = containsFold(l.call.SQL, clockWords)
 	}
@@ -105,6 +109,7 @@ func (sit *situation) traits(st *classify.Statement, n int) {
 	}
 	sit.quiet = n == 1 && st.Catalog && st.Pin == 0 && !st.Temp && st.Tag == "SELECT"
 	sit.leaderSetting = opaqueConfig(st) || touchesReadOnly(st)
+	sit.stays = sit.stays || st.Pin&^classify.PinSequence != 0
 	for _, set := range st.Sets {
 		if set.Kind == classify.SetShow {
 			sit.rwShow = sit.rwShow || showsReadOnly(set.Name)
@@ -307,7 +312,7 @@ func (l *Lease) Done(ctx context.Context, cause error) (again bool, err error) {
 	switch {
 	case l.inTx:
 		again, err = l.doneInTx(ctx, f, cause)
-	case l.at == leaderBare || l.at == here && l.sit.bare:
+	case l.bare():
 		again, err = l.doneBare(ctx, f, cause)
 	case l.at == leaderWrite || l.at == here:
 		again, err = l.doneWrite(ctx, f, cause)
@@ -321,6 +326,9 @@ func (l *Lease) Done(ctx context.Context, cause error) (again bool, err error) {
 	l.s.try.going = again
 	return again, err
 }
+
+// bare tells that the statement, outside transactions, has none of ours around it.
+func (l *Lease) bare() bool { return l.at == leaderBare || l.at == here && l.sit.bare }
 
 // account keeps the member's numbers and tells its breaker.
 func (l *Lease) account(f failure, d time.Duration, cause error) {

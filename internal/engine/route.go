@@ -75,9 +75,11 @@ type situation struct {
 	// the session.
 	tx       txState
 	readOnly bool // the transaction is READ ONLY
+	atWriter bool // and begins where writes go
 	movable  bool // READ COMMITTED with default options: may read elsewhere first
 	pins     classify.Pin
 	forced   bool // a server said that it writes after all
+	stays    bool // it may leave something on its connection, where the session has to stay then
 	hollow   bool // it reads a materialized view, which only the leader can show
 	// counted: the connection that the session holds is one of a limited number. Who waits for
 	// a second one while it holds the first could wait for itself.
@@ -145,6 +147,8 @@ func routeSingle(s situation) place {
 // routeTransaction says where a transaction has to be for the statement.
 func routeTransaction(s situation) place {
 	switch {
+	case s.readOnly && (s.stays || s.atWriter):
+		return leaderWrite // the session will write where it stays
 	case s.readOnly && (s.class == classify.LeaderRead || s.cursor && s.level == LeaderLevel):
 		return leaderRead
 	case s.readOnly:

@@ -22,6 +22,10 @@ type transaction struct {
 	gone bool
 	// readOnly, movable and leaderOnly decide where it may run.
 	readOnly, movable, leaderOnly bool
+	// weak: each statement has a snapshot of its own. rooted: something of a READ ONLY
+	// transaction lives on its server, or tells of its beginning. atWriter: it runs
+	// where the session could write.
+	weak, rooted, atWriter bool
 	// saved are the settings to go back to on ROLLBACK, savepoints those of
 	// ROLLBACK TO.
 	saved      *settings
@@ -35,6 +39,9 @@ type transaction struct {
 	// drew is set once something ran that may have drawn from a sequence,
 	// whether it succeeded or not.
 	drew bool
+	// left is what its statements may have left on the connection by functions, brings what
+	// code may leave that was defined in it.
+	left, brings leaving
 	// journal is what is kept to run it again, nil if nothing is.
 	journal *journal
 	// hearing is what it will listen to, nil if it has not changed that; before is closed
@@ -106,8 +113,9 @@ func (s *Session) newTransaction(o TxOptions) transaction {
 	t.readOnly = o.ReadOnly != nil && *o.ReadOnly
 	serializable := o.Isolation == "serializable" || o.Isolation == "" && !defaults
 	t.leaderOnly = t.readOnly && (serializable || s.e.recentlyHollow())
-	weak := o.Isolation == "" || o.Isolation == "read committed" || o.Isolation == "read uncommitted"
-	t.movable = !t.readOnly && weak && defaults && s.pins == 0
+	t.atWriter = t.readOnly && nanotime() < s.e.actedUntil.Load()
+	t.weak = (o.Isolation == "" || o.Isolation == "read committed" || o.Isolation == "read uncommitted") && defaults
+	t.movable = !t.readOnly && t.weak && s.pins == 0
 	return t
 }
 
@@ -155,6 +163,7 @@ func (s *Session) setTransaction(tx *classify.TxStmt, text string) {
 	t.begin, t.saved, t.journal, t.hearing = s.tx.begin+"; "+text, s.tx.saved, s.tx.journal, s.tx.hearing
 	t.movable = t.movable && s.tx.movable && tx.Isolation != "default"
 	t.leaderOnly = t.leaderOnly || s.tx.leaderOnly || tx.Snapshot != ""
+	t.weak, t.atWriter = t.weak && s.tx.weak && tx.Isolation != "default" && tx.Snapshot == "", t.atWriter || s.tx.atWriter && t.readOnly
 	s.tx = t
 }
 
@@ -253,6 +262,9 @@ func (l *Lease) acquireInTx(ctx context.Context) error {
 	if s.tx.state == txReading && (l.at != here || s.stale()) {
 		s.leaveReader(ctx)
 	}
+	if err := l.toWriter(ctx); err != nil {
+		return err
+	}
 	for s.tx.state == txOpen && s.stale() {
 		s.tx.gone = false
 		if s.try.lost++; s.try.lost > maxLost {
@@ -329,6 +341,10 @@ func (l *Lease) doneInTx(ctx context.Context, f failure, cause error) (bool, err
 	s := l.s
 	moving := s.tx.state == txReading
 	s.tx.drew = s.tx.drew || l.mayDraw()
+	s.tx.left = s.tx.left.with(l.left)
+	if s.tx.readOnly && s.tx.weak && !s.tx.rooted {
+		s.tx.rooted = l.roots()
+	}
 	first := s.tx.begun
 	s.tx.begun = false
 	if first && f != failNone && l.c.unsent() { // the statement never left: nor has the transaction begun
@@ -361,6 +377,7 @@ func (l *Lease) doneInTx(ctx context.Context, f failure, cause error) (bool, err
 		s.tx.ran = true
 		s.tx.note(l.call.Verdict, l.sit.class)
 		s.tx.change.Schema = s.tx.change.Schema || l.mayExplain()
+		s.tx.brings = s.tx.brings.with(s.e.catalog.brings(&l.call))
 		l.keep()
 		l.noteSession()
 		return false, l.noteConfigInTx(ctx)

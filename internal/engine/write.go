@@ -156,10 +156,12 @@ func (l *Lease) finish(ctx context.Context, err error, again bool) error {
 	if err != nil || again {
 		if rollback(l.hold) { // what a connection had kept is gone with it
 			l.noteFailed()
+			s.keepLeft(l.left, l.c, !l.bare())
 		}
 	} else {
 		err = l.noteConfig(ctx)
 		l.noteSession()
+		s.keepLeft(l.left, l.c, false)
 	}
 	if l.at == here {
 		l.c.waiting.Store(0)
@@ -302,6 +304,7 @@ func (s *Session) acknowledge(ctx context.Context, t *transaction, c *conn) erro
 	err := s.e.mirror.Ack(ctx, t.attempt.Term, t.change)
 	if t.change.Schema {
 		s.e.catalog.forget()
+		s.fresh, s.freshAt = s.fresh.with(t.brings), s.e.catalog.asked.Load()
 	}
 	switch {
 	case err == nil:

@@ -1,0 +1,65 @@
+package engine
+
+import (
+	"context"
+
+	"github.com/pgdist/pgdist/classify"
+)
+
+// actWords are in every text that reaches other sessions without writing: advisory locks and
+// notifications, which those of another database do not meet.
+var actWords = []string{"advisory", "notify"}
+
+// acts tells whether a statement reaches other sessions, or this one's later statements,
+// by the database that it runs on.
+func (l *Lease) acts() bool {
+	return l.sit.stays || l.sit.class == classify.LeaderRead && containsFold(l.call.SQL, actWords)
+}
+
+// toWriter has a READ ONLY transaction go on at the leader if it has begun where a statement of
+// its does not belong. It begins anew, which nobody can tell unless something of it lives on its server.
+func (l *Lease) toWriter(ctx context.Context) error {
+	s := l.s
+	if s.tx.state != txOpen || !s.tx.readOnly || s.held.c.purpose != readOnly || s.held.c.inFailed() {
+		return nil
+	}
+	must := l.acts()
+	if !must && l.sit.class != classify.LeaderRead || !l.sit.stays && l.atHeldLeader() {
+		return nil
+	}
+	if s.tx.ran && (!s.tx.weak || s.tx.rooted) || len(s.tx.savepoints) > 0 {
+		if !must {
+			return nil
+		}
+		s.e.actedUntil.Store(nanotime() + int64(hollowTime))
+		j := s.tx.journal
+		if !j.keeps() || s.unfit() != "" {
+			s.failTx()
+			return errActs()
+		}
+		s.tx.atWriter, j.at = true, leaderWrite
+		return s.recover(ctx, lossConnection)
+	}
+	s.leaveReader(ctx)
+	s.tx.leaderOnly = true
+	l.sit.tx, l.sit.level = txPending, LeaderLevel
+	l.at = route(l.sit)
+	return nil
+}
+
+// roots tells whether a statement of a READ ONLY transaction has made something there that
+// would not be on another server (SET LOCAL, a cursor), or told when it began.
+func (l *Lease) roots() bool {
+	for i := range l.call.Verdict.Statements {
+		if len(l.call.Verdict.Statements[i].Functions) > 0 {
+			return true
+		}
+	}
+	return l.sit.class != classify.Read || l.sit.cursor || l.sit.forced || containsFold(l.call.SQL, clockWords)
+}
+
+// atHeldLeader tells whether the session's connection is one to the present leader.
+func (l *Lease) atHeldLeader() bool { return l.s.held.c.member == l.s.e.route().leader }
+
+// inFailed tells whether an error has ended the transaction on the connection.
+func (c *conn) inFailed() bool { return c.TxStatus() == 'E' }
