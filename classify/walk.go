@@ -234,7 +234,8 @@ func (j *judge) callCurrentSetting(f *pg.FuncCall) {
 	j.literal = true
 	if len(f.Args) > 0 {
 		name, param, _, ok := argument(f.Args[0])
-		if ok && param == 0 && !strings.HasPrefix(strings.ToLower(name), "transaction_") {
+		name = strings.ToLower(name)
+		if ok && param == 0 && !strings.HasPrefix(name, "transaction_") && name != "default_transaction_read_only" {
 			return
 		}
 	}

@@ -338,6 +338,23 @@ var comparedToo = map[string]string{
 		Q INSERT INTO t (id) VALUES (940)
 		Q DELETE FROM t WHERE id = 940
 		Z 4`,
+	"a snapshot that is not there": `
+		Q BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY
+		Q SET TRANSACTION SNAPSHOT '00000003-0000001B-1'
+		Q ROLLBACK
+		Q BEGIN
+		Q SET TRANSACTION SNAPSHOT '00000003-0000001B-1'
+		Q ROLLBACK
+		Z 6`,
+	"what a connection for reads would say of itself": `
+		Q SELECT current_setting('default_transaction_read_only')
+		Q SELECT name, setting FROM pg_settings WHERE name LIKE '%transaction_read_only' ORDER BY name
+		Q SHOW default_transaction_read_only
+		Q SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL REPEATABLE READ
+		Q SET SESSION CHARACTERISTICS AS TRANSACTION DEFERRABLE
+		Q SHOW default_transaction_isolation
+		Q SHOW transaction_deferrable
+		Z 7`,
 	"a function call behind a pipeline": `
 		B |nosuch
 		= F\x00\x00\x00\x18\x00\x00\x00\xb1\x00\x00\x00\x02\x00\x00\x00\x011\x00\x00\x00\x012\x00\x00

@@ -66,6 +66,17 @@ func TestSessions(t *testing.T) {
 			}
 		}
 	})
+	t.Run("sequences", func(t *testing.T) {
+		execute(t, a, "CREATE SEQUENCE drawn")
+		for range 3 {
+			execute(t, a, "SELECT nextval('drawn')")
+			execute(t, a, "SELECT currval('drawn')")
+			execute(t, a, "DISCARD SEQUENCES")
+			if _, err := a.Exec(ctx, "SELECT currval('drawn')", pgx.QueryExecModeSimpleProtocol); code(err) != "55000" {
+				t.Errorf("after DISCARD SEQUENCES: %v", err)
+			}
+		}
+	})
 	t.Run("stale", func(t *testing.T) { staleStatements(t, s) })
 	t.Run("paths", func(t *testing.T) { searchPaths(t, s) })
 	t.Run("many", func(t *testing.T) { manySessions(t, s) })

@@ -23,6 +23,10 @@ func (s *Session) control(ctx context.Context, st *classify.Statement, text stri
 		defer s.ended(ctx, s.heardAll)
 		return "ROLLBACK", s.rollbackText(tx)
 	case classify.TxSetTransaction:
+		if s.tx.state == txPending && tx.Snapshot != "" { // the server may have something to say to it
+			s.tx.movable, s.tx.weak, s.tx.atWriter = false, false, s.tx.readOnly
+			break
+		}
 		if s.tx.state == txPending {
 			s.setTransaction(tx, text)
 			return st.Tag, nil

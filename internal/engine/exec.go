@@ -166,6 +166,9 @@ func (s *Session) execSetting(ctx context.Context, st *classify.Statement, text 
 			}
 			s.settings = s.settings.after(st, text, s.base)
 			lease.c.applied = s.settings
+			if st.Set != nil && st.Set.Kind == classify.SetDiscard && st.Set.Name == "sequences" {
+				s.last = lastWrite{} // wherever it is, it is not discarded there
+			}
 		}
 		lease.keepOwn(nil, run, tag, err)
 		again, err := lease.Done(ctx, err)

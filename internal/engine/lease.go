@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/pgdist/pgdist/classify"
@@ -107,7 +108,7 @@ func (sit *situation) traits(st *classify.Statement, n int) {
 	if st.Class == classify.Unknown || st.NoTx || n == 1 && (st.Tag == "CALL" || st.Tag == "DO") {
 		sit.bare = true
 	}
-	sit.quiet = n == 1 && st.Catalog && st.Pin == 0 && !st.Temp && st.Tag == "SELECT"
+	sit.quiet = n == 1 && st.Catalog && st.Pin == 0 && !st.Temp && st.Tag == "SELECT" && !readsSettings(st)
 	sit.leaderSetting = opaqueConfig(st) || touchesReadOnly(st)
 	sit.stays = sit.stays || st.Pin&^classify.PinSequence != 0
 	for _, set := range st.Sets {
@@ -115,6 +116,11 @@ func (sit *situation) traits(st *classify.Statement, n int) {
 			sit.rwShow = sit.rwShow || showsReadOnly(set.Name)
 		}
 	}
+}
+
+// readsSettings tells a query that would show that its connection is for reads.
+func readsSettings(st *classify.Statement) bool {
+	return slices.ContainsFunc(st.Reads, func(r classify.RelRef) bool { return r.Name == "pg_settings" })
 }
 
 func refusal(v *classify.Verdict) error {

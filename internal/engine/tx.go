@@ -162,8 +162,8 @@ func (s *Session) setTransaction(tx *classify.TxStmt, text string) {
 	t.readOnly = t.readOnly || s.tx.readOnly && tx.ReadOnly == nil
 	t.begin, t.saved, t.journal, t.hearing = s.tx.begin+"; "+text, s.tx.saved, s.tx.journal, s.tx.hearing
 	t.movable = t.movable && s.tx.movable && tx.Isolation != "default"
-	t.leaderOnly = t.leaderOnly || s.tx.leaderOnly || tx.Snapshot != ""
-	t.weak, t.atWriter = t.weak && s.tx.weak && tx.Isolation != "default" && tx.Snapshot == "", t.atWriter || s.tx.atWriter && t.readOnly
+	t.leaderOnly = t.leaderOnly || s.tx.leaderOnly
+	t.weak, t.atWriter = t.weak && s.tx.weak && tx.Isolation != "default", t.atWriter || s.tx.atWriter && t.readOnly
 	s.tx = t
 }
 
