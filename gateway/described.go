@@ -85,9 +85,7 @@ func (c *client) prepareCompared(u *upstream, st *statement) error {
 	r := &c.relaying
 	swallow := u.start()
 	c.expected = c.expected[:0]
-	if u.prepared[st.key.id] == nil {
-		c.prepare(u, st, true)
-	}
+	c.ensure(u, st)
 	p := u.prepared[st.key.id]
 	u.out = appendText(u.out, msgDescribe, "S"+st.serverName())
 	u.out = appendMessage(u.out, msgSync, nil)

@@ -223,9 +223,7 @@ func (c *client) translate(u *upstream, o *op) {
 			c.expected = append(c.expected, expected{kind: msgParse, st: st})
 			return
 		}
-		if st.key == nil {
-			st.key = c.server.keys.take(st)
-		}
+		c.rescope(st)
 		if c.has(u, st) {
 			c.expected = append(c.expected, expected{kind: msgParse, st: st, fake: true})
 			return
@@ -294,7 +292,10 @@ func (c *client) ensure(u *upstream, st *statement) {
 		c.expected = append(c.expected, expected{kind: msgParse, swallow: true})
 		return
 	}
-	if !c.has(u, st) {
+	if c.has(u, st) {
+		return
+	}
+	if c.rescope(st); !c.has(u, st) {
 		c.prepare(u, st, true)
 	}
 }

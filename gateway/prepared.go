@@ -15,7 +15,7 @@ type statement struct {
 	sql     string
 	rest    []byte // of the Parse behind the text: the parameters' types
 	verdict *classify.Verdict
-	scope   string // what its names meant when the client prepared it
+	scope   string // what its names and constants mean, as the session had it when a server prepared it last
 	key     *key   // nil if it is the unnamed one
 	// special statements are carried out by the session.
 	special bool
@@ -45,8 +45,8 @@ type keys struct {
 	next uint64
 }
 
-// take returns the key of a statement. Clients with different search paths do not
-// share one: what a name means to one of them need not return what it does to another.
+// take returns the key of a statement. Clients with different search paths, time zones and the
+// like do not share one: what a name, or a constant, means to one of them need not be what it does to another.
 func (k *keys) take(st *statement) *key {
 	text := st.sql + "\x00" + st.scope + "\x00" + string(st.rest)
 	k.mu.Lock()
@@ -59,6 +59,20 @@ func (k *keys) take(st *statement) *key {
 	}
 	e.used++
 	return e
+}
+
+// rescope gives a named statement that a server is about to prepare the key that others with
+// the settings in force share: it will mean what these say.
+func (c *client) rescope(st *statement) {
+	scope := c.session.Scope()
+	if st.key != nil && scope == st.scope {
+		return
+	}
+	if st.key != nil {
+		c.server.keys.give(st.key)
+	}
+	st.scope = scope
+	st.key = c.server.keys.take(st)
 }
 
 func (k *keys) give(e *key) {

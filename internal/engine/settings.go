@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"github.com/pgdist/pgdist/classify"
 )
@@ -97,19 +99,52 @@ func (s *settings) same(o *settings, p purpose) bool {
 	return s == o || s != nil && o != nil && s.text(p) == o.text(p)
 }
 
-// Scope is what decides, beyond a text, which objects its names mean: empty for
-// sessions that have set nothing of that kind.
+// Scope is what decides, beyond a text, what it means: which objects its names are, and what
+// moment, or which letters, a constant in it is. Servers read constants when a statement is prepared, not when it
+// is run. It is empty for sessions that have set nothing of that kind.
 func (s *Session) Scope() string {
-	if s.settings == nil {
+	if s.settings == nil && s.tx.local == 0 {
 		return ""
 	}
 	scope := ""
-	for _, e := range s.settings.list {
-		if e.name == "search_path" || e.name == nameRole || e.name == nameAuthorization {
+	for _, e := range s.settings.entries() {
+		if givesMeaning(e.name) {
 			scope += e.sql + ";"
 		}
 	}
+	if s.tx.local != 0 { // shared with nobody, for it ends with the transaction
+		scope += strconv.FormatInt(s.tx.local, 36)
+	}
 	return scope
+}
+
+// givesMeaning tells whether a parameter may have a part in what a statement means: all but
+// those of which it is known that they have none.
+func givesMeaning(name string) bool {
+	return !strings.Contains(name, ".") && !meaningless[name] && !strings.HasPrefix(name, "log_") && !strings.HasPrefix(name, "enable_")
+}
+
+var meaningless = map[string]bool{
+	"application_name": true, "client_min_messages": true, "statement_timeout": true, "lock_timeout": true, "transaction_timeout": true,
+	"idle_in_transaction_session_timeout": true, "idle_session_timeout": true, "work_mem": true, "maintenance_work_mem": true, "temp_buffers": true,
+	"synchronous_commit": true, nameIsolation: true, nameReadOnly: true, nameDeferrable: true, "seed": true, "jit": true, "row_security": true,
+	"random_page_cost": true, "seq_page_cost": true, "geqo": true, "plan_cache_mode": true, "default_table_access_method": true, "default_tablespace": true,
+	"tcp_keepalives_idle": true, "tcp_keepalives_interval": true, "tcp_keepalives_count": true, "check_function_bodies": true,
+}
+
+// locals numbers the transactions that have set something for themselves.
+var locals atomic.Int64
+
+// noteLocal notes what a statement has set for its transaction alone.
+func (s *Session) noteLocal(st *classify.Statement) {
+	if s.tx.state == txNone {
+		return
+	}
+	for i := range st.Sets {
+		if set := &st.Sets[i]; set.Local && (set.NameParam > 0 || givesMeaning(strings.ToLower(set.Name))) {
+			s.tx.local = locals.Add(1)
+		}
+	}
 }
 
 // has tells whether any of the names is set.

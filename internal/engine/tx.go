@@ -39,6 +39,9 @@ type transaction struct {
 	// drew is set once something ran that may have drawn from a sequence,
 	// whether it succeeded or not.
 	drew bool
+	// local is another number after everything that was set for the transaction alone and may
+	// decide what a text means, 0 if nothing was.
+	local int64
 	// left is what its statements may have left on the connection by functions, brings what
 	// code may leave that was defined in it.
 	left, brings leaving
@@ -380,6 +383,9 @@ func (l *Lease) doneInTx(ctx context.Context, f failure, cause error) (bool, err
 		s.tx.brings = s.tx.brings.with(s.e.catalog.brings(&l.call))
 		l.keep()
 		l.noteSession()
+		for i := range l.call.Verdict.Statements {
+			s.noteLocal(&l.call.Verdict.Statements[i])
+		}
 		return false, l.noteConfigInTx(ctx)
 	case errors.Is(cause, ErrNotHere) && l.c.purpose == readOnly && !moving && !l.delivered:
 		return l.notHereTx(ctx)
