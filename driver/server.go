@@ -46,6 +46,10 @@ func (s *server) Ahead(sql string) { s.wire.Ahead(sql) }
 // Unsent takes it back and tells whether it was still there.
 func (s *server) Unsent() bool { return s.wire != nil && s.wire.Unsent() }
 
+// Forget drops what pgx has prepared: servers read the constants in a text when they prepare
+// it, by the settings of whoever was served then.
+func (s *server) Forget(ctx context.Context) error { return s.Conn.Conn().DeallocateAll(ctx) }
+
 // dial connects with pgx's driver.
 func dial(ctx context.Context, config *pgx.ConnConfig) (engine.ServerConn, error) {
 	s := &server{}

@@ -104,8 +104,10 @@ type conn struct {
 	// token is the value of pgdist.conn, by which capture marks what this
 	// connection wrote and Mirror.Resolve finds it; started its backend_start.
 	token, started string
-	// applied are the settings in force on it, nil if none.
+	// applied are the settings in force on it, nil if none. meaning is the scope that what it
+	// has prepared by itself was prepared under.
 	applied *settings
+	meaning string
 	// stamp counts leases; plainDefaults tells that the server's default
 	// isolation level is READ COMMITTED and its default access READ WRITE.
 	stamp         uint64

@@ -112,6 +112,7 @@ func (s *Session) onTxServer(ctx context.Context, st *classify.Statement, text s
 		s.tx.begin += "; " + text // for AND CHAIN
 	default:
 		s.noteSavepoint(st.Tx)
+		s.means(ctx, s.held.c)
 	}
 	return tag, err
 }
@@ -226,8 +227,10 @@ func (s *Session) commitHeld(ctx context.Context) error {
 	if err != nil {
 		s.settings = t.saved
 		if !h.c.IsClosed() && rollback(h) {
-			h.c.applied = t.saved
+			h.c.restored(t.saved)
 		}
+	} else {
+		h.c.restored(h.c.applied)
 	}
 	if !h.c.inTransaction() {
 		s.keepLeft(t.left, h.c, err != nil)
@@ -304,7 +307,7 @@ func (s *Session) rollbackAny() {
 	}
 	if t.state == txOpen || t.state == txReading {
 		if rollback(s.held) {
-			s.held.c.applied = t.saved
+			s.held.c.restored(t.saved)
 			s.spent(&t)
 			s.keepLeft(t.left, s.held.c, true)
 		} else {

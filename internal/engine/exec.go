@@ -166,6 +166,7 @@ func (s *Session) execSetting(ctx context.Context, st *classify.Statement, text 
 			}
 			s.settings = s.settings.after(st, text, s.base)
 			lease.c.applied = s.settings
+			s.means(ctx, lease.c)
 			if st.Set != nil && st.Set.Kind == classify.SetDiscard && st.Set.Name == "sequences" {
 				s.last = lastWrite{} // wherever it is, it is not discarded there
 			}

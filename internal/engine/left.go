@@ -190,6 +190,7 @@ func (s *Session) keepLeft(l leaving, c *conn, undone bool) {
 	}
 	s.pins |= pins
 	s.settings, c.applied = next, next
+	s.means(ctx, c)
 }
 
 // errNoPlace: a session that stays has to be where it can write.

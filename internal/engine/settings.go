@@ -103,19 +103,57 @@ func (s *settings) same(o *settings, p purpose) bool {
 // moment, or which letters, a constant in it is. Servers read constants when a statement is prepared, not when it
 // is run. It is empty for sessions that have set nothing of that kind.
 func (s *Session) Scope() string {
-	if s.settings == nil && s.tx.local == 0 {
-		return ""
-	}
-	scope := ""
-	for _, e := range s.settings.entries() {
-		if givesMeaning(e.name) {
-			scope += e.sql + ";"
-		}
-	}
+	scope := s.settings.scope()
 	if s.tx.local != 0 { // shared with nobody, for it ends with the transaction
 		scope += strconv.FormatInt(s.tx.local, 36)
 	}
 	return scope
+}
+
+func (s *settings) scope() string {
+	scope := ""
+	for _, e := range s.entries() {
+		if givesMeaning(e.name) {
+			scope += e.sql + ";"
+		}
+	}
+	return scope
+}
+
+// forgetter is a ServerConn that prepares statements by itself, whoever it serves, and can forget them.
+type forgetter interface {
+	Forget(ctx context.Context) error
+}
+
+// means makes what is prepared on the connection mean what the scope says: what was
+// prepared under another one is forgotten. What a client has prepared by SQL stays, on its own connection.
+func (c *conn) means(ctx context.Context, scope string, pins classify.Pin) error {
+	f, ok := c.ServerConn.(forgetter)
+	if !ok || c.meaning == scope || pins&classify.PinPrepared != 0 {
+		return nil
+	}
+	if err := f.Forget(ctx); err != nil {
+		return err
+	}
+	c.meaning = scope
+	return nil
+}
+
+// means follows what a statement of the session has set. A connection that does not
+// answer is lost, of which the next statement hears.
+func (s *Session) means(ctx context.Context, c *conn) {
+	if err := c.means(ctx, s.Scope(), s.pins); err != nil {
+		c.kill()
+	}
+}
+
+// restored tells that settings hold on the connection again, at the end of a transaction. If
+// something was prepared meanwhile that means something else, the next session begins there anew.
+func (c *conn) restored(s *settings) {
+	c.applied = s
+	if _, ok := c.ServerConn.(forgetter); ok && c.meaning != s.scope() {
+		c.applied, c.meaning = unknownSettings, unknownSettings.forReads
+	}
 }
 
 // givesMeaning tells whether a parameter may have a part in what a statement means: all but
@@ -136,13 +174,14 @@ var meaningless = map[string]bool{
 var locals atomic.Int64
 
 // noteLocal notes what a statement has set for its transaction alone.
-func (s *Session) noteLocal(st *classify.Statement) {
-	if s.tx.state == txNone {
+func (s *Session) noteLocal(ctx context.Context, st *classify.Statement) {
+	if s.tx.state == txNone || s.held.c == nil {
 		return
 	}
 	for i := range st.Sets {
 		if set := &st.Sets[i]; set.Local && (set.NameParam > 0 || givesMeaning(strings.ToLower(set.Name))) {
 			s.tx.local = locals.Add(1)
+			s.means(ctx, s.held.c)
 		}
 	}
 }
@@ -381,7 +420,7 @@ func (c *conn) apply(ctx context.Context, want *settings) error {
 		return fmt.Errorf("pgdist: repeating the session's settings: %w", err)
 	}
 	c.applied = want
-	return nil
+	return c.means(ctx, want.scope(), 0)
 }
 
 // touchesReadOnly tells a statement that must not be told to a read connection.

@@ -384,7 +384,7 @@ func (l *Lease) doneInTx(ctx context.Context, f failure, cause error) (bool, err
 		l.keep()
 		l.noteSession()
 		for i := range l.call.Verdict.Statements {
-			s.noteLocal(&l.call.Verdict.Statements[i])
+			s.noteLocal(ctx, &l.call.Verdict.Statements[i])
 		}
 		return false, l.noteConfigInTx(ctx)
 	case errors.Is(cause, ErrNotHere) && l.c.purpose == readOnly && !moving && !l.delivered:

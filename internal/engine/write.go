@@ -364,6 +364,7 @@ func (l *Lease) noteConfig(ctx context.Context) error {
 			return err
 		}
 		l.s.settings, l.c.applied = next, next
+		l.s.means(ctx, l.c)
 	}
 	return nil
 }
