@@ -367,6 +367,8 @@ var comparedToo = map[string]string{
 	"what warns outside a transaction": `
 		Q SET LOCAL DateStyle = 'German'
 		Q SET TRANSACTION READ ONLY
+		Q SET transaction_read_only = off
+		Q SET LOCAL transaction_read_only = on
 		Q SET CONSTRAINTS ALL IMMEDIATE
 		Q COMMIT
 		Q ROLLBACK
@@ -375,7 +377,7 @@ var comparedToo = map[string]string{
 		Q COMMIT
 		Q SELECT 1; COMMIT
 		Q SELECT 1; SET LOCAL DateStyle = 'German'
-		Z 10`,
+		Z 12`,
 	"what fails outside a transaction": `
 		Q SAVEPOINT a
 		Q ROLLBACK TO a

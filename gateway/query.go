@@ -231,10 +231,14 @@ func (c *client) warn(st *classify.Statement, b before) {
 		}
 	case st.Tx.Kind == classify.TxBegin && b.in:
 		warning("25001", "there is already a transaction in progress", "BeginTransactionBlock")
-	case st.Tx.Kind == classify.TxSetTransaction:
+	case st.Tx.Kind == classify.TxSetTransaction && st.Set == nil:
 		outside("SET TRANSACTION")
-	case (st.Tx.Kind == classify.TxCommit || st.Tx.Kind == classify.TxRollback) && !b.in:
+	case st.Tx.Kind == classify.TxSetTransaction && st.Set.Local: // a plain SET transaction_read_only warns of nothing
+		outside("SET LOCAL")
+	case st.Tx.Kind == classify.TxCommit && !b.in:
 		warning("25P01", "there is no transaction in progress", "EndTransactionBlock")
+	case st.Tx.Kind == classify.TxRollback && !b.in:
+		warning("25P01", "there is no transaction in progress", "UserAbortTransactionBlock")
 	}
 }
 

@@ -180,8 +180,14 @@ func (s *Session) keepLeft(l leaving, c *conn, undone bool) {
 	pins, err := c.leftPins(ctx, l.pins)
 	next, err2 := s.settings.afterCode(ctx, c, l.settings)
 	err = errors.Join(err, err2)
-	if pins != 0 && c.purpose == readOnly {
-		err = errors.Join(err, errNoPlace)
+	switch {
+	case err != nil: // the next statement is told what may be lost
+		s.pins |= l.pins
+		if len(l.settings) > 0 {
+			s.pins |= classify.PinSetting
+		}
+	case pins != 0 && c.purpose == readOnly:
+		err = errNoPlace
 	}
 	if err != nil {
 		s.e.log.Warn("a connection on which a function has left something is closed", "member", c.member.id, "error", err)
