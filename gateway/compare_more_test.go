@@ -378,6 +378,32 @@ var comparedToo = map[string]string{
 		Q SELECT 1; COMMIT
 		Q SELECT 1; SET LOCAL DateStyle = 'German'
 		Z 12`,
+	"what deferred triggers say": `
+		Q CREATE TABLE deferring (id int PRIMARY KEY)
+		Q CREATE FUNCTION tells() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE NOTICE 'told of %', new.id; IF new.id = 13 THEN RAISE EXCEPTION 'thirteen'; END IF; RETURN NULL; END $$
+		Q CREATE CONSTRAINT TRIGGER tells AFTER INSERT ON deferring DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION tells()
+		Z 3
+		Q INSERT INTO deferring VALUES (1)
+		Q INSERT INTO deferring VALUES (2) RETURNING id
+		Q INSERT INTO deferring VALUES (13)
+		Q INSERT INTO deferring VALUES (3), (13) RETURNING id
+		Q INSERT INTO deferring VALUES (3); INSERT INTO deferring VALUES (4)
+		Q INSERT INTO deferring VALUES (5); INSERT INTO deferring VALUES (13)
+		Q INSERT INTO deferring VALUES (6); COMMIT; SELECT 1
+		Q INSERT INTO deferring VALUES (13); COMMIT; SELECT 1
+		Q BEGIN; INSERT INTO deferring VALUES (7); COMMIT
+		Z 9
+		P |INSERT INTO deferring VALUES (8) RETURNING id|
+		B |
+		E |0
+		S
+		P |INSERT INTO deferring VALUES (13) RETURNING id|
+		B |
+		E |0
+		S
+		Z 2
+		Q DROP TABLE deferring; DROP FUNCTION tells()
+		Z 1`,
 	"what fails outside a transaction": `
 		Q SAVEPOINT a
 		Q ROLLBACK TO a

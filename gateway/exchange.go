@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -95,6 +96,7 @@ func (c *client) conclude(call *engine.Call, e error) (again, failed bool, err e
 	if r.digest != nil { // a transaction may be run again before Done returns
 		c.await(true)
 	}
+	ended := c.at()
 	again, result := lease.Done(c.ctx, e)
 	if r.digest != nil {
 		c.await(false)
@@ -112,6 +114,9 @@ func (c *client) conclude(call *engine.Call, e error) (again, failed bool, err e
 		c.cut(begun)
 		return true, false, nil
 	case result == nil:
+		if !r.extended {
+			c.committed(ended, true)
+		}
 		return false, false, nil
 	case r.partial: // the client waits for the rest of a message
 		return false, true, errGone
@@ -121,7 +126,7 @@ func (c *client) conclude(call *engine.Call, e error) (again, failed bool, err e
 		return false, true, nil
 	case e == nil && r.extended: // of COMMIT, which is Sync's there
 	case e == nil:
-		c.cut(r.complete)
+		c.committed(ended, false)
 	default:
 		if r.failed == nil && r.extended && c.sent <= begun {
 			c.unregister()
@@ -130,6 +135,27 @@ func (c *client) conclude(call *engine.Call, e error) (again, failed bool, err e
 	}
 	c.fail(result)
 	return false, true, nil
+}
+
+// committed puts what a server has said during a COMMIT around a statement of the simple protocol, the notices
+// of deferred triggers, where PostgreSQL says it: before the CommandComplete, which if the
+// COMMIT failed there is none of. ended is where the answer ended before it.
+func (c *client) committed(ended uint64, ok bool) {
+	at := c.relaying.complete
+	switch {
+	case ok && c.at() == ended:
+	case c.sent > at || at > ended:
+		if !ok {
+			c.cut(at)
+		}
+	default:
+		from, to := int(at-c.sent), int(ended-c.sent)
+		tag := slices.Clone(c.out[from:to])
+		c.out = append(c.out[:from], c.out[to:]...)
+		if ok {
+			c.out = append(c.out, tag...)
+		}
+	}
 }
 
 // exchange sends a group's messages over the connection and relays the answers.

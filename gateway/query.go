@@ -280,8 +280,9 @@ func (c *client) runScript(sql string, v *classify.Verdict) error {
 			return err
 		}
 		if !failed {
-			if e := x.End(c.ctx); e != nil {
-				c.cut(c.relaying.complete)
+			ended := c.at()
+			e := x.End(c.ctx)
+			if c.committed(ended, e == nil); e != nil {
 				c.fail(e)
 			}
 			return nil
@@ -304,13 +305,13 @@ func (c *client) runStatements(x *engine.Script, sql string, v *classify.Verdict
 		case c.session.Special(st):
 			b := c.before(true)
 			began := engine.Now()
+			c.warnCommit(st, b) // what deferred triggers say comes after it
 			tag, e := x.Exec(c.ctx, st, text)
 			if c.server.tracer != nil {
 				c.span(text, single(st), began, engine.Now(), nil, e)
 			}
 			c.after(st, e)
 			if e != nil {
-				c.warnCommit(st, b)
 				c.fail(engine.ShiftError(e, sql, st))
 				return true, nil
 			}
