@@ -181,3 +181,23 @@ func TestReadOnlyTransactionsThatAct(t *testing.T) {
 		})
 	}
 }
+
+// TestSnapshotsThatPrepare: who has read in a snapshot may prepare by SQL, as pg_dump does; if it writes
+// afterwards it is told, once, that this is lost.
+func TestSnapshotsThatPrepare(t *testing.T) {
+	s := newSet(t, nil)
+	ctx := context.Background()
+	a := connect(t, s.url(""))
+	execute(t, a, "CREATE TABLE t (id int PRIMARY KEY)")
+	execute(t, a, "BEGIN; SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+	execute(t, a, "SELECT count(*) FROM pg_class")
+	execute(t, a, "PREPARE one AS SELECT 1")
+	execute(t, a, "EXECUTE one")
+	execute(t, a, "COMMIT")
+	execute(t, a, "EXECUTE one")
+	if _, err := a.Exec(ctx, "INSERT INTO t VALUES (1)", pgx.QueryExecModeSimpleProtocol); code(err) != "57P01" {
+		t.Errorf("a write where it cannot be: %v", err)
+	}
+	execute(t, a, "INSERT INTO t VALUES (1)")
+	execute(t, a, "CREATE TABLE u (id int PRIMARY KEY)")
+}

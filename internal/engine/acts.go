@@ -10,21 +10,22 @@ import (
 // notifications, which those of another database do not meet.
 var actWords = []string{"advisory", "notify"}
 
-// acts tells whether a statement reaches other sessions, or this one's later statements,
-// by the database that it runs on.
+// acts tells whether a statement reaches other sessions by the database that it runs on.
 func (l *Lease) acts() bool {
-	return l.sit.stays || l.sit.class == classify.LeaderRead && containsFold(l.call.SQL, actWords)
+	return l.sit.class == classify.LeaderRead && containsFold(l.call.SQL, actWords) || l.left.pins&classify.PinAdvisoryLock != 0
 }
 
 // toWriter has a READ ONLY transaction go on at the leader if it has begun where a statement of
 // its does not belong. It begins anew, which nobody can tell unless something of it lives on its server.
+// What reaches nobody else then stays where it is: pg_dump prepares statements in a snapshot.
 func (l *Lease) toWriter(ctx context.Context) error {
 	s := l.s
 	if s.tx.state != txOpen || !s.tx.readOnly || s.held.c.purpose != readOnly || s.held.c.inFailed() {
 		return nil
 	}
-	must := l.acts()
-	if !must && l.sit.class != classify.LeaderRead || !l.sit.stays && l.atHeldLeader() {
+	away := !l.atHeldLeader()
+	must := away && l.acts()
+	if !must && !l.sit.stays && (!away || l.sit.class != classify.LeaderRead) {
 		return nil
 	}
 	if s.tx.ran && (!s.tx.weak || s.tx.rooted) || len(s.tx.savepoints) > 0 {
@@ -45,6 +46,23 @@ func (l *Lease) toWriter(ctx context.Context) error {
 	l.sit.tx, l.sit.level = txPending, LeaderLevel
 	l.at = route(l.sit)
 	return nil
+}
+
+// misplaced tells whether the session stays on a connection that cannot write, which it has
+// from a READ ONLY transaction. Once it writes it is told that it has lost what it stays for.
+func (s *Session) misplaced() bool {
+	return s.held.c != nil && s.pins != 0 && s.held.c.purpose == readOnly
+}
+
+// writes tells whether a statement outside transactions is sure to fail on such a connection.
+// What EXECUTE would do is not known.
+func (l *Lease) writes() bool {
+	for i := range l.call.Verdict.Statements {
+		if l.call.Verdict.Statements[i].Prepared != nil {
+			return false
+		}
+	}
+	return l.sit.class == classify.Write || l.sit.forced
 }
 
 // roots tells whether a statement of a READ ONLY transaction has made something there that

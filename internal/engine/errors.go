@@ -118,9 +118,9 @@ func errNotHere() error {
 }
 
 // errActs is given to a client whose READ ONLY transaction has begun on a follower, and who then
-// did in it what other sessions, or its own later ones, should meet.
+// did in it what other sessions should meet.
 func errActs() error {
-	return pgError(codeSerialization, "transaction rolled back because it notifies, takes an advisory lock or leaves something behind, after it had begun on a database that is only read",
+	return pgError(codeSerialization, "transaction rolled back because it notifies or takes an advisory lock after it had begun on a database that is only read",
 		"The connection is usable: run the transaction again. It will run on the leader. BEGIN without READ ONLY avoids it.")
 }
 

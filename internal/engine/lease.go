@@ -146,7 +146,7 @@ func (l *Lease) acquire(ctx context.Context) error {
 		var err error
 		switch l.at {
 		case here:
-			if s.stale() {
+			if s.stale() || s.misplaced() && l.writes() {
 				return s.pinLost()
 			}
 			l.hold = s.held

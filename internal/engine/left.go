@@ -186,7 +186,7 @@ func (s *Session) keepLeft(l leaving, c *conn, undone bool) {
 		if len(l.settings) > 0 {
 			s.pins |= classify.PinSetting
 		}
-	case pins != 0 && c.purpose == readOnly:
+	case pins != 0 && c.purpose == readOnly && c.member != s.e.route().leader:
 		err = errNoPlace
 	}
 	if err != nil {
@@ -199,8 +199,8 @@ func (s *Session) keepLeft(l leaving, c *conn, undone bool) {
 	s.means(ctx, c)
 }
 
-// errNoPlace: a session that stays has to be where it can write.
-var errNoPlace = errors.New("it was left in a READ ONLY transaction")
+// errNoPlace: no session stays on a follower.
+var errNoPlace = errors.New("it was left on a follower, in a READ ONLY transaction")
 
 // leftPins tells which of the kinds are on the connection.
 func (c *conn) leftPins(ctx context.Context, of classify.Pin) (pins classify.Pin, err error) {

@@ -228,6 +228,8 @@ func (s *Session) acquireTx(ctx context.Context, at *place) (hold, error) {
 		var h hold
 		var err error
 		switch {
+		case s.misplaced() && *at == leaderWrite && !s.tx.readOnly:
+			return h, s.pinLost()
 		case s.held.c != nil:
 			return s.held, nil
 		case *at == anywhere:
