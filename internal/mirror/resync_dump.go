@@ -201,13 +201,7 @@ func forServer(script string, major int) string {
 // run executes one of PostgreSQL's programs, which finds the server by its
 // environment: arguments can be seen by others.
 func (t *tools) run(ctx context.Context, cfg *pgconn.Config, program string, args ...string) ([]byte, error) {
-	mode := "disable"
-	if cfg.TLSConfig != nil {
-		mode = "require"
-		if !cfg.TLSConfig.InsecureSkipVerify {
-			mode = "verify-full"
-		}
-	}
+	mode := sslMode(cfg)
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Env = append(os.Environ(), "PGHOST="+cfg.Host, "PGPORT="+strconv.Itoa(int(cfg.Port)), "PGUSER="+cfg.User, "PGDATABASE="+cfg.Database,
 		"PGCLIENTENCODING="+t.encoding, "PGAPPNAME=pgdist", "PGOPTIONS=-c lc_messages=C", "LC_ALL=C")
@@ -227,6 +221,26 @@ func (t *tools) run(ctx context.Context, cfg *pgconn.Config, program string, arg
 		return nil, fmt.Errorf("%s: %w: %s", filepath.Base(program), err, strings.TrimSpace(errs.String()))
 	}
 	return out, nil
+}
+
+// sslMode is the sslmode by which PostgreSQL's programs reach a server as cfg does. What cfg
+// falls back to counts: prefer, the default, would otherwise be require, and no server without
+// TLS could be copied from.
+func sslMode(cfg *pgconn.Config) string {
+	some := func(tls bool) bool {
+		return slices.ContainsFunc(cfg.Fallbacks, func(f *pgconn.FallbackConfig) bool { return (f.TLSConfig != nil) == tls })
+	}
+	switch {
+	case cfg.TLSConfig == nil && some(true):
+		return "allow"
+	case cfg.TLSConfig == nil:
+		return "disable"
+	case !cfg.TLSConfig.InsecureSkipVerify:
+		return "verify-full"
+	case some(false):
+		return "prefer"
+	}
+	return "require"
 }
 
 // frozen is the source as one snapshot sees it, and the position that this is.
