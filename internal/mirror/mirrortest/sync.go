@@ -17,8 +17,7 @@ CREATE FUNCTION pgdist.missed() RETURNS text LANGUAGE sql STABLE SECURITY DEFINE
 		  FROM pgdist.user_tables(NULL) u FULL JOIN pgdist.tables t ON t.oid = u.oid
 		 WHERE (current_setting('transaction_isolation') = 'read committed' OR has_table_privilege(coalesce(u.oid, t.oid), 'SELECT') IS NOT NULL) -- an older snapshot has what was dropped since
 		   AND (u.oid IS NULL OR t.oid IS NULL OR (u.nsp, u.rel, u.files, u.keyed, u.upsert, u.shape, u.form, u.missing) IS DISTINCT FROM (t.nsp, t.rel, t.files, t.keyed, t.upsert, t.shape, t.form, t.missing)
-		    OR (SELECT count(*) FROM pg_trigger g WHERE g.tgrelid = ANY (u.rels) AND g.tgname IN ('pgdist_i', 'pgdist_u', 'pgdist_d', 'pgdist_t') AND g.tgfoid = to_regproc('pgdist.c_' || t.id) AND g.tgenabled = 'O')
-		       <> cardinality(u.rels) * (CASE WHEN u.byrow THEN 2 ELSE 4 END)
+		    OR pgdist.triggers_of(u.rels, t.id) <> pgdist.trigger_count(u.rels, u.byrow)
 		    OR EXISTS (SELECT 1 FROM unnest(u.rels) r WHERE pgdist.unfit(r) IS NOT NULL))
 		UNION ALL SELECT 'sequence ' || coalesce(u.name, q.name) FROM pgdist.user_sequences() u FULL JOIN pgdist.seqs q ON q.oid = u.oid AND q.name = u.name WHERE u.oid IS NULL OR q.oid IS NULL
 		UNION ALL SELECT 'materialized view ' || coalesce(c.oid, v.oid)::regclass FROM (SELECT oid FROM pg_class WHERE relkind = 'm') c FULL JOIN pgdist.views v ON v.oid = c.oid WHERE c.oid IS NULL OR v.oid IS NULL

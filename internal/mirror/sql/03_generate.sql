@@ -36,6 +36,72 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
       FROM (SELECT CASE WHEN wide THEN ', pg_catalog.max(x.w) AS w' ELSE '' END AS x) w
 $$;
 
+-- merges tells whether a relation is, or is of, a partition tree that a MERGE may update. Of
+-- one, PostgreSQL (15 to 18) has the transition tables wrong: a row that goes to another
+-- partition is in neither of the UPDATE's, and in those of an INSERT and a DELETE whose
+-- triggers do not fire; and a row that is updated after another was inserted is there as that
+-- other. (An UPDATE has them right, and triggers on rows are, so those tell what MERGE does.)
+CREATE FUNCTION pgdist.merges(rel oid) RETURNS boolean
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT current_setting('server_version_num')::int >= 150000 AND EXISTS (SELECT 1 FROM pg_class c WHERE c.oid = rel AND (c.relkind = 'p' OR c.relispartition))
+$$;
+
+-- on_merge keeps in a setting that a MERGE is updating a partition tree; a number, since its
+-- triggers may run another. Before, what cannot be told to be none counts as one, which costs
+-- time and changes nothing else: what a cursor, a function in SQL or an EXECUTE runs, whose
+-- text is not at hand.
+CREATE FUNCTION pgdist.on_merge() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lc_messages = 'C' AS $$
+DECLARE around text; n int := coalesce(nullif(current_setting('pgdist.merging', true), ''), '0')::int;
+BEGIN
+    GET DIAGNOSTICS around = PG_CONTEXT;
+    around := substr(around, strpos(around || E'\n', E'\n') + 1); -- but for this function
+    IF around = '' THEN
+        around := current_query();
+    ELSIF around LIKE 'SQL statement "%' THEN
+        around := regexp_replace(around, ' at EXECUTE$', '', 'gn');
+    ELSE
+        around := 'MERGE';
+    END IF;
+    IF around ~* '\m(merge|execute)\M' THEN
+        n := n + CASE TG_WHEN WHEN 'BEFORE' THEN 1 ELSE -1 END;
+        PERFORM set_config('pgdist.merging', CASE WHEN n > 0 THEN n::text ELSE '' END, true);
+    END IF;
+    RETURN NULL;
+END $$;
+
+-- merge_arm is what a capture function does for each row that a MERGE has touched in a
+-- partition. The key is journaled, once more perhaps. Without one nobody can say which of the
+-- images that the UPDATE's triggers journal are right, so the tree is copied; unless nothing
+-- was inserted or moved: then all are.
+CREATE FUNCTION pgdist.merge_arm(root oid, id int, gen int) RETURNS text
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $body$
+DECLARE idx oid := pgdist.key_index(root); wide text := pgdist.width(root, 'NEW'); knew text; kold text; isnew text; isold text;
+BEGIN
+    IF idx IS NULL THEN
+        RETURN format($f$ IF TG_LEVEL OPERATOR(pg_catalog.=) 'ROW' THEN
+                IF TG_OP OPERATOR(pg_catalog.=) 'INSERT' AND pg_catalog.current_setting('pgdist.merged_%1$s', true) IS DISTINCT FROM 'on' THEN
+                    PERFORM pgdist.note(%1$s, 'c', NULL), pg_catalog.set_config('pgdist.merged_%1$s', 'on', true);
+                END IF;
+                RETURN NULL;
+            END IF;$f$, id);
+    END IF;
+    knew := pgdist.key_text(idx, 'NEW');
+    kold := pgdist.key_text(idx, 'OLD');
+    isnew := 'SELECT ' || knew || ' AS k' || coalesce(', ' || wide || ' AS w', '');
+    isold := 'SELECT ' || kold || ' AS k' || CASE WHEN wide IS NULL THEN '' ELSE ', 0::pg_catalog.int8 AS w' END;
+    RETURN format($f$ IF TG_LEVEL OPERATOR(pg_catalog.=) 'ROW' THEN
+                IF TG_OP OPERATOR(pg_catalog.=) 'INSERT' THEN %s
+                ELSIF TG_OP OPERATOR(pg_catalog.=) 'DELETE' THEN %s
+                ELSIF %s OPERATOR(pg_catalog.<>) %s COLLATE pg_catalog."C" THEN %s
+                END IF;
+                RETURN NULL;
+            END IF;$f$,
+        pgdist.capture_arm(id, gen, 'k', isnew, isnew, 'SELECT 1', 3, 3, wide IS NOT NULL),
+        pgdist.capture_arm(id, gen, 'k', isold, isold, 'SELECT 1', 3, 3, wide IS NOT NULL),
+        knew, kold, pgdist.capture_arm(id, gen, 'k', isnew, isnew, 'SELECT 1', 3, 3, wide IS NOT NULL));
+END $body$;
+
 -- width is the expression for how long a row's values are on their way as text,
 -- twice quoted; NULL if they cannot be long. Lengths are known without reading
 -- the values; only a text that could be too long is looked at.
@@ -84,7 +150,7 @@ DECLARE
     tag text := '$pgdist' || md5(gen_random_uuid()::text) || '$';
     tab text; owner name; onl text; sets text; known text; arms text; cols text; vals text; upd text; hasid boolean;
     knew text; kold text; src text; per int := 1000; img text; ins text; fn text;
-    wide text; aligned text; misread text := ''; isnew text; isold text; newrow text; oldrow text; path text; own text := '';
+    wide text; aligned text; misread text := ''; isnew text; isold text; newrow text; oldrow text; path text; own text := ''; merged text := '';
     -- Text must not depend on a session's settings.
     pins text := ' SET DateStyle = ''ISO, YMD'' SET IntervalStyle = postgres SET extra_float_digits = 1 SET bytea_output = hex'
               || ' SET TimeZone = UTC SET lc_monetary = ''C'' SET xmloption = content SET quote_all_identifiers = off';
@@ -129,6 +195,7 @@ BEGIN
             pgdist.capture_arm(id, gen, '-', isold, isold, oldrow, per, per, wide IS NOT NULL),
             pgdist.capture_arm(id, gen, '+', isnew, isnew, newrow, per, per, wide IS NOT NULL));
     END IF;
+    IF pgdist.merges(root) THEN merged := pgdist.merge_arm(root, id, gen); END IF;
     -- A leaf of a tree without a key that is emptied: which images were its own
     -- cannot be told, so the tree is copied.
     ins := pgdist.capture_insert(id, gen,
@@ -144,7 +211,7 @@ BEGIN
                 IF pgdist_n IS NULL THEN PERFORM pgdist.refuse(); END IF;
                 RETURN NULL;
             END IF;
-            $f$ || arms || $f$
+            $f$ || merged || arms || $f$
             RETURN NULL;
         END $f$ || tag;
 
@@ -264,11 +331,11 @@ END $body$;
 -- triggers puts capture on one relation of a tree.
 CREATE FUNCTION pgdist.triggers(rel oid, id int, byrow boolean) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE tab text := rel::regclass::text; t name;
+DECLARE tab text := rel::regclass::text; t name; kind "char"; merging text := 'pg_catalog.current_setting(''pgdist.merging'', true) OPERATOR(pg_catalog.<>) ''''';
 BEGIN
-    SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname) INTO tab
+    SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname), c.relkind INTO tab, kind
       FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = rel;
-    FOR t IN SELECT tgname FROM pg_trigger WHERE tgrelid = rel AND tgname IN ('pgdist_i', 'pgdist_u', 'pgdist_d', 'pgdist_t') LOOP
+    FOR t IN SELECT tgname FROM pg_trigger WHERE tgrelid = rel AND tgname = ANY (pgdist.trigger_names()) LOOP
         EXECUTE format('DROP TRIGGER %I ON %s', t, tab);
     END LOOP;
     IF byrow THEN
@@ -279,4 +346,32 @@ BEGIN
         EXECUTE format('CREATE TRIGGER pgdist_d AFTER DELETE ON %s REFERENCING OLD TABLE AS pgdist_old FOR EACH STATEMENT EXECUTE FUNCTION pgdist.c_%s()', tab, id);
     END IF;
     EXECUTE format('CREATE TRIGGER pgdist_t AFTER TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION pgdist.c_%s()', tab, id);
+    IF pgdist.merges(rel) THEN
+        IF kind = 'p' THEN
+            EXECUTE format('CREATE TRIGGER pgdist_b BEFORE UPDATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION pgdist.on_merge()', tab);
+            EXECUTE format('CREATE TRIGGER pgdist_a AFTER UPDATE ON %s FOR EACH STATEMENT WHEN (%s) EXECUTE FUNCTION pgdist.on_merge()', tab, merging);
+        ELSE
+            EXECUTE format('CREATE TRIGGER pgdist_m AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW WHEN (%s) EXECUTE FUNCTION pgdist.c_%s()', tab, merging, id);
+        END IF;
+    END IF;
+END $$;
+
+-- trigger_names are those of all that triggers makes.
+CREATE FUNCTION pgdist.trigger_names() RETURNS name[]
+LANGUAGE sql IMMUTABLE AS $$ SELECT '{pgdist_i,pgdist_u,pgdist_d,pgdist_t,pgdist_a,pgdist_b,pgdist_m}'::pg_catalog.name[] $$;
+
+-- trigger_count is how many of these a table has, with its partitions.
+CREATE FUNCTION pgdist.trigger_count(rels oid[], byrow boolean) RETURNS bigint
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF byrow THEN RETURN 2 * cardinality(rels); END IF;
+    RETURN (SELECT sum(CASE WHEN NOT pgdist.merges(c.oid) THEN 4 WHEN c.relkind = 'p' THEN 6 ELSE 5 END) FROM pg_class c WHERE c.oid = ANY (rels));
+END $$;
+
+-- triggers_of counts those that it has.
+CREATE FUNCTION pgdist.triggers_of(rels oid[], id int) RETURNS bigint
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN (SELECT count(*) FROM pg_trigger g WHERE g.tgrelid = ANY (rels) AND g.tgname = ANY (pgdist.trigger_names())
+               AND g.tgfoid IN (to_regproc('pgdist.c_' || id), 'pgdist.on_merge'::regproc) AND g.tgenabled = 'O');
 END $$;

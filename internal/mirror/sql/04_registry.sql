@@ -106,7 +106,7 @@ BEGIN
                 ELSE 'has a trigger that is ENABLE ALWAYS or REPLICA and would fire a second time on the followers; ALTER TABLE … ENABLE TRIGGER' END INTO what
       FROM (SELECT g.tgname, g.tgenabled, f.pronamespace = 'pgdist'::regnamespace AS own FROM pg_trigger g JOIN pg_proc f ON f.oid = g.tgfoid WHERE g.tgrelid = rel AND NOT g.tgisinternal) t
      WHERE t.tgenabled IN ('A', 'R') OR (t.own AND t.tgenabled = 'D')
-        OR (t.own AND t.tgname NOT IN ('pgdist_i', 'pgdist_u', 'pgdist_d', 'pgdist_t')) LIMIT 1;
+        OR (t.own AND t.tgname <> ALL (pgdist.trigger_names())) LIMIT 1;
     IF what IS NOT NULL THEN RETURN what; END IF;
     IF EXISTS (SELECT 1 FROM pg_rewrite w WHERE w.ev_class = rel AND w.ev_enabled IN ('A', 'R')) THEN
         RETURN 'has a rule that is ENABLE ALWAYS or REPLICA and would fire a second time on the followers; ALTER TABLE … ENABLE RULE';
@@ -182,8 +182,7 @@ BEGIN
     END IF;
 
     FOR r IN SELECT u.*, t.id, t.gen, t.shape AS old_shape, t.form AS old_form, t.missing AS old_missing,
-                    (SELECT count(*) FROM pg_trigger g WHERE g.tgrelid = ANY (u.rels) AND g.tgname IN ('pgdist_i', 'pgdist_u', 'pgdist_d', 'pgdist_t')
-                        AND g.tgfoid = to_regproc('pgdist.c_' || t.id) AND g.tgenabled = 'O') AS trigs
+                    pgdist.triggers_of(u.rels, t.id) = pgdist.trigger_count(u.rels, u.byrow) AS triggered
                FROM pgdist.user_tables(these) u LEFT JOIN pgdist.tables t ON t.oid = u.oid ORDER BY u.oid LOOP
         -- Dropped meanwhile: this transaction's snapshot, or this query's, is older. What
         -- tells of rights goes by the catalog as it is.
@@ -195,7 +194,7 @@ BEGIN
                 HINT = upper(substr(split_part(why, '; ', 2), 1, 1)) || substr(split_part(why, '; ', 2), 2) || ', or keep the table in a database that pgdist does not mirror.';
         END IF;
         IF r.id IS NOT NULL AND r.form = r.old_form AND r.missing = r.old_missing
-           AND r.trigs = cardinality(r.rels) * (CASE WHEN r.byrow THEN 2 ELSE 4 END) AND r.id <> ALL (raised) THEN
+           AND r.triggered AND r.id <> ALL (raised) THEN
             CONTINUE;
         END IF;
         num := r.id; g := coalesce(r.gen, 1);
@@ -220,10 +219,10 @@ BEGIN
         ON CONFLICT (oid) DO UPDATE SET id = EXCLUDED.id, nsp = EXCLUDED.nsp, rel = EXCLUDED.rel, gen = EXCLUDED.gen, shape = EXCLUDED.shape,
             form = EXCLUDED.form, keyed = EXCLUDED.keyed, upsert = EXCLUDED.upsert, files = EXCLUDED.files, missing = EXCLUDED.missing, layout = EXCLUDED.layout;
         IF r.id <> num THEN gone := gone || r.id; END IF;
-        IF r.id IS DISTINCT FROM num OR r.form <> r.old_form OR r.gen <> g OR r.trigs <> cardinality(r.rels) * (CASE WHEN r.byrow THEN 2 ELSE 4 END) THEN
+        IF r.id IS DISTINCT FROM num OR r.form <> r.old_form OR r.gen <> g OR NOT r.triggered THEN
             PERFORM pgdist.generate(r.oid, num, g, r.byrow, r.upsert, r.layout);
             -- Those that are right stay: to make them anew would lock out readers, too.
-            IF r.id IS DISTINCT FROM num OR r.trigs <> cardinality(r.rels) * (CASE WHEN r.byrow THEN 2 ELSE 4 END) THEN
+            IF r.id IS DISTINCT FROM num OR NOT r.triggered THEN
                 PERFORM pgdist.triggers(x, num, r.byrow) FROM unnest(r.rels) x;
             END IF;
             FOR def IN SELECT format('pgdist.%I(%s)', p.proname, pg_get_function_identity_arguments(p.oid)) FROM pg_proc p

@@ -269,7 +269,7 @@ BEGIN
     IF pgdist.busy() THEN RETURN; END IF;
     -- Triggers, rules and policies of temporary tables are not told to be temporary.
     SELECT bool_and(d.is_temporary OR d.schema_name IS NULL AND d.object_type IN ('trigger', 'rule', 'policy') AND d.object_identity ~ '^("([^"]|"")+"|[^" ]+) on pg_temp(_[0-9]+)?\.'), TG_TAG || ' ' || string_agg(d.object_identity, ', ') FILTER (WHERE d.original AND NOT d.is_temporary) || ' CASCADE', min(d.object_identity) FILTER (WHERE d.original AND (d.schema_name = 'pgdist' OR d.object_identity = 'pgdist'
-                                                                OR d.object_type = 'trigger' AND d.object_identity ~ '^pgdist_[iudt] on ' OR d.object_identity LIKE '"!pgdist\_%'))
+                                                                OR d.object_type = 'trigger' AND d.object_identity ~ '^pgdist_[iudtabm] on ' OR d.object_identity LIKE '"!pgdist\_%'))
       INTO all_temp, mixed, own FROM pg_event_trigger_dropped_objects() d
      WHERE NOT (TG_TAG = 'DROP OWNED' AND d.object_identity ~ '^pgdist\.[arwxy]_[0-9]+\('); -- of a table that goes with them
     IF own IS NOT NULL THEN
