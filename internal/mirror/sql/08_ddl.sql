@@ -161,9 +161,12 @@ BEGIN
     END IF;
     IF temp THEN RETURN; END IF;
     -- DROP … IF EXISTS of what is not there, CREATE … IF NOT EXISTS of what is:
-    -- nothing was done that could stay local.
-    IF body IS NULL AND (tag LIKE 'DROP%' AND tag <> 'DROP OWNED' AND coalesce(dropped, '') = ''
-                      OR tag LIKE 'CREATE%' AND NOT EXISTS (SELECT 1 FROM pg_event_trigger_ddl_commands())) THEN RETURN; END IF;
+    -- nothing was done that could stay local. Nor is it journaled: what an open transaction
+    -- has made or dropped, which this one did not see, is there or not on a member that finds
+    -- both later. (Users' triggers on drops may run DDL, which makes dropped anew.)
+    IF tag LIKE 'DROP%' AND tag <> 'DROP OWNED' AND coalesce(dropped, '') = ''
+           AND (body IS NULL OR NOT EXISTS (SELECT 1 FROM pg_event_trigger e WHERE e.evtevent = 'sql_drop' AND e.evtname NOT LIKE '!pgdist\_%'))
+       OR (tag LIKE 'CREATE%' OR tag LIKE 'ALTER%' AND body IS NOT NULL) AND (body IS NULL OR body ~* '\mIF\s+(NOT\s+)?EXISTS\M') AND NOT EXISTS (SELECT 1 FROM pg_event_trigger_ddl_commands()) THEN RETURN; END IF;
     IF body IS NULL THEN
         RAISE EXCEPTION '% was not announced: it would stay local to this database', tag
             USING ERRCODE = '0A000', HINT = 'Run it through pgdist, not over a connection to one server.';
@@ -180,6 +183,7 @@ BEGIN
             UNION ALL SELECT p.pronamespace FROM pg_proc p WHERE d.refclassid = 'pg_proc'::regclass AND p.oid = d.refobjid) o WHERE o.nsp = pg_my_temp_schema()) THEN
         RAISE EXCEPTION '% that depends on something temporary is not supported: only the leader has it', tag USING ERRCODE = '0A000', HINT = 'Use what is not temporary, or make this temporary, too (in schema pg_temp).';
     END IF;
+    PERFORM pgdist.hold_names(tag, body);
     these := pgdist.concern(tag, body);
     -- What has another owner now, by this statement or by REASSIGN OWNED beside it.
     SELECT l.given, l.tables INTO given, rels FROM pgdist.list() l;
@@ -264,7 +268,7 @@ END $$;
 -- by hand.
 CREATE FUNCTION pgdist.on_drop() RETURNS event_trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE all_temp boolean; own text; mixed text; here oid[] := string_to_array(nullif(current_setting('pgdist.here', true), ''), ',')::oid[];
+DECLARE all_temp boolean; own text; mixed text; around text; here oid[] := string_to_array(nullif(current_setting('pgdist.here', true), ''), ',')::oid[];
 BEGIN
     IF pgdist.busy() THEN RETURN; END IF;
     -- Triggers, rules and policies of temporary tables are not told to be temporary.
@@ -279,13 +283,15 @@ BEGIN
         SELECT bool_and(d.is_temporary OR d.objid = ANY (here)), TG_TAG || ' ' || string_agg(d.object_identity, ', ') FILTER (WHERE NOT d.is_temporary AND d.objid <> ALL (here)) || ' CASCADE'
           INTO all_temp, mixed FROM pg_event_trigger_dropped_objects() d WHERE d.original;
     ELSIF NOT EXISTS (SELECT 1 FROM pg_event_trigger_dropped_objects() d WHERE d.original AND d.is_temporary) THEN
-        mixed := NULL;
+        -- Of what IF EXISTS names an open transaction may have made some.
+        GET DIAGNOSTICS around = PG_CONTEXT;
+        IF TG_TAG !~ '^DROP (TABLE|VIEW|MATERIALIZED VIEW|SEQUENCE|INDEX)$' OR coalesce(nullif(current_setting('pgdist.ddl', true), ''), around) !~* '\mIF\s+EXISTS\M' THEN mixed := NULL; END IF;
     END IF;
     -- DROP OWNED names nothing that followers lack, and takes privileges away besides.
     PERFORM set_config('pgdist.dropped', CASE WHEN TG_TAG = 'DROP OWNED' THEN 'user' WHEN all_temp THEN 'temp' ELSE coalesce(mixed, 'user') END, true);
 END $$;
 
--- on_start keeps names what they are until DDL that uses them is committed.
+-- start keeps names what they are until DDL that uses them is committed.
 -- PostgreSQL locks tables for that, but no schemas, types or functions: a function
 -- may be made in a schema that is renamed before it is committed. The followers
 -- would rename first, and then not know the name in the function's text (or, by the
@@ -297,20 +303,26 @@ END $$;
 -- It also keeps the whole schema from being dropped, which takes the event
 -- triggers with it before they could say anything: what a function does that
 -- empties a database for a test.
-CREATE FUNCTION pgdist.on_start() RETURNS event_trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lc_messages = 'C' AS $$
-DECLARE around text; body text; owner name; relation boolean := TG_TAG ~ '(TABLE|TABLE AS|SELECT INTO|INDEX|VIEW|SEQUENCE|TRIGGER|RULE|POLICY)$'; caller name := coalesce(nullif(current_setting('role'), 'none'), session_user);
+--
+-- What a text means to followers must be what it meant to the leader, so whatever could
+-- change that waits, too: default privileges, grants on all of a schema, casts and
+-- operators. on_start hands on the caller's search_path, by which names are found.
+CREATE FUNCTION pgdist.start(tag text, path text, around text) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE body text; owner name; relation boolean := tag ~ '(TABLE|TABLE AS|SELECT INTO|INDEX|VIEW|SEQUENCE|TRIGGER|RULE|POLICY)$'; caller name := coalesce(nullif(current_setting('role'), 'none'), session_user);
 BEGIN
-    IF pgdist.busy() OR TG_TAG = 'REINDEX' THEN RETURN; END IF;
+    IF pgdist.busy() OR tag = 'REINDEX' THEN RETURN; END IF;
     body := current_setting('pgdist.ddl', true);
     -- The text of what a function runs is not at hand yet: any ALTER counts there.
-    IF NOT relation AND (TG_TAG LIKE 'DROP %' OR TG_TAG LIKE 'ALTER %' AND (coalesce(body, '') = '' OR body ~* '\m(RENAME|SCHEMA)\M')) THEN
+    IF NOT relation AND (tag LIKE 'DROP %' OR tag LIKE 'ALTER %' AND (coalesce(body, '') = '' OR body ~* '\m(RENAME|SCHEMA)\M' OR tag = 'ALTER DEFAULT PRIVILEGES')
+            OR tag IN ('CREATE CAST', 'CREATE OPERATOR', 'CREATE OPERATOR CLASS')
+            -- Privileges on columns: no lock keeps their table's name.
+            OR tag IN ('GRANT', 'REVOKE') AND coalesce(nullif(body, ''), around) ~* '\mON\s+ALL\M|\m(SELECT|INSERT|UPDATE|REFERENCES|ALL|PRIVILEGES)\s*\(') THEN
         LOCK TABLE pgdist.renames IN EXCLUSIVE MODE;
-    ELSE
-        GET DIAGNOSTICS around = PG_CONTEXT;
-        IF body <> '' OR NOT relation OR around !~* '(\mTEMP\M|\mTEMPORARY\M|\mpg_temp)' THEN
-            LOCK TABLE pgdist.renames IN ROW EXCLUSIVE MODE;
-        END IF;
+    ELSIF body <> '' OR NOT relation OR around !~* '(\mTEMP\M|\mTEMPORARY\M|\mpg_temp)' THEN
+        LOCK TABLE pgdist.renames IN ROW EXCLUSIVE MODE;
+        PERFORM pgdist.hold_path(path, caller);
+        IF tag = 'CREATE TABLE' THEN PERFORM pgdist.hold_models(coalesce(nullif(body, ''), around), path, caller); END IF;
     END IF;
     -- What cannot be mirrored stays at this server, so that on_drop must know of it.
     PERFORM set_config('pgdist.here', coalesce((SELECT string_agg(a::text, ',') FROM pgdist.adopt() a), ''), true);
@@ -318,18 +330,26 @@ BEGIN
         BEGIN
             PERFORM pgdist.give_away();
         EXCEPTION WHEN feature_not_supported THEN -- a table's new owner lacks rights on it: this may be the GRANT
-            IF TG_TAG = 'DROP OWNED' THEN RAISE; END IF;
+            IF tag = 'DROP OWNED' THEN RAISE; END IF;
         END;
     END IF;
-    IF TG_TAG NOT IN ('DROP SCHEMA', 'DROP OWNED') THEN RETURN; END IF;
-    GET DIAGNOSTICS around = PG_CONTEXT;
-    body := coalesce(pgdist.inner_text(TG_TAG, around), nullif(current_setting('pgdist.ddl', true), ''), current_query());
+    IF tag NOT IN ('DROP SCHEMA', 'DROP OWNED') THEN RETURN; END IF;
+    body := coalesce(pgdist.inner_text(tag, around), nullif(current_setting('pgdist.ddl', true), ''), current_query());
     -- What the first superuser owns PostgreSQL itself keeps from DROP OWNED.
     SELECT pg_get_userbyid(n.nspowner) INTO owner FROM pg_namespace n WHERE n.nspname = 'pgdist' AND n.nspowner <> 10;
-    IF TG_TAG = 'DROP SCHEMA' AND body ~* '\mpgdist\M'
-       OR TG_TAG = 'DROP OWNED' AND (body ~* ('[\s",]' || regexp_replace(owner, '(\W)', '\\\1', 'g') || '([\s",;]|$)') OR caller = owner AND body ~* '\m(current_user|current_role|session_user)\M') THEN
+    IF tag = 'DROP SCHEMA' AND body ~* '\mpgdist\M'
+       OR tag = 'DROP OWNED' AND (body ~* ('[\s",]' || regexp_replace(owner, '(\W)', '\\\1', 'g') || '([\s",;]|$)') OR caller = owner AND body ~* '\m(current_user|current_role|session_user)\M') THEN
         RAISE EXCEPTION 'schema pgdist belongs to pgdist' USING ERRCODE = '2BP01', HINT = 'pgdist uninstall removes it from all members.';
     END IF;
+END $$;
+
+-- on_start comes after what it calls, for an upgrade's next CREATE FUNCTION runs it.
+CREATE FUNCTION pgdist.on_start() RETURNS event_trigger
+LANGUAGE plpgsql SECURITY DEFINER SET lc_messages = 'C' AS $$
+DECLARE around pg_catalog.text;
+BEGIN
+    GET DIAGNOSTICS around = PG_CONTEXT;
+    PERFORM pgdist.start(TG_TAG, pg_catalog.current_setting('search_path'), around);
 END $$;
 
 -- on_rewrite notes tables whose rows an ALTER computes anew: only a copy is
