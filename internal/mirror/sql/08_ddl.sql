@@ -124,7 +124,7 @@ DECLARE
     body text; who text := current_setting('pgdist.as', true);
     dropped text := current_setting('pgdist.dropped', true);
     temp boolean; inside boolean; made oid; id int; whole int[]; ids int[]; files oid[]; seen boolean := false; these oid[]; reworded oid[];
-    given jsonb; rels oid[];
+    given jsonb; rels oid[]; named jsonb;
 BEGIN
     IF pgdist.busy() THEN RETURN; END IF;
     IF tag = 'REINDEX' THEN RETURN; END IF; -- of which triggers hear since PostgreSQL 17: it defines nothing
@@ -215,8 +215,9 @@ BEGIN
     END IF;
     IF tag LIKE 'DROP%' AND dropped LIKE 'DROP%' THEN body := dropped; END IF; -- of what followers have
     IF NOT seen THEN
+        named := (SELECT coalesce(jsonb_agg(a.rolname), '[]') FROM pg_authid a WHERE a.rolname !~ '^pg_' AND (a.rolname = who OR strpos(body, a.rolname) > 0 OR given @@ format('$[*][3] == %s', to_json(a.rolname))::jsonpath));
         PERFORM pgdist.note(0, 'd', jsonb_build_object('tag', tag, 'text', body, 'path', path, 'role', who,
-        'roles', (SELECT coalesce(jsonb_agg(a.rolname), '[]') FROM pg_authid a WHERE a.rolname !~ '^pg_' AND (a.rolname = who OR strpos(body, a.rolname) > 0 OR given @@ format('$[*][3] == %s', to_json(a.rolname))::jsonpath)),
+        'roles', named, 'numbers', pgdist.role_numbers(named),
         'owners', given,
         'settings', (SELECT jsonb_object_agg(g.name, g.setting) FROM pg_settings g WHERE g.name IN (
             'DateStyle', 'IntervalStyle', 'TimeZone', 'lc_monetary', 'lc_numeric', 'lc_time', 'bytea_output', 'extra_float_digits', 'xmloption',
@@ -375,14 +376,16 @@ END $$;
 -- removal from there.
 CREATE FUNCTION pgdist.replay(d jsonb) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE body text := d->>'text';
+DECLARE body text := d->>'text'; called jsonb;
 BEGIN
     IF pgdist.was_replayed(d) THEN RETURN; END IF;
     PERFORM set_config('pgdist.at', d->>'at', true);
+    called := pgdist.roles_then(d->'roles', d->'numbers', (d->'at'->>0)::bigint);
     PERFORM pgdist.roles_of(d->'roles');
     IF jsonb_typeof(d->'enums') = 'array' THEN
         PERFORM pgdist.labels(d->'enums');
         PERFORM pgdist.give(d->'owners');
+        PERFORM pgdist.call_roles(called);
         RETURN;
     END IF;
     -- What it finds to drop depends on owners.
@@ -391,6 +394,7 @@ BEGIN
     PERFORM pgdist.give(d->'owners');
     PERFORM pgdist.list();
     PERFORM pgdist.sync_of(d->'tables', CASE WHEN d->'some' = 'true' THEN pgdist.listed(d->'tables') END);
+    PERFORM pgdist.call_roles(called);
     UPDATE pgdist.position p SET ddl = p.ddl + 1 WHERE p.ctid = (SELECT q.ctid FROM pgdist.position q ORDER BY q.one DESC LIMIT 1);
 END $$;
 

@@ -254,6 +254,40 @@ BEGIN
     PERFORM pgdist.hollow(w -> 'matviews');
 END $$;
 
+-- role_numbers tells the leader's numbers of roles that DDL names.
+CREATE FUNCTION pgdist.role_numbers(names jsonb) RETURNS jsonb
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT coalesce(jsonb_object_agg(a.rolname, a.oid::bigint), '{}') FROM pg_authid a WHERE names ? a.rolname
+$$;
+
+-- roles_then calls roles what they were called when DDL was run that names them: they have
+-- the leader's names of now already, and a name may be another role's since. It tells what
+-- call_roles has to undo.
+CREATE FUNCTION pgdist.roles_then(names jsonb, numbers jsonb, at bigint) RETURNS jsonb
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE undo jsonb; others jsonb;
+BEGIN
+    SELECT jsonb_object_agg(n.old, k.name) INTO undo
+      FROM jsonb_array_elements_text(coalesce(nullif(names, 'null'), '[]')) n(old) JOIN pgdist.roles k ON k.was = (numbers ->> n.old)::bigint AND k.term = at AND k.name <> n.old
+      JOIN pg_authid a ON a.rolname = k.name;
+    IF undo IS NULL THEN RETURN NULL; END IF;
+    SELECT jsonb_object_agg('pgdist ' || md5(a.rolname), a.rolname) INTO others FROM pg_authid a
+     WHERE undo ? a.rolname AND NOT EXISTS (SELECT 1 FROM jsonb_each_text(undo) u WHERE u.value = a.rolname);
+    undo := undo || coalesce(others, '{}');
+    PERFORM pgdist.call_roles((SELECT jsonb_object_agg(u.value, u.key) FROM jsonb_each_text(undo) u));
+    RETURN undo;
+END $$;
+
+-- call_roles gives roles, by the names that they have, others, which may be each other's. Not
+-- by ALTER ROLE, which takes an MD5 password away.
+CREATE FUNCTION pgdist.call_roles(names jsonb) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF names IS NULL THEN RETURN; END IF;
+    UPDATE pg_authid a SET rolname = 'pgdist then ' || md5(a.rolname) FROM jsonb_each_text(names) n WHERE a.rolname = n.key;
+    UPDATE pg_authid a SET rolname = n.value FROM jsonb_each_text(names) n WHERE a.rolname = 'pgdist then ' || md5(n.key);
+END $$;
+
 -- roles_of gives DDL the roles its text names, on a member that missed their
 -- making: they may be gone again at the leader. What is left over is dropped at
 -- the batch's end.

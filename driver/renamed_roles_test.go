@@ -1,0 +1,49 @@
+package driver
+
+import (
+	"context"
+	"testing"
+
+	"github.com/pgdist/pgdist/internal/pgtest"
+)
+
+// TestRenamedRoles: DDL is about the roles that it named when it was run, on a member that
+// finds them renamed already, too, and though a name is another role's by then.
+func TestRenamedRoles(t *testing.T) {
+	db, servers := mirrored(t, "")
+	d := defined{t, db}
+	d.session([]string{
+		`CREATE ROLE r1 PASSWORD 'x'; CREATE ROLE r2; CREATE ROLE r3; GRANT ALL ON SCHEMA public TO r1, r2, r3; CREATE TABLE t (k int); CREATE TABLE u (k int)`,
+		`BEGIN; GRANT SELECT ON t TO r1; SET ROLE r1; CREATE TABLE own (k int PRIMARY KEY); RESET ROLE; ALTER ROLE r1 RENAME TO r9; GRANT INSERT ON t TO r9; INSERT INTO own VALUES (1); COMMIT`,
+	})
+	if pgtest.SameBytes(t, servers...); t.Failed() {
+		t.FailNow()
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), ages)
+	defer cancel()
+	tx, err := db.BeginTx(ctx, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.ExecContext(ctx, `GRANT UPDATE ON t TO r9`); err != nil {
+		t.Fatal(err)
+	}
+	d.session([]string{`ALTER ROLE r9 RENAME TO r8`})
+	if err := tx.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	if pgtest.SameBytes(t, servers...); t.Failed() {
+		t.FailNow()
+	}
+	if err := servers[2].Kill(); err != nil {
+		t.Fatal(err)
+	}
+	d.session([]string{
+		`GRANT SELECT ON u TO r2; GRANT INSERT ON u TO r3; SET ROLE r2; CREATE TABLE of_r2 (k int); RESET ROLE; INSERT INTO of_r2 VALUES (1); DO $$ BEGIN ALTER TABLE own OWNER TO r3; END $$`,
+		`ALTER ROLE r2 RENAME TO r; ALTER ROLE r3 RENAME TO r2; ALTER ROLE r RENAME TO r3; CREATE ROLE r1; GRANT DELETE ON u TO r1`,
+	})
+	if err := servers[2].StartAgain(); err != nil {
+		t.Fatal(err)
+	}
+	converge(ctx, t, servers)
+}
