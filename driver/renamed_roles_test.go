@@ -47,3 +47,32 @@ func TestRenamedRoles(t *testing.T) {
 	}
 	converge(ctx, t, servers)
 }
+
+// TestRightsThatWentSince: DDL is run on followers with the rights that its role had, though
+// what it is a member of, or that it is a superuser, is no more.
+func TestRightsThatWentSince(t *testing.T) {
+	db, servers := mirrored(t, "")
+	d := defined{t, db}
+	d.session([]string{
+		`CREATE ROLE own; CREATE ROLE grp; CREATE ROLE m; GRANT own TO grp; CREATE TABLE t (k int PRIMARY KEY); ALTER TABLE t OWNER TO own`,
+		`BEGIN; GRANT grp TO m; SET ROLE m; ALTER TABLE t ADD COLUMN a int; INSERT INTO t VALUES (1, 1); RESET ROLE; REVOKE grp FROM m; COMMIT`,
+		`BEGIN; ALTER ROLE m SUPERUSER; SET ROLE m; ALTER TABLE t ADD COLUMN b int; RESET ROLE; ALTER ROLE m NOSUPERUSER; COMMIT`,
+	})
+	if pgtest.SameBytes(t, servers...); t.Failed() {
+		t.FailNow()
+	}
+	if err := servers[2].Kill(); err != nil {
+		t.Fatal(err)
+	}
+	d.session([]string{
+		`GRANT grp TO m; SET ROLE m; ALTER TABLE t ADD COLUMN c int; RESET ROLE; REVOKE grp FROM m`,
+		`ALTER ROLE m SUPERUSER; SET ROLE m; ALTER TABLE t ADD COLUMN d int; CREATE TABLE of_m (k int); RESET ROLE; ALTER ROLE m NOSUPERUSER; DROP TABLE of_m; DROP OWNED BY m; DROP ROLE m`,
+		`fails 42501: SET ROLE grp; CREATE EXTENSION hstore`,
+	})
+	if err := servers[2].StartAgain(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), ages)
+	defer cancel()
+	converge(ctx, t, servers)
+}

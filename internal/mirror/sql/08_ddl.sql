@@ -124,7 +124,7 @@ DECLARE
     body text; who text := current_setting('pgdist.as', true);
     dropped text := current_setting('pgdist.dropped', true);
     temp boolean; inside boolean; made oid; id int; whole int[]; ids int[]; files oid[]; seen boolean := false; these oid[]; reworded oid[];
-    given jsonb; rels oid[]; named jsonb;
+    given jsonb; rels oid[]; named jsonb; rights jsonb;
 BEGIN
     IF pgdist.busy() THEN RETURN; END IF;
     IF tag = 'REINDEX' THEN RETURN; END IF; -- of which triggers hear since PostgreSQL 17: it defines nothing
@@ -215,9 +215,10 @@ BEGIN
     END IF;
     IF tag LIKE 'DROP%' AND dropped LIKE 'DROP%' THEN body := dropped; END IF; -- of what followers have
     IF NOT seen THEN
-        named := (SELECT coalesce(jsonb_agg(a.rolname), '[]') FROM pg_authid a WHERE a.rolname !~ '^pg_' AND (a.rolname = who OR strpos(body, a.rolname) > 0 OR given @@ format('$[*][3] == %s', to_json(a.rolname))::jsonpath));
+        rights := pgdist.rights_of(who);
+        named := (SELECT coalesce(jsonb_agg(a.rolname), '[]') FROM pg_authid a WHERE a.rolname !~ '^pg_' AND (a.rolname = who OR rights -> 'as' ? a.rolname OR strpos(body, a.rolname) > 0 OR given @@ format('$[*][3] == %s', to_json(a.rolname))::jsonpath));
         PERFORM pgdist.note(0, 'd', jsonb_build_object('tag', tag, 'text', body, 'path', path, 'role', who,
-        'roles', named, 'numbers', pgdist.role_numbers(named),
+        'roles', named, 'numbers', pgdist.role_numbers(named), 'rights', rights,
         'owners', given,
         'settings', (SELECT jsonb_object_agg(g.name, g.setting) FROM pg_settings g WHERE g.name IN (
             'DateStyle', 'IntervalStyle', 'TimeZone', 'lc_monetary', 'lc_numeric', 'lc_time', 'bytea_output', 'extra_float_digits', 'xmloption',
@@ -376,7 +377,7 @@ END $$;
 -- removal from there.
 CREATE FUNCTION pgdist.replay(d jsonb) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE body text := d->>'text'; called jsonb;
+DECLARE body text := d->>'text'; called jsonb; lent jsonb;
 BEGIN
     IF pgdist.was_replayed(d) THEN RETURN; END IF;
     PERFORM set_config('pgdist.at', d->>'at', true);
@@ -390,7 +391,11 @@ BEGIN
     END IF;
     -- What it finds to drop depends on owners.
     IF d->>'tag' IN ('DROP OWNED', 'REASSIGN OWNED') THEN PERFORM pgdist.give(d->'owners'); END IF;
-    IF body <> '' THEN PERFORM pgdist.replay_text(d); END IF;
+    IF body <> '' THEN
+        lent := pgdist.lend(d->>'role', d->'rights');
+        PERFORM pgdist.replay_text(d);
+        PERFORM pgdist.take_back(d->>'role', lent);
+    END IF;
     PERFORM pgdist.give(d->'owners');
     PERFORM pgdist.list();
     PERFORM pgdist.sync_of(d->'tables', CASE WHEN d->'some' = 'true' THEN pgdist.listed(d->'tables') END);
