@@ -49,13 +49,14 @@ func TestRenamedRoles(t *testing.T) {
 }
 
 // TestRightsThatWentSince: DDL is run on followers with the rights that its role had, though
-// what it is a member of, or that it is a superuser, is no more.
+// what it was a member of, that it was a superuser, or might make schemas, is no more.
 func TestRightsThatWentSince(t *testing.T) {
 	db, servers := mirrored(t, "")
 	d := defined{t, db}
 	d.session([]string{
 		`CREATE ROLE own; CREATE ROLE grp; CREATE ROLE m; GRANT own TO grp; CREATE TABLE t (k int PRIMARY KEY); ALTER TABLE t OWNER TO own`,
 		`BEGIN; GRANT grp TO m; SET ROLE m; ALTER TABLE t ADD COLUMN a int; INSERT INTO t VALUES (1, 1); RESET ROLE; REVOKE grp FROM m; COMMIT`,
+		`BEGIN; GRANT CREATE ON DATABASE postgres TO m; SET ROLE m; CREATE SCHEMA of_m; RESET ROLE; REVOKE CREATE ON DATABASE postgres FROM m; COMMIT`,
 		`BEGIN; ALTER ROLE m SUPERUSER; SET ROLE m; ALTER TABLE t ADD COLUMN b int; RESET ROLE; ALTER ROLE m NOSUPERUSER; COMMIT`,
 	})
 	if pgtest.SameBytes(t, servers...); t.Failed() {
@@ -66,7 +67,7 @@ func TestRightsThatWentSince(t *testing.T) {
 	}
 	d.session([]string{
 		`GRANT grp TO m; SET ROLE m; ALTER TABLE t ADD COLUMN c int; RESET ROLE; REVOKE grp FROM m`,
-		`ALTER ROLE m SUPERUSER; SET ROLE m; ALTER TABLE t ADD COLUMN d int; CREATE TABLE of_m (k int); RESET ROLE; ALTER ROLE m NOSUPERUSER; DROP TABLE of_m; DROP OWNED BY m; DROP ROLE m`,
+		`ALTER ROLE m SUPERUSER; SET ROLE m; ALTER TABLE t ADD COLUMN d int; CREATE TABLE of_m (k int); RESET ROLE; ALTER ROLE m NOSUPERUSER; DROP TABLE of_m; DROP SCHEMA of_m; DROP OWNED BY m; DROP ROLE m`,
 		`fails 42501: SET ROLE grp; CREATE EXTENSION hstore`,
 	})
 	if err := servers[2].StartAgain(); err != nil {

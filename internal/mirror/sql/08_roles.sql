@@ -261,10 +261,12 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 $$;
 
 -- rights_of tells what a role may do by being what it is, and not by privileges, which are
--- DDL themselves: whether it is a superuser, or else as which other roles it may act.
+-- DDL themselves (but for that to make schemas): whether it is a superuser, or else as which
+-- other roles it may act.
 CREATE FUNCTION pgdist.rights_of(who text) RETURNS jsonb
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT jsonb_build_object('super', w.rolsuper, 'as', (SELECT coalesce(jsonb_agg(a.rolname), '[]') FROM pg_authid a WHERE NOT w.rolsuper AND a.oid <> w.oid AND pg_has_role(w.oid, a.oid, 'USAGE')))
+    SELECT jsonb_build_object('super', w.rolsuper, 'as', (SELECT coalesce(jsonb_agg(a.rolname), '[]') FROM pg_authid a WHERE NOT w.rolsuper AND a.oid <> w.oid AND pg_has_role(w.oid, a.oid, 'USAGE')),
+            'create', has_database_privilege(w.oid, current_database(), 'CREATE'))
       FROM pg_authid w WHERE w.rolname = who
 $$;
 
@@ -275,10 +277,11 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE lent jsonb := pgdist.rights_of(who); n text;
 BEGIN
     IF rights IS NULL OR lent IS NULL OR lent -> 'super' = 'true' THEN RETURN NULL; END IF;
-    SELECT jsonb_build_object('super', rights -> 'super', 'as', coalesce(jsonb_agg(r.n), '[]')) INTO lent
+    SELECT jsonb_build_object('super', rights -> 'super', 'create', rights -> 'create' = 'true' AND lent -> 'create' = 'false', 'as', coalesce(jsonb_agg(r.n), '[]')) INTO lent
       FROM jsonb_array_elements_text(rights -> 'as') r(n) WHERE NOT lent -> 'as' ? r.n AND EXISTS (SELECT 1 FROM pg_authid a WHERE a.rolname = r.n)
        AND NOT EXISTS (SELECT 1 FROM pg_auth_members m WHERE m.roleid = to_regrole(quote_ident(r.n)) AND m.member = to_regrole(quote_ident(who)));
     IF lent -> 'super' = 'true' THEN UPDATE pg_authid a SET rolsuper = true WHERE a.rolname = who; END IF;
+    IF lent -> 'create' = 'true' THEN EXECUTE format('GRANT CREATE ON DATABASE %I TO %I', current_database(), who); END IF;
     FOR n IN SELECT jsonb_array_elements_text(lent -> 'as') LOOP
         EXECUTE format('GRANT %I TO %I', n, who);
     END LOOP;
@@ -291,6 +294,7 @@ DECLARE n text;
 BEGIN
     IF lent IS NULL THEN RETURN; END IF;
     IF lent -> 'super' = 'true' THEN UPDATE pg_authid a SET rolsuper = false WHERE a.rolname = who; END IF;
+    IF lent -> 'create' = 'true' THEN EXECUTE format('REVOKE CREATE ON DATABASE %I FROM %I', current_database(), who); END IF;
     FOR n IN SELECT jsonb_array_elements_text(lent -> 'as') LOOP
         EXECUTE format('REVOKE %I FROM %I', n, who);
     END LOOP;
