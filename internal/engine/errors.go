@@ -283,10 +283,26 @@ func classifyServerError(ctx context.Context, pe *pgconn.PgError) failure {
 		return failHollow
 	case pe.Code == codeStalePlan && pe.Routine == "RevalidateCachedQuery":
 		return failStale
-	case pe.Code == codeCancelled && ctx.Err() == nil && pe.Routine == "ProcessInterrupts" && strings.Contains(pe.Message, "user request"):
+	case pe.Code == codeCancelled && ctx.Err() == nil && pe.Routine == "ProcessInterrupts" && requested[pe.Message]:
 		return failEvicted
 	}
 	return failStatement
+}
+
+// requested are the messages of a statement that somebody cancelled, in the languages that
+// PostgreSQL 15 speaks. Code and routine are those of statement_timeout, too.
+var requested = map[string]bool{
+	"annulation de la requête à la demande de l'utilisateur":    true,
+	"annullamento dell'istruzione su richiesta dell'utente":     true,
+	"avbryter sats på användares begäran":                       true,
+	"cancelando la sentencia debido a una petición del usuario": true,
+	"canceling statement due to user request":                   true,
+	"storniere Anfrage wegen Benutzeraufforderung":              true,
+	"виконання оператора скасовано по запиту користувача":       true,
+	"выполнение оператора отменено по запросу пользователя":     true,
+	"ユーザーからの要求により文をキャンセルしています":                                  true,
+	"由于用户请求而正在取消查询":                                             true,
+	"사용자 요청에 의해 작업을 취소합니다.":                                     true,
 }
 
 // fenced tells an error of pgdist.refuse()'s own. Servers speak many languages (lc_messages): what

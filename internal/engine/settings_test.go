@@ -122,6 +122,8 @@ func TestClassifyError(t *testing.T) {
 		{"not supported", alive, server("0A000", "ERROR", "not supported"), failStatement},
 		{"statement_timeout", alive, server("57014", "ERROR", "canceling statement due to statement timeout"), failStatement},
 		{"cancelled by somebody", alive, server("57014", "ERROR", "canceling statement due to user request"), failEvicted},
+		{"cancelled by somebody, in German", alive, server("57014", "ERROR", "storniere Anfrage wegen Benutzeraufforderung"), failEvicted},
+		{"statement_timeout, in German", alive, server("57014", "ERROR", "storniere Anfrage wegen Zeitüberschreitung der Anfrage"), failStatement},
 		{"cancelled by the client", ended, server("57014", "ERROR", "canceling statement due to user request"), failStatement},
 		{"terminated", alive, server("57P01", "FATAL", "terminating connection"), failLost},
 		{"raised with a code of shutdown", alive, server("57P01", "ERROR", "raised"), failStatement},
