@@ -111,10 +111,10 @@ func (t *tools) definitions(ctx context.Context, cfg *pgconn.Config, snapshot st
 	defer os.RemoveAll(dir)
 	archive, list := filepath.Join(dir, "archive"), filepath.Join(dir, "list")
 	args := []string{"--format=custom", "--schema-only", "--no-sync", "--exclude-schema=pgdist", "--lock-wait-timeout=" + dumpLockWait, "--snapshot=" + snapshot, "--file=" + archive}
-	if _, err := t.run(ctx, cfg, t.dump, args...); err != nil {
+	if _, err := t.dumping(ctx, cfg, args...); err != nil {
 		return nil, err
 	}
-	toc, err := t.run(ctx, cfg, t.restore, "--list", archive)
+	toc, err := run(ctx, nil, t.restore, "--list", archive)
 	if err != nil {
 		return nil, err
 	}
@@ -137,7 +137,7 @@ func (t *tools) definitions(ctx context.Context, cfg *pgconn.Config, snapshot st
 		if err := os.WriteFile(list, part.entries, 0o600); err != nil {
 			return nil, err
 		}
-		text, err := t.run(ctx, cfg, t.restore, "--section="+part.section, "--use-list="+list, "--file=-", archive)
+		text, err := run(ctx, nil, t.restore, "--section="+part.section, "--use-list="+list, "--file=-", archive)
 		if err != nil {
 			return nil, err
 		}
@@ -198,19 +198,23 @@ func forServer(script string, major int) string {
 	return head + body
 }
 
-// run executes one of PostgreSQL's programs, which finds the server by its
-// environment: arguments can be seen by others.
-func (t *tools) run(ctx context.Context, cfg *pgconn.Config, program string, args ...string) ([]byte, error) {
-	mode := sslMode(cfg)
+// dumping runs pg_dump on a server.
+func (t *tools) dumping(ctx context.Context, cfg *pgconn.Config, args ...string) ([]byte, error) {
+	b, err := newBridge(ctx, cfg, map[string]string{"client_encoding": t.encoding, "application_name": "pgdist", "options": "-c lc_messages=C"})
+	if err != nil {
+		return nil, err
+	}
+	out, err := run(ctx, append(b.env(), "PGCLIENTENCODING="+t.encoding), t.dump, args...)
+	if e := b.close(); e != nil && err != nil {
+		return nil, e // the cause
+	}
+	return out, err
+}
+
+// run executes one of PostgreSQL's programs.
+func run(ctx context.Context, env []string, program string, args ...string) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, program, args...)
-	cmd.Env = append(os.Environ(), "PGHOST="+cfg.Host, "PGPORT="+strconv.Itoa(int(cfg.Port)), "PGUSER="+cfg.User, "PGDATABASE="+cfg.Database,
-		"PGCLIENTENCODING="+t.encoding, "PGAPPNAME=pgdist", "PGOPTIONS=-c lc_messages=C", "LC_ALL=C")
-	if os.Getenv("PGSSLMODE") == "" || mode == "disable" {
-		cmd.Env = append(cmd.Env, "PGSSLMODE="+mode)
-	}
-	if cfg.Password != "" {
-		cmd.Env = append(cmd.Env, "PGPASSWORD="+cfg.Password)
-	}
+	cmd.Env = slices.Concat(os.Environ(), env, []string{"LC_ALL=C"})
 	var errs bytes.Buffer
 	cmd.Stderr = &errs
 	out, err := cmd.Output()
@@ -221,26 +225,6 @@ func (t *tools) run(ctx context.Context, cfg *pgconn.Config, program string, arg
 		return nil, fmt.Errorf("%s: %w: %s", filepath.Base(program), err, strings.TrimSpace(errs.String()))
 	}
 	return out, nil
-}
-
-// sslMode is the sslmode by which PostgreSQL's programs reach a server as cfg does. What cfg
-// falls back to counts: prefer, the default, would otherwise be require, and no server without
-// TLS could be copied from.
-func sslMode(cfg *pgconn.Config) string {
-	some := func(tls bool) bool {
-		return slices.ContainsFunc(cfg.Fallbacks, func(f *pgconn.FallbackConfig) bool { return (f.TLSConfig != nil) == tls })
-	}
-	switch {
-	case cfg.TLSConfig == nil && some(true):
-		return "allow"
-	case cfg.TLSConfig == nil:
-		return "disable"
-	case !cfg.TLSConfig.InsecureSkipVerify:
-		return "verify-full"
-	case some(false):
-		return "prefer"
-	}
-	return "require"
 }
 
 // frozen is the source as one snapshot sees it, and the position that this is.

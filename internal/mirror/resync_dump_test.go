@@ -3,29 +3,7 @@ package mirror
 import (
 	"strings"
 	"testing"
-
-	"github.com/jackc/pgx/v5/pgconn"
 )
-
-// PostgreSQL's programs reach a server with and without TLS as the DSN says.
-func TestSSLMode(t *testing.T) {
-	t.Setenv("PGSSLMODE", "") // what the machine of the test says is no matter
-	for dsn, want := range map[string]string{
-		"host=a": "prefer", "host=a sslmode=prefer": "prefer", "host=a sslmode=disable": "disable", "host=a sslmode=allow": "allow",
-		"host=a sslmode=require": "require", "host=a sslmode=verify-full": "verify-full", "host=/tmp": "disable",
-	} {
-		cfg, err := pgconn.ParseConfig(dsn)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := sslMode(cfg); got != want {
-			t.Errorf("%s: sslmode %s, want %s", dsn, got, want)
-		}
-		if got := sslMode(At(cfg, "b:1")); got != want {
-			t.Errorf("%s, of another server: sslmode %s, want %s", dsn, got, want)
-		}
-	}
-}
 
 // A script is divided into what it makes, unless it sets something in between.
 func TestEntries(t *testing.T) {

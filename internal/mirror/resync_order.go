@@ -50,7 +50,7 @@ func (t *tools) inOrder(ctx context.Context, cfg *pgconn.Config, snapshot, scrip
 	for _, name := range tables {
 		args = append(args, "--table="+name)
 	}
-	text, err := t.run(ctx, cfg, t.dump, args...)
+	text, err := t.dumping(ctx, cfg, args...)
 	if err != nil {
 		return "", err
 	}
