@@ -174,19 +174,21 @@ BEGIN
         EXECUTE format('DROP EVENT TRIGGER %I', r.name);
     END LOOP;
     -- Memberships. A grantor needs ADMIN OPTION first: in rounds, until none is left.
+    -- Compared by EXCEPT: to @>, arrays of the same words in another order are the same,
+    -- so b in a would be a in b, and one option more, or fewer, than before none.
     nameless := NOT modern AND w -> 'members' @@ '$[*][4] != null';
     w := w || jsonb_build_object('members', pgdist.memberships(w -> 'members', w -> 'roles'));
     IF nameless THEN h := h || jsonb_build_object('members', pgdist.nameless(h -> 'members')); END IF;
     IF h -> 'members' IS DISTINCT FROM w -> 'members' THEN
-        FOR x IN SELECT e FROM jsonb_array_elements(h -> 'members') e WHERE NOT w -> 'members' @> jsonb_build_array(e) AND w -> 'roles' ? (e ->> 1) LOOP
+        FOR x IN SELECT e FROM jsonb_array_elements(h -> 'members') e WHERE w -> 'roles' ? (e ->> 1) EXCEPT SELECT e FROM jsonb_array_elements(w -> 'members') e LOOP
             IF EXISTS (SELECT 1 FROM pg_auth_members a WHERE a.roleid = to_regrole(quote_ident(x ->> 0)) AND a.member = to_regrole(quote_ident(x ->> 1))) THEN
                 EXECUTE format('REVOKE %I FROM %I', x ->> 0, x ->> 1) || CASE WHEN modern AND x ->> 2 IS NOT NULL THEN format(' GRANTED BY %I', x ->> 2) ELSE '' END || ' CASCADE';
             END IF;
         END LOOP;
         FOR round IN 1 .. 20 LOOP
             h := h || jsonb_build_object('members', CASE WHEN nameless THEN pgdist.nameless(pgdist.shared_state() -> 'members') ELSE pgdist.shared_state() -> 'members' END);
-            EXIT WHEN NOT EXISTS (SELECT 1 FROM jsonb_array_elements(w -> 'members') e WHERE NOT h -> 'members' @> jsonb_build_array(e));
-            FOR x IN SELECT e FROM jsonb_array_elements(w -> 'members') e WHERE NOT h -> 'members' @> jsonb_build_array(e) LOOP
+            EXIT WHEN NOT EXISTS (SELECT e FROM jsonb_array_elements(w -> 'members') e EXCEPT SELECT e FROM jsonb_array_elements(h -> 'members') e);
+            FOR x IN SELECT e FROM jsonb_array_elements(w -> 'members') e EXCEPT SELECT e FROM jsonb_array_elements(h -> 'members') e LOOP
                 BEGIN
                     EXECUTE format('GRANT %I TO %I', x ->> 0, x ->> 1)
                         || CASE WHEN modern THEN format(' WITH ADMIN %s, INHERIT %s, SET %s', x ->> 3, x ->> 4, x ->> 5) WHEN (x ->> 3)::boolean THEN ' WITH ADMIN OPTION' ELSE '' END
