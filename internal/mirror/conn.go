@@ -20,6 +20,7 @@ var pinned = map[string]string{
 	"IntervalStyle":                       "postgres",
 	"TimeZone":                            "UTC",
 	"extra_float_digits":                  "1",
+	"xmlbinary":                           "base64",
 	"bytea_output":                        "hex",
 	"lc_monetary":                         "C",
 	"xmloption":                           "content",

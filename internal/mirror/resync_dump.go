@@ -81,7 +81,7 @@ type dumped struct{ schemas, pre, indexes, attached, post string }
 
 // ours are entries of an archive's table of contents that pgdist makes itself, and
 // data, of which a schema has none but what it says of materialized views.
-var ours = regexp.MustCompile(`(?m)^\d+; \d+ \d+ (?:TRIGGER .* pgdist_[iudtabm] |EVENT TRIGGER - "?!pgdist_|COMMENT - EVENT TRIGGER "?!pgdist_|MATERIALIZED VIEW DATA ).*\n`)
+var ours = regexp.MustCompile(`(?m)^\d+; \d+ \d+ (?:TRIGGER .* pgdist_[iudtabms] |EVENT TRIGGER - "?!pgdist_|COMMENT - EVENT TRIGGER "?!pgdist_|MATERIALIZED VIEW DATA ).*\n`)
 
 // schemas and extensions are entries that come first, each kind by itself. What is granted on
 // schemas, and said of them, goes with them: who grants on a table needs the one, and pg_restore

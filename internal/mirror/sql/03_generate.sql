@@ -328,6 +328,44 @@ BEGIN
     END LOOP;
 END $body$;
 
+-- by_settings tells whether what a relation, or one below it, generates and stores, or where
+-- its rows lie, is made with what PostgreSQL calls immutable and settings change all the same:
+-- the text of floating-point numbers, of what consists of such, and of bytea, and XML. A
+-- follower makes it anew, under settings of its own.
+CREATE FUNCTION pgdist.by_settings(rel oid) RETURNS boolean
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    WITH RECURSIVE d(oid) AS (SELECT rel UNION SELECT i.inhrelid FROM d JOIN pg_inherits i ON i.inhparent = d.oid)
+    SELECT EXISTS (SELECT 1 FROM (
+        SELECT x.adbin::text AS e FROM d JOIN pg_attribute a ON a.attrelid = d.oid JOIN pg_attrdef x ON x.adrelid = d.oid AND x.adnum = a.attnum WHERE a.attgenerated = 's'
+        UNION ALL SELECT p.partexprs::text FROM d JOIN pg_partitioned_table p ON p.partrelid = d.oid) x
+     WHERE x.e ~ '\{XMLEXPR ' OR x.e ~ '\{COERCEVIAIO ' AND EXISTS (
+        SELECT 1 FROM regexp_matches(x.e, 'type(?:id)? (\d+)', 'g') m
+         WHERE pgdist.base_type(m[1]::oid) = ANY ('{float4,float8,bytea,point,lseg,path,box,polygon,line,circle}'::regtype[]::oid[])))
+$$;
+
+-- odd_settings is the condition that a session's settings would show there.
+CREATE FUNCTION pgdist.odd_settings() RETURNS text
+LANGUAGE sql IMMUTABLE AS $$
+    SELECT 'pg_catalog.current_setting(''extra_float_digits'')::pg_catalog.int4 OPERATOR(pg_catalog.<=) 0'
+        || ' OR pg_catalog.current_setting(''bytea_output'') OPERATOR(pg_catalog.<>) ''hex'''
+        || ' OR pg_catalog.current_setting(''xmlbinary'') OPERATOR(pg_catalog.<>) ''base64'''
+$$;
+
+-- on_settings refuses to write then.
+CREATE FUNCTION pgdist.on_settings() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM pgdist.refuse_settings(TG_RELID);
+    RETURN NULL;
+END $$;
+
+CREATE FUNCTION pgdist.refuse_settings(rel oid) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RAISE EXCEPTION 'what table % generates would depend on this session''s extra_float_digits, bytea_output or xmlbinary', (SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = rel)
+        USING ERRCODE = '0A000', HINT = 'SET extra_float_digits = 1, bytea_output = hex and xmlbinary = base64, or generate it without casts to text and without XML: by encode(), for example.';
+END $$;
+
 -- triggers puts capture on one relation of a tree.
 CREATE FUNCTION pgdist.triggers(rel oid, id int, byrow boolean) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -346,6 +384,9 @@ BEGIN
         EXECUTE format('CREATE TRIGGER pgdist_d AFTER DELETE ON %s REFERENCING OLD TABLE AS pgdist_old FOR EACH STATEMENT EXECUTE FUNCTION pgdist.c_%s()', tab, id);
     END IF;
     EXECUTE format('CREATE TRIGGER pgdist_t AFTER TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION pgdist.c_%s()', tab, id);
+    IF pgdist.by_settings(rel) THEN
+        EXECUTE format('CREATE TRIGGER pgdist_s BEFORE INSERT OR UPDATE ON %s FOR EACH STATEMENT WHEN (%s) EXECUTE FUNCTION pgdist.on_settings()', tab, pgdist.odd_settings());
+    END IF;
     IF pgdist.merges(rel) THEN
         IF kind = 'p' THEN
             EXECUTE format('CREATE TRIGGER pgdist_b BEFORE UPDATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION pgdist.on_merge()', tab);
@@ -358,14 +399,13 @@ END $$;
 
 -- trigger_names are those of all that triggers makes.
 CREATE FUNCTION pgdist.trigger_names() RETURNS name[]
-LANGUAGE sql IMMUTABLE AS $$ SELECT '{pgdist_i,pgdist_u,pgdist_d,pgdist_t,pgdist_a,pgdist_b,pgdist_m}'::pg_catalog.name[] $$;
+LANGUAGE sql IMMUTABLE AS $$ SELECT '{pgdist_i,pgdist_u,pgdist_d,pgdist_t,pgdist_a,pgdist_b,pgdist_m,pgdist_s}'::pg_catalog.name[] $$;
 
 -- trigger_count is how many of these a table has, with its partitions.
 CREATE FUNCTION pgdist.trigger_count(rels oid[], byrow boolean) RETURNS bigint
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    IF byrow THEN RETURN 2 * cardinality(rels); END IF;
-    RETURN (SELECT sum(CASE WHEN NOT pgdist.merges(c.oid) THEN 4 WHEN c.relkind = 'p' THEN 6 ELSE 5 END) FROM pg_class c WHERE c.oid = ANY (rels));
+    RETURN (SELECT sum(CASE WHEN byrow THEN 2 WHEN NOT pgdist.merges(c.oid) THEN 4 WHEN c.relkind = 'p' THEN 6 ELSE 5 END + pgdist.by_settings(c.oid)::int) FROM pg_class c WHERE c.oid = ANY (rels));
 END $$;
 
 -- triggers_of counts those that it has.
@@ -373,5 +413,5 @@ CREATE FUNCTION pgdist.triggers_of(rels oid[], id int) RETURNS bigint
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     RETURN (SELECT count(*) FROM pg_trigger g WHERE g.tgrelid = ANY (rels) AND g.tgname = ANY (pgdist.trigger_names())
-               AND g.tgfoid IN (to_regproc('pgdist.c_' || id), 'pgdist.on_merge'::regproc) AND g.tgenabled = 'O');
+               AND g.tgfoid IN (to_regproc('pgdist.c_' || id), 'pgdist.on_merge'::regproc, 'pgdist.on_settings'::regproc) AND g.tgenabled = 'O');
 END $$;

@@ -175,6 +175,11 @@ BEGIN
                 WHERE pg_get_functiondef(p.oid) ~* '\m(lo_(creat|create|from_bytea|import|open|put|truncate|truncate64|unlink)|lowrite)"?\s*\(') THEN
         RAISE EXCEPTION 'large objects are not supported: they cannot be mirrored, and the function uses some' USING ERRCODE = '0A000', HINT = 'Store the data in a column of type bytea.';
     END IF;
+    -- It fills columns that are generated.
+    IF tag = 'ALTER TABLE' THEN
+        EXECUTE 'SELECT min(c.objid) FROM pg_event_trigger_ddl_commands() c WHERE c.classid = ''pg_class''::regclass AND (' || pgdist.odd_settings() || ') AND pgdist.by_settings(c.objid)' INTO made;
+        IF made IS NOT NULL THEN PERFORM pgdist.refuse_settings(made); END IF;
+    END IF;
     -- Bodies of functions are no matter (replay() does not check them), but what a definition
     -- itself names must be there.
     IF pg_my_temp_schema() <> 0 AND EXISTS (SELECT 1 FROM pg_event_trigger_ddl_commands() c JOIN pg_depend d ON d.classid = c.classid AND d.objid = c.objid, LATERAL (
@@ -221,7 +226,7 @@ BEGIN
         'roles', named, 'numbers', pgdist.role_numbers(named), 'rights', rights,
         'owners', given,
         'settings', (SELECT jsonb_object_agg(g.name, g.setting) FROM pg_settings g WHERE g.name IN (
-            'DateStyle', 'IntervalStyle', 'TimeZone', 'lc_monetary', 'lc_numeric', 'lc_time', 'bytea_output', 'extra_float_digits', 'xmloption',
+            'DateStyle', 'IntervalStyle', 'TimeZone', 'lc_monetary', 'lc_numeric', 'lc_time', 'bytea_output', 'extra_float_digits', 'xmloption', 'xmlbinary',
             'default_tablespace', 'default_table_access_method', 'default_toast_compression', 'array_nulls',
             'standard_conforming_strings', 'default_text_search_config', 'timezone_abbreviations', 'transform_null_equals', 'backslash_quote')),
         'extensions', CASE WHEN tag ~ ' EXTENSION$' THEN (SELECT jsonb_object_agg(x.extname, x.extversion) FROM pg_extension x) END,
@@ -275,7 +280,7 @@ BEGIN
     IF pgdist.busy() THEN RETURN; END IF;
     -- Triggers, rules and policies of temporary tables are not told to be temporary.
     SELECT bool_and(d.is_temporary OR d.schema_name IS NULL AND d.object_type IN ('trigger', 'rule', 'policy') AND d.object_identity ~ '^("([^"]|"")+"|[^" ]+) on pg_temp(_[0-9]+)?\.'), TG_TAG || ' ' || string_agg(d.object_identity, ', ') FILTER (WHERE d.original AND NOT d.is_temporary) || ' CASCADE', min(d.object_identity) FILTER (WHERE d.original AND (d.schema_name = 'pgdist' OR d.object_identity = 'pgdist'
-                                                                OR d.object_type = 'trigger' AND d.object_identity ~ '^pgdist_[iudtabm] on ' OR d.object_identity LIKE '"!pgdist\_%'))
+                                                                OR d.object_type = 'trigger' AND d.object_identity ~ '^pgdist_[iudtabms] on ' OR d.object_identity LIKE '"!pgdist\_%'))
       INTO all_temp, mixed, own FROM pg_event_trigger_dropped_objects() d
      WHERE NOT (TG_TAG = 'DROP OWNED' AND d.object_identity ~ '^pgdist\.[arwxy]_[0-9]+\('); -- of a table that goes with them
     IF own IS NOT NULL THEN

@@ -123,7 +123,7 @@ SELECT json_build_object(
    FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN ns n ON n.oid = c.relnamespace JOIN rel ON rel.oid = i.indrelid
    WHERE NOT EXISTS (SELECT 1 FROM pg_constraint k WHERE k.conindid = c.oid)),
  'Triggers', (SELECT coalesce(json_agg(json_build_object('Name', t.tgname, 'Table', json_build_object('Schema', rel.nspname, 'Name', rel.relname)) ORDER BY rel.nspname COLLATE "C", rel.relname COLLATE "C", t.tgname COLLATE "C"), '[]')
-   FROM pg_trigger t JOIN rel ON rel.oid = t.tgrelid WHERE NOT t.tgisinternal AND t.tgname !~ '^pgdist_[iudtabm]$'),
+   FROM pg_trigger t JOIN rel ON rel.oid = t.tgrelid WHERE NOT t.tgisinternal AND t.tgname !~ '^pgdist_[iudtabms]$'),
  'Rules', (SELECT coalesce(json_agg(json_build_object('Name', r.rulename, 'Table', json_build_object('Schema', rel.nspname, 'Name', rel.relname)) ORDER BY rel.nspname COLLATE "C", rel.relname COLLATE "C", r.rulename COLLATE "C"), '[]')
    FROM pg_rewrite r JOIN rel ON rel.oid = r.ev_class WHERE r.rulename <> '_RETURN'),
  'Routines', (SELECT coalesce(json_agg(json_build_object('Schema', n.nspname, 'Name', p.proname, 'Kind', p.prokind, 'Type', p.prorettype::regtype) ORDER BY n.nspname COLLATE "C", p.proname COLLATE "C"), '[]')
