@@ -25,7 +25,7 @@
 // Text is read with standard_conforming_strings on, as UTF-8 or, if it is none, as some
 // encoding that a server may have: names have the bytes that they have in the text. Whoever
 // accepts encodings that are clients' alone (SJIS, BIG5, GBK, …) converts first, or may have
-// misjudged what has a backslash for a letter's second half in an E'' string. Switching that setting off is
+// misjudged what has a backslash for a letter's second half in an escape string. Switching that setting off is
 // refused (see [Refusal]), because a string would then end elsewhere for the
 // server than it did here.
 package classify

@@ -60,7 +60,7 @@ func TestOtherEncodings(t *testing.T) {
 		}
 		var k string
 		for range 5 { // of all members
-			if err := db.QueryRow(`SELECT string_agg(k, ',' ORDER BY length(k) DESC) FROM "t` + odd + `" WHERE k <> $1`, "zz"+odd).Scan(&k); err != nil {
+			if err := db.QueryRow(`SELECT string_agg(k, ',' ORDER BY length(k) DESC) FROM "t`+odd+`" WHERE k <> $1`, "zz"+odd).Scan(&k); err != nil {
 				t.Error(err)
 			}
 			if k != odd+odd+","+odd {
