@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bytes"
+	"encoding/binary"
 	"slices"
 	"strings"
 
@@ -11,10 +12,21 @@ import (
 	"github.com/pgdist/pgdist/internal/engine"
 )
 
-// writeVerdict is for what is known to be no read and not known otherwise.
-var writeVerdict = &classify.Verdict{
-	Class: classify.Write, Because: "calls a function", Statements: []classify.Statement{{Class: classify.Write, Tag: "SELECT", Sequences: true, End: -1}},
+// numberVerdict is for a function that is called by its number: no text tells which, so it is taken
+// for one that writes, and leaves on its connection whatever can be left there.
+var numberVerdict = &classify.Verdict{
+	Class: classify.Write, Because: "calls a function by its number",
+	Statements: []classify.Statement{{Class: classify.Write, Tag: "SELECT", Sequences: true, End: -1,
+		Pin: classify.PinTemp | classify.PinAdvisoryLock | classify.PinHoldCursor | classify.PinPrepared | classify.PinSeed | classify.PinSequence | classify.PinSetting}},
 }
+
+// largeObjects are the functions that work on large objects, in the order of their names: lo_close,
+// lo_creat, lo_create, lo_export, … (src/include/catalog/pg_proc.dat; no version has other numbers).
+// libpq's lo_creat() and its like, and pgJDBC's large objects, call them so.
+var largeObjects = []uint32{953, 957, 715, 765, 3457, 3458, 3459, 764, 767, 956, 3170, 952, 3460, 958, 3171, 1004, 3172, 964, 954, 955}
+
+// largeVerdict is what SQL hears that calls one of them.
+var largeVerdict = classify.Parse("SELECT pg_catalog.lo_create(0)")
 
 // query runs a simple query.
 func (c *client) query(body []byte) error {
@@ -113,7 +125,10 @@ func (c *client) functionCall(body []byte) error {
 			return err
 		}
 	}
-	call := engine.Call{Verdict: writeVerdict}
+	call := engine.Call{Verdict: numberVerdict}
+	if len(body) >= 4 && slices.Contains(largeObjects, binary.BigEndian.Uint32(body)) {
+		call.Verdict = largeVerdict
+	}
 	for {
 		again, _, err := c.attempt(call, func(_ *engine.Lease, u *upstream) error {
 			r := &c.relaying
