@@ -12,11 +12,12 @@ const module = "github.com/pgdist/pgdist"
 // allowed lists what each package may import of ours: cmd -> driver, gateway ->
 // internal/engine -> internal/mirror -> health, classify.
 var allowed = map[string][]string{
-	"classify":          {"classify/"},
+	"classify":          {"classify/", "internal/wide"},
+	"internal/wide":     {},
 	"health":            {},
 	"internal/register": {},
 	"internal/crl":      {},
-	"internal/mirror":   {"health", "classify", "internal/failpoint", "internal/register"},
+	"internal/mirror":   {"health", "classify", "internal/failpoint", "internal/register", "internal/wide"},
 	"internal/engine":   {"health", "classify", "internal/failpoint", "internal/mirror", "internal/crl"},
 	"driver":            {"health", "classify", "internal/engine"},
 	"gateway":           {"health", "classify", "internal/engine"},

@@ -17,7 +17,10 @@ import (
 const utf8Name = "UTF8"
 
 // foreign tells that the connection's encoding is not UTF-8.
-func (c *conn) foreign() bool { return c.ParameterStatus("server_encoding") != utf8Name }
+func (c *conn) foreign() bool {
+	e := c.ParameterStatus("server_encoding")
+	return e != "" && e != utf8Name
+}
 
 // words makes words of ours a parameter, or a statement, that the database can read: but for a few
 // signs they are in ASCII.

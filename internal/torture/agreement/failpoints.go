@@ -5,6 +5,7 @@ package agreement
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -221,7 +222,14 @@ func (c *cluster) visit(ctx context.Context, kind string, points []string, do Ac
 			if kind == load {
 				o.After = rng.IntN(20)
 			}
-			if err := p.call(ctx, "Arm", []Order{o}, &struct{}{}); err != nil {
+			err := p.call(ctx, "Arm", []Order{o}, &struct{}{})
+			if errors.Is(err, errNotThere) { // it came to its point just as it was told not to any more
+				if err := c.upAll(ctx); err != nil {
+					return err
+				}
+				err = p.call(ctx, "Arm", []Order{o}, &struct{}{})
+			}
+			if err != nil {
 				return fmt.Errorf("arm program %d: %w", p.n, err)
 			}
 			armed++
