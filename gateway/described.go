@@ -60,11 +60,11 @@ func (c *client) prepareDescribed(u *upstream, g *group) error {
 		if !c.ops[i].compared() {
 			continue
 		}
-		p := u.prepared[st.key.id]
-		if p != nil && bytes.Equal(p.row, st.row) {
+		has := c.has(u, st)
+		if has && bytes.Equal(u.prepared[st.key.id].row, st.row) {
 			continue
 		}
-		if p == nil || p.row == nil {
+		if !has || u.prepared[st.key.id].row == nil {
 			if err := c.prepareCompared(u, st); err != nil {
 				return err
 			}

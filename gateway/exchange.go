@@ -16,7 +16,7 @@ type expected struct {
 	fake    bool // given here, without asking the server
 	swallow bool // asked for by us, not for the client
 	st      *statement
-	id      uint64 // of what a Parse prepares on the server; 0 is the unnamed one
+	id      uint64 // of what a Parse prepares, or a Close of ours closes, on the server; 0 is the unnamed one
 	portal  *portal
 }
 
@@ -198,18 +198,26 @@ func (c *client) exchanged(u *upstream, g *group, err error) error {
 	return err
 }
 
-// unprepared forgets what the server has not prepared because of an error before it.
+// unprepared forgets what the server has not prepared because of an error before it, and
+// keeps in mind what it has not closed.
 func (c *client) unprepared(u *upstream) {
-	for i, e := range c.expected[min(c.relaying.next, len(c.expected)):] {
-		if i == 0 && e.kind == msgParse && e.st != nil {
-			c.failedParse(e.st)
-		}
-		if e.kind == msgParse && !e.fake {
-			if e.id == 0 {
-				u.unnamed = nil
-			} else {
-				delete(u.prepared, e.id)
-			}
+	left := c.expected[min(c.relaying.next, len(c.expected)):]
+	if len(left) > 0 && left[0].kind == msgParse && left[0].st != nil {
+		c.failedParse(left[0].st)
+	}
+	u.missed(left)
+}
+
+// missed undoes what was noted of messages that the server has skipped.
+func (u *upstream) missed(left []expected) {
+	for _, e := range left {
+		switch {
+		case e.kind == msgParse && !e.fake && e.id == 0:
+			u.unnamed = nil
+		case e.kind == msgParse && !e.fake:
+			delete(u.prepared, e.id)
+		case e.kind == msgClose && e.swallow:
+			u.farewells = append(u.farewells, e.id)
 		}
 	}
 }
@@ -221,8 +229,7 @@ func (c *client) stale(u *upstream, g *group) {
 		fresh = fresh || c.ops[i].typ == msgParse // it is still to be described
 		if st := c.ops[i].st; st != nil && st.key != nil {
 			if _, has := u.prepared[st.key.id]; has {
-				delete(u.prepared, st.key.id)
-				u.farewells = append(u.farewells, st.key.id)
+				u.part(st.key.id)
 			}
 		}
 	}
@@ -250,6 +257,7 @@ func (c *client) translate(u *upstream, o *op) {
 			return
 		}
 		c.rescope(st)
+		st.moment = c.session.Moment()
 		if c.has(u, st) {
 			c.expected = append(c.expected, expected{kind: msgParse, st: st, fake: true})
 			return
@@ -294,14 +302,25 @@ func (st *statement) serverName() string {
 	return serverName(st.key.id)
 }
 
-// has tells whether the server has a named statement prepared.
+// has tells whether the server has a named statement prepared, and not from before its client
+// prepared it: DDL may have changed since what it returns, of which the client knows.
 func (c *client) has(u *upstream, st *statement) bool {
 	p := u.prepared[st.key.id]
-	if p == nil {
+	switch {
+	case p == nil:
+		return false
+	case p.moment < st.moment:
+		u.part(st.key.id)
 		return false
 	}
 	p.used = u.uses
 	return true
+}
+
+// part has a prepared statement closed before the next one is prepared.
+func (u *upstream) part(id uint64) {
+	delete(u.prepared, id)
+	u.farewells = append(u.farewells, id)
 }
 
 // ensure has the server prepare a statement that it lacks.
@@ -333,10 +352,10 @@ func (c *client) prepare(u *upstream, st *statement, swallow bool) {
 	}
 	for _, id := range u.farewells {
 		u.out = appendText(u.out, msgClose, "S"+serverName(id))
-		c.expected = append(c.expected, expected{kind: msgClose, swallow: true})
+		c.expected = append(c.expected, expected{kind: msgClose, swallow: true, id: id})
 	}
 	u.farewells = u.farewells[:0]
-	u.prepared[st.key.id] = &prepared{used: u.uses}
+	u.prepared[st.key.id] = &prepared{used: u.uses, moment: c.session.Moment()}
 	b, at := begin(u.out, msgParse)
 	b = append(append(b, serverName(st.key.id)...), 0)
 	b = append(append(b, st.sql...), 0)
@@ -359,7 +378,6 @@ func (u *upstream) dropOldest() {
 		}
 	}
 	if least < u.uses {
-		delete(u.prepared, oldest)
-		u.farewells = append(u.farewells, oldest)
+		u.part(oldest)
 	}
 }

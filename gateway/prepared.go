@@ -17,6 +17,7 @@ type statement struct {
 	verdict *classify.Verdict
 	scope   string // what its names and constants mean, as the session had it when a server prepared it last
 	key     *key   // nil if it is the unnamed one
+	moment  int64  // engine.Session.Moment when the client prepared it
 	// special statements are carried out by the session.
 	special bool
 	// leaderOnly: a type is involved whose number may differ between servers
@@ -91,8 +92,9 @@ func serverName(id uint64) string { return serverPrefix + strconv.FormatUint(id,
 
 // prepared is a statement that a server connection has.
 type prepared struct {
-	used uint64 // the connection's clock when it was used last
-	row  []byte // the shape of its result, nil if it is not known
+	used   uint64 // the connection's clock when it was used last
+	row    []byte // the shape of its result, nil if it is not known
+	moment int64  // engine.Session.Moment before it was prepared
 }
 
 // newStatement takes a Parse's body apart: a name, a text, the number of

@@ -128,19 +128,14 @@ func (p *pipelineStep) Again(ctx context.Context, conn engine.ServerConn, d *eng
 	}
 	u.out = appendMessage(u.out, msgSync, nil)
 	parsed, err := u.repeat(ctx, swallow, p.data, d)
-	for _, e := range c.expected {
-		if e.kind != msgParse {
-			continue
-		}
-		if parsed--; parsed >= 0 {
-			continue
-		}
-		if e.id == 0 {
-			u.unnamed = nil
-		} else {
-			delete(u.prepared, e.id)
+	left := 0 // past what was prepared last, and closed to make room for it
+	for i, e := range c.expected {
+		if e.kind == msgParse && parsed > 0 {
+			parsed--
+			left = i + 1
 		}
 	}
+	u.missed(c.expected[left:])
 	return err
 }
 

@@ -78,6 +78,7 @@ func TestSessions(t *testing.T) {
 		}
 	})
 	t.Run("stale", func(t *testing.T) { staleStatements(t, s) })
+	t.Run("known", func(t *testing.T) { knownAfterDDL(t, s) })
 	t.Run("paths", func(t *testing.T) { searchPaths(t, s) })
 	t.Run("many", func(t *testing.T) { manySessions(t, s) })
 	t.Run("large", func(t *testing.T) { largeResults(t, a) })
@@ -170,6 +171,125 @@ func staleStatements(t *testing.T, s *set) {
 	if r := one.PgConn().ExecPrepared(ctx, "s", nil, nil, nil).Read(); r.Err != nil || len(r.Rows) != 1 || len(r.Rows[0]) != 3 {
 		t.Fatalf("rows %s, %v", r.Rows, r.Err)
 	}
+}
+
+// knownAfterDDL has clients prepare, in a transaction, what others have prepared before DDL that
+// these clients know of.
+func knownAfterDDL(t *testing.T, s *set) {
+	ctx := context.Background()
+	const sql = "SELECT * FROM later WHERE id = 1"
+	one := connect(t, s.url(""))
+	execute(t, one, "CREATE TABLE later (id int PRIMARY KEY); INSERT INTO later VALUES (1)")
+	if _, err := one.Prepare(ctx, "kept", sql); err != nil { // as long as anybody has it, the servers do
+		t.Fatal(err)
+	}
+	use := func(conn *pgx.Conn, when string, columns int) {
+		t.Helper()
+		d, err := conn.Prepare(ctx, "known", sql)
+		if err != nil || len(d.Fields) != columns {
+			t.Fatalf("%s: described as %v, %v", when, d, err)
+		}
+		if r := conn.PgConn().ExecPrepared(ctx, "known", nil, nil, nil).Read(); r.Err != nil || len(r.Rows) != 1 || len(r.Rows[0]) != columns {
+			t.Fatalf("%s: rows %s, %v", when, r.Rows, r.Err)
+		}
+		if err := conn.Deallocate(ctx, "known"); err != nil {
+			t.Fatalf("%s: %v", when, err)
+		}
+	}
+	known := func(columns int) { // by every server
+		t.Helper()
+		for range 20 {
+			use(one, "alone", columns)
+		}
+		for _, begin := range []string{"", " READ ONLY", " ISOLATION LEVEL REPEATABLE READ"} {
+			tx := s.begin(t, begin)
+			use(tx, "at first", columns)
+			execute(t, tx, "ROLLBACK")
+		}
+	}
+	known(1)
+	execute(t, one, "ALTER TABLE later ADD a text")
+	for _, begin := range []string{"", " READ ONLY", " ISOLATION LEVEL REPEATABLE READ"} {
+		for range 5 {
+			tx := s.begin(t, begin)
+			use(tx, "BEGIN"+begin, 2)
+			execute(t, tx, "COMMIT")
+		}
+	}
+	known(2)
+	for _, end := range []string{"ROLLBACK", "COMMIT"} {
+		tx := s.begin(t, "")
+		use(tx, "before its DDL", 2)
+		execute(t, tx, "SAVEPOINT s")
+		execute(t, tx, "ALTER TABLE later ADD b int")
+		use(tx, "after its DDL", 3)
+		execute(t, tx, "ROLLBACK TO s")
+		use(tx, "after its DDL was undone", 2)
+		execute(t, tx, "ALTER TABLE later ADD c int, ADD d int")
+		use(tx, "after its second DDL", 4)
+		execute(t, tx, end)
+		tx = s.begin(t, "")
+		use(tx, "after "+end, map[string]int{"ROLLBACK": 2, "COMMIT": 4}[end])
+		execute(t, tx, "COMMIT")
+	}
+}
+
+// TestRoomForPrepared: a server that skips, because of an error before it, what makes room for a
+// prepared statement has still what was to go, under a name that is used again.
+func TestRoomForPrepared(t *testing.T) {
+	s := newSet(t, func(c *Config) {
+		c.DSN += "&pool_size=1"
+		c.MaxPrepared = 2
+	})
+	ctx := context.Background()
+	conn := connect(t, s.url(""))
+	used := []string{"p0", "p1", "p2"}
+	for i, name := range used {
+		if _, err := conn.Prepare(ctx, name, fmt.Sprintf("SELECT %d", i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range 60 {
+		name := fmt.Sprint("skipped", i)
+		p := conn.PgConn().StartPipeline(ctx)
+		p.SendQueryParams("SELECT 1/0", nil, nil, nil, nil)
+		p.SendPrepare(name, fmt.Sprintf("SELECT 10 + %d", i), nil)
+		if err := p.Sync(); err != nil {
+			t.Fatal(err)
+		}
+		for {
+			r, err := p.GetResults()
+			if rr, ok := r.(*pgconn.ResultReader); ok {
+				_, err = rr.Close()
+			}
+			if err != nil && code(err) != "22012" {
+				t.Fatal(err)
+			}
+			if r == nil && err == nil {
+				break
+			}
+			if _, ok := r.(*pgconn.PipelineSync); ok {
+				break
+			}
+		}
+		if err := p.Close(); err != nil && code(err) != "22012" {
+			t.Fatal(err)
+		}
+		for j, name := range used {
+			if r := conn.PgConn().ExecPrepared(ctx, name, nil, nil, nil).Read(); r.Err != nil || string(r.Rows[0][0]) != fmt.Sprint(j) {
+				t.Fatalf("round %d: %s: %s, %v", i, name, r.Rows, r.Err)
+			}
+		}
+	}
+}
+
+// begin logs in and begins a transaction, which cannot be run again unseen.
+func (s *set) begin(t *testing.T, modes string) *pgx.Conn {
+	t.Helper()
+	conn := connect(t, s.url(""))
+	execute(t, conn, "BEGIN"+modes)
+	execute(t, conn, "SELECT count(*) FROM later")
+	return conn
 }
 
 // searchPaths has two clients prepare one text that means another table to each.

@@ -21,9 +21,10 @@ type catalog struct {
 	// by that besides, until answered is as much as asked was then.
 	leavers         atomic.Pointer[leavers]
 	asked, answered atomic.Int64
-	mu              sync.Mutex // guards loading
-	active          bool       // a load is running
-	again           bool       // what it reads may be out of date already
+	moment          atomic.Int64 // see Session.Moment
+	mu              sync.Mutex   // guards loading
+	active          bool         // a load is running
+	again           bool         // what it reads may be out of date already
 }
 
 // functions is one reading of pg_proc; true is volatile in its worst overload.
@@ -79,6 +80,7 @@ func (c *catalog) forget() {
 		c.views.Store(true)
 	}
 	c.known.Store(nil)
+	c.moment.Add(1)
 	c.asked.Add(1)
 	c.load(true)
 }

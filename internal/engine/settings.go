@@ -110,6 +110,16 @@ func (s *Session) Scope() string {
 	return scope
 }
 
+// Moment numbers the states of the definitions that a text's meaning depends on besides: what
+// was prepared at an earlier one may not be what preparing it now would make. In a transaction
+// that may have run DDL every call is one of its own, for nobody else sees what it sees.
+func (s *Session) Moment() int64 {
+	if s.tx.change.Schema {
+		return s.e.catalog.moment.Add(2) - 1
+	}
+	return s.e.catalog.moment.Load()
+}
+
 func (s *settings) scope() string {
 	scope := ""
 	for _, e := range s.entries() {
