@@ -44,10 +44,12 @@ func parseWide(sql string) *Verdict {
 func parse(sql string) *Verdict {
 	tree, err := pg.Parse(sql)
 	if err != nil {
-		if v := newerDefinition(sql, err.Error()); v != nil {
+		if v := newer(sql, err.Error()); v != nil {
 			return v
 		}
-		return unknown(sql, err.Error())
+		v := unknown(sql, err.Error())
+		v.Statements[0].Tag = newerQuery(sql)
+		return v
 	}
 	v := &Verdict{Class: Read, Because: "empty query"}
 	v.Hint, v.BadHint = leadingHint(sql)
@@ -88,14 +90,19 @@ const maxBecause = 200
 // unknown is the verdict on what was not understood. Nothing is known about its
 // effects, so all of them are assumed.
 func unknown(sql, because string) *Verdict {
-	because = strings.ToValidUTF8(because, "�")
-	if len(because) > maxBecause {
-		because = strings.ToValidUTF8(because[:maxBecause], "") + "…"
-	}
+	because = cutBecause(because)
 	v := &Verdict{Class: Unknown, Because: because, literal: true}
 	v.Hint, v.BadHint = leadingHint(sql)
 	v.Statements = []Statement{{Class: Unknown, Because: because, End: -1, Sequences: true, base: Unknown, baseBecause: because}}
 	return v
+}
+
+func cutBecause(because string) string {
+	because = strings.ToValidUTF8(because, "�")
+	if len(because) > maxBecause {
+		because = strings.ToValidUTF8(because[:maxBecause], "") + "…"
+	}
+	return because
 }
 
 // span is the range of a statement's text, without space around it.

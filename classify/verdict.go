@@ -25,8 +25,9 @@ type Verdict struct {
 type Statement struct {
 	Class   Class
 	Because string
-	// Tag is the command tag without counts: "SELECT", "ALTER TABLE". Empty
-	// for class Unknown.
+	// Tag is the command tag without counts: "SELECT", "ALTER TABLE". For class
+	// Unknown it is empty, but for what begins like a query, or a change of rows, and is
+	// a single statement: "SELECT", "INSERT", "UPDATE", "DELETE", "MERGE".
 	Tag string
 	// Start and End are byte offsets into the string if it holds several
 	// statements. A statement alone in its string has 0 and -1, because one

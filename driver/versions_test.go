@@ -30,10 +30,24 @@ func TestNewerDefinitionsAreMirrored(t *testing.T) {
 		`UPDATE during SET d = '[2020-01-01,2020-03-01)'`,
 		`MERGE INTO v USING (SELECT 1 AS k) n ON v.k = n.k WHEN MATCHED THEN UPDATE SET a = 9 RETURNING v.a`,
 		`UPDATE v SET a = 10 WHERE k = 2 RETURNING OLD.a, NEW.a`,
+		`CREATE VIEW seen AS SELECT k, JSON_VALUE(jsonb '{"a": 5}', '$.a' RETURNING int) AS j FROM v`,
+		`CREATE OR REPLACE VIEW rows AS SELECT x.* FROM v, JSON_TABLE(jsonb '[1, 2]', '$[*]' COLUMNS (n int PATH '$')) x`,
+		`CREATE MATERIALIZED VIEW kept AS SELECT JSON_QUERY(jsonb '{"a": [5]}', '$.a') AS j, k FROM v`,
+		`CREATE FUNCTION merged() RETURNS SETOF int BEGIN ATOMIC MERGE INTO v USING (SELECT 2 AS k) n ON v.k = n.k WHEN MATCHED THEN UPDATE SET a = CASE WHEN v.a > 0 THEN 11 END RETURNING v.a; END`,
+		`SELECT merged()`,
+		`CREATE STATISTICS counted ON a, k FROM v`,
+		`ALTER STATISTICS counted SET STATISTICS DEFAULT`,
+		`ALTER DEFAULT PRIVILEGES GRANT SELECT ON LARGE OBJECTS TO PUBLIC`,
+		`CREATE TABLE several (k int PRIMARY KEY, a int); INSERT INTO several SELECT g, g FROM generate_series(1, 5) g; ALTER TABLE several ADD COLUMN b int GENERATED ALWAYS AS (a + 1); UPDATE several SET a = 7 WHERE k = 1`,
+		`CREATE TABLE filled AS SELECT JSON_VALUE(jsonb '{"a": 5}', '$.a' RETURNING int) AS j, random() AS r`,
 	} {
 		if _, err := db.Exec(sql); err != nil {
 			t.Errorf("%s: %v", sql, err)
 		}
+	}
+	var objects int
+	if err := db.QueryRow(`SELECT count(*) FROM pg_class WHERE relname IN ('seen', 'rows', 'kept', 'counted', 'several', 'filled')`).Scan(&objects); err != nil || objects != 5 {
+		t.Errorf("%d objects, %v", objects, err)
 	}
 	tx, err := db.Begin()
 	if err != nil {

@@ -69,12 +69,23 @@ func (t *transaction) note(v *classify.Verdict, class classify.Class) {
 	for i := range v.Statements {
 		st := &v.Statements[i]
 		t.change.Sequences = t.change.Sequences || st.Sequences || st.Class == classify.Unknown
-		t.change.Schema = t.change.Schema || st.Class == classify.DDL || st.Class == classify.Unknown || st.Tag == "CALL" || st.Tag == "DO"
+		t.change.Schema = t.change.Schema || defines(st)
 	}
 	if class == classify.Write {
 		t.change.Sequences = t.change.Sequences || len(v.Statements) != 1
 	}
 }
+
+// defines tells whether a statement may run DDL by itself.
+func defines(st *classify.Statement) bool {
+	if st.Class == classify.Unknown {
+		return !queries[st.Tag]
+	}
+	return st.Class == classify.DDL || st.Tag == "CALL" || st.Tag == "DO"
+}
+
+// queries are the tags of statements that define nothing, whatever else in them was not understood.
+var queries = map[string]bool{"SELECT": true, "INSERT": true, "UPDATE": true, "DELETE": true, "MERGE": true}
 
 // TxOptions are a transaction's modes; the zero value is BEGIN without any.
 type TxOptions struct {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/pgdist/pgdist/classify"
@@ -108,14 +109,14 @@ func (l *Lease) doneWrite(ctx context.Context, f failure, cause error) (bool, er
 // does to one that runs what it is given. What is put together otherwise is found within
 // seconds.
 func (l *Lease) mayExplain() bool {
-	if l.sit.class != classify.Write {
+	if l.sit.class != classify.Write && l.sit.class != classify.Unknown {
 		return false
 	}
 	if l.s.e.catalog.explains() {
 		return true
 	}
 	for i := range l.call.Verdict.Statements {
-		if len(l.call.Verdict.Statements[i].Functions) > 0 {
+		if st := &l.call.Verdict.Statements[i]; len(st.Functions) > 0 || st.Class == classify.Unknown {
 			return containsFold(l.call.SQL, untoldWords)
 		}
 	}
@@ -192,8 +193,7 @@ func (l *Lease) finish(ctx context.Context, err error, again bool) error {
 func (l *Lease) doneBare(ctx context.Context, f failure, cause error) (bool, error) {
 	s := l.s
 	s.disown(ctx)
-	l.write.note(l.call.Verdict, l.sit.class)
-	l.write.change = Change{Sequences: true, Schema: true}
+	l.write.change = Change{Sequences: true, Schema: l.mayExplain() || slices.ContainsFunc(l.call.Verdict.Statements, func(st classify.Statement) bool { return st.Class != classify.Unknown || defines(&st) })}
 	switch f {
 	case failNone:
 		l.parts(ctx)
