@@ -135,7 +135,7 @@ func inWords(sql string, v *Verdict) goldenCase {
 func statementInWords(s *Statement) goldenStatement {
 	g := goldenStatement{
 		Tag: s.Tag, Pin: s.Pin.String(), Unpin: s.Unpin.String(), Tx: txInWords(s.Tx),
-		Flags: words("notx", s.NoTx, "sequences", s.Sequences, "catalog", s.Catalog, "temp", s.Temp),
+		Flags: words("notx", s.NoTx, "sequences", s.Sequences, "catalog", s.Catalog, "temp", s.Temp, "newer", s.Newer),
 	}
 	if c, because := s.Resolve(harmlessFunctions{}); c != s.Class {
 		g.Resolved = c.String() + ": " + because

@@ -11,10 +11,10 @@ import (
 // (virtual generated columns, WITHOUT OVERLAPS, JSON_TABLE in a view, MERGE … RETURNING in a
 // function): what begins like one is taken for one, so that it is announced and shipped. A
 // server that does not know it either answers with its own error; what must not be mirrored
-// the event triggers refuse.
+// the event triggers refuse. What begins like a query is taken for a write, which it may be.
 
-// newer judges a text that the grammar refuses because of such definitions among its
-// statements; nil: there is something else that is not understood.
+// newer judges a text that the grammar refuses because of such statements in it; nil: there is
+// something else that is not understood.
 func newer(sql, because string) *Verdict {
 	pieces := split(sql)
 	if len(pieces) == 0 {
@@ -25,7 +25,7 @@ func newer(sql, because string) *Verdict {
 	found := false
 	for i, p := range pieces {
 		s, text := &v.Statements[i], sql[p[0]:p[1]]
-		if newerDefinition(text, because, s) {
+		if newerDefinition(text, because, s) || newerQuery(text, because, s) {
 			found = true
 		} else {
 			tree, err := pg.Parse(text)
@@ -47,21 +47,39 @@ func newer(sql, because string) *Verdict {
 	return v
 }
 
-// newerQuery is the tag of a single statement that the grammar refuses if it begins like one that
-// returns or changes rows, as JSON_TABLE and MERGE … RETURNING do; else it is empty.
-func newerQuery(sql string) string {
+// newerQuery fills in the verdict on what begins like a statement that returns or changes rows.
+func newerQuery(sql, because string, st *Statement) bool {
 	l := lexer{src: sql}
 	words := l.words()
-	if len(words) == 0 || len(split(sql)) != 1 {
-		return ""
+	if len(words) == 0 {
+		return false
 	}
+	tag := strings.ToUpper(words[0])
 	switch words[0] {
 	case "select", "with", "values", "table":
-		return "SELECT"
+		tag = "SELECT"
 	case "insert", "update", "delete", "merge":
-		return strings.ToUpper(words[0])
+	default:
+		return false
 	}
-	return ""
+	if grammatical(sql) {
+		return false
+	}
+	st.newer(Write, tag, "looks like a query in a newer grammar than is known here: "+cutBecause(because))
+	return true
+}
+
+// newer fills in what is known of a statement that is not understood.
+func (st *Statement) newer(c Class, tag, because string) {
+	st.Newer, st.Sequences = true, true
+	st.Class, st.base, st.Tag = c, c, tag
+	st.Because, st.baseBecause = because, because
+}
+
+// grammatical tells whether the grammar takes a text for one statement.
+func grammatical(sql string) bool {
+	tree, err := pg.Parse(sql)
+	return err == nil && len(tree.Stmts) == 1
 }
 
 // newerKinds are what definitions in newer words are taken for that are one transaction and of
@@ -93,15 +111,13 @@ func newerDefinition(sql, because string, st *Statement) bool {
 	if kind == "" {
 		return false
 	}
-	if tree, err := pg.Parse(sql); err == nil && len(tree.Stmts) == 1 {
+	if grammatical(sql) {
 		return false
 	}
 	for { // what is pgdist's own is for the grammar, which knows where names stand
 		switch t, start := l.next(); {
 		case t == tokEnd:
-			st.Class, st.base, st.Tag, st.Sequences = DDL, DDL, strings.ToUpper(verb+" "+kind), true
-			st.Because = "looks like a definition in a newer grammar than is known here: " + cutBecause(because)
-			st.baseBecause = st.Because
+			st.newer(DDL, strings.ToUpper(verb+" "+kind), "looks like a definition in a newer grammar than is known here: "+cutBecause(because))
 			if st.Tag == "ALTER TABLE" {
 				st.Relations = alteredTable(sql)
 			}

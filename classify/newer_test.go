@@ -19,6 +19,8 @@ func TestNewerDefinitions(t *testing.T) {
 		`ALTER DEFAULT PRIVILEGES GRANT SELECT ON LARGE OBJECTS TO PUBLIC`:                                                                                                               {Class: DDL, Tag: "ALTER DEFAULT PRIVILEGES"},
 		`ALTER STATISTICS s SET STATISTICS DEFAULT`:                                                                                                                                      {Class: DDL, Tag: "ALTER STATISTICS"},
 		`ALTER OPERATOR = (a, a) SET (HASHES)`:                                                                                                                                           {Class: DDL, Tag: "ALTER OPERATOR"},
+		`MERGE INTO t USING u ON t.id = u.id WHEN MATCHED THEN DELETE RETURNING t.*`:                                                                                                     {Class: Write, Tag: "MERGE"},
+		`WITH x AS (MERGE INTO t USING u ON t.id = u.id WHEN MATCHED THEN DELETE RETURNING t.*) SELECT 1`:                                                                                {Class: Write, Tag: "SELECT"},
 		`CREATE TABLE t (v int AS (1)); ALTER TABEL u`:                                                                                                                                   {},
 		`CREATE TEMP VIEW v AS SELECT JSON_VALUE(j, '$.a' RETURNING int) FROM t`:                                                                                                         {},
 		`CREATE VIEW pgdist.v AS SELECT JSON_VALUE(j, '$.a' RETURNING int) FROM t`:                                                                                                       {},
@@ -41,7 +43,7 @@ func TestNewerDefinitions(t *testing.T) {
 
 // TestNewerAmongOthers: the statements of a string of which one is in newer words.
 func TestNewerAmongOthers(t *testing.T) {
-	sql := "-- first\n SELECT 1 ; CREATE TABLE t (a int, v int AS (a));; /* then */ INSERT INTO t VALUES (';') ;ALTER TABLE \"U\".w ADD CHECK (a > 0) NOT ENFORCED"
+	sql := "-- first\n SELECT 1 ; CREATE TABLE t (a int, v int AS (a));; /* then */ INSERT INTO t VALUES (';') ; update t SET a = 1 RETURNING OLD.a;ALTER TABLE \"U\".w ADD CHECK (a > 0) NOT ENFORCED"
 	v := Parse(sql)
 	var got []string
 	for i := range v.Statements {
@@ -52,12 +54,13 @@ func TestNewerAmongOthers(t *testing.T) {
 		"read SELECT: SELECT 1",
 		"ddl CREATE TABLE: CREATE TABLE t (a int, v int AS (a))",
 		"write INSERT: INSERT INTO t VALUES (';')",
+		"write UPDATE: update t SET a = 1 RETURNING OLD.a",
 		"ddl ALTER TABLE: ALTER TABLE \"U\".w ADD CHECK (a > 0) NOT ENFORCED",
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
 	}
-	if r := v.Statements[3].Relations; !cmp.Equal(r, []RelRef{{"U", "w"}}) {
+	if r := v.Statements[4].Relations; !cmp.Equal(r, []RelRef{{"U", "w"}}) {
 		t.Error(r)
 	}
 	if v.Class != DDL {

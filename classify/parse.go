@@ -47,9 +47,7 @@ func parse(sql string) *Verdict {
 		if v := newer(sql, err.Error()); v != nil {
 			return v
 		}
-		v := unknown(sql, err.Error())
-		v.Statements[0].Tag = newerQuery(sql)
-		return v
+		return unknown(sql, err.Error())
 	}
 	v := &Verdict{Class: Read, Because: "empty query"}
 	v.Hint, v.BadHint = leadingHint(sql)

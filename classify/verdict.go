@@ -25,9 +25,8 @@ type Verdict struct {
 type Statement struct {
 	Class   Class
 	Because string
-	// Tag is the command tag without counts: "SELECT", "ALTER TABLE". For class
-	// Unknown it is empty, but for what begins like a query, or a change of rows, and is
-	// a single statement: "SELECT", "INSERT", "UPDATE", "DELETE", "MERGE".
+	// Tag is the command tag without counts: "SELECT", "ALTER TABLE". Empty
+	// for class Unknown.
 	Tag string
 	// Start and End are byte offsets into the string if it holds several
 	// statements. A statement alone in its string has 0 and -1, because one
@@ -48,6 +47,9 @@ type Statement struct {
 	Catalog bool
 	// Temp: a temporary object is named as such; nothing of it is mirrored.
 	Temp bool
+	// Newer: the grammar refuses the statement, which begins like one of its class. What
+	// it reads, changes and calls is not told.
+	Newer bool
 
 	// Tx, Set, Prepared, Cursor, Copy and Explain are nil unless the statement is
 	// of their kind. Set is the first of Sets.

@@ -3,6 +3,7 @@
 package driver
 
 import (
+	"context"
 	"testing"
 
 	"github.com/pgdist/pgdist/internal/pgtest"
@@ -16,6 +17,12 @@ func TestNewerDefinitionsAreMirrored(t *testing.T) {
 	}
 	t.Setenv("PGDIST_PGBIN", bin)
 	db, servers := mirrored(t, "")
+	ctx := context.Background()
+	conn, err := db.Conn(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
 	run(t, db, `CREATE EXTENSION btree_gist`)
 	for _, sql := range []string{
 		`CREATE TABLE v (k int PRIMARY KEY, a int, b int GENERATED ALWAYS AS (a * 2))`,
@@ -43,6 +50,25 @@ func TestNewerDefinitionsAreMirrored(t *testing.T) {
 	} {
 		if _, err := db.Exec(sql); err != nil {
 			t.Errorf("%s: %v", sql, err)
+		}
+	}
+	const merge = `MERGE INTO several USING (SELECT 1 AS k) n ON several.k = n.k WHEN MATCHED THEN UPDATE SET a = several.a + 1 RETURNING several.a`
+	for _, step := range []struct {
+		sql, state string
+		a          int
+	}{
+		{merge + `; BEGIN; ` + merge, "", 9}, {merge, "", 10}, {`ROLLBACK`, "", 7},
+		{`BEGIN; ` + merge + `; COMMIT`, "", 8},
+		{`BEGIN`, "", 8}, {merge + `; COMMIT; BEGIN; ` + merge, "", 10}, {`ROLLBACK`, "", 9},
+		{`BEGIN; ` + merge + `; COMMIT; ` + merge + `, FROM`, "42601", 9}, // nothing of it is run
+		{`BEGIN`, "", 9}, {merge + `; SELECT FROM WHERE`, "42601", 0}, {`ROLLBACK`, "", 9},
+	} {
+		if _, err := conn.ExecContext(ctx, step.sql); sqlState(err) != step.state {
+			t.Errorf("%s: %v", step.sql, err)
+		}
+		var a int
+		if err := conn.QueryRowContext(ctx, `SELECT a FROM several WHERE k = 1`).Scan(&a); a != step.a || err != nil && step.a != 0 {
+			t.Errorf("after %s: %d, %v", step.sql, a, err)
 		}
 	}
 	var objects int

@@ -287,6 +287,10 @@ func (c *client) runScript(sql string, v *classify.Verdict) error {
 		c.whole = sql
 		defer func() { c.whole = "" }()
 	}
+	if err := c.session.Check(c.ctx, engine.Call{SQL: sql, Verdict: v}); err != nil {
+		c.fail(err)
+		return nil
+	}
 	for {
 		begun := c.at()
 		x := c.session.NewScript()

@@ -66,6 +66,9 @@ func (s *Session) execAll(ctx context.Context, call Call) (string, error) {
 	if len(list) == 1 {
 		return s.execOne(ctx, &list[0], call)
 	}
+	if err := s.Check(ctx, call); err != nil {
+		return "", err
+	}
 	return s.NewScript().run(ctx, call)
 }
 

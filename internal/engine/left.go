@@ -48,7 +48,7 @@ func (c *catalog) leaves(call *Call) (l leaving) {
 	for i := range call.Verdict.Statements {
 		st := &call.Verdict.Statements[i]
 		switch {
-		case st.Tag == "DO" || st.Class == classify.Unknown:
+		case st.Tag == "DO" || st.Class == classify.Unknown || st.Newer:
 			l = l.with(leavesBehind(call.SQL)).with(k.words(call.SQL))
 		case st.Tag == "CALL":
 			l = l.with(k.words(call.SQL))
@@ -91,11 +91,13 @@ func (k *leavers) words(sql string) (l leaving) {
 	if k == nil || len(k.calls) == 0 && len(k.executes) == 0 {
 		return l
 	}
+	executes := false
 	for _, word := range strings.FieldsFunc(strings.ToLower(sql), func(r rune) bool { return r < utf8.RuneSelf && !wordByte(byte(r)) }) {
 		l = l.with(k.calls[word]).with(k.writes[word])
-		if k.executes[word] {
-			l = l.with(leavesBehind("execute '" + sql))
-		}
+		executes = executes || k.executes[word]
+	}
+	if executes {
+		l = l.with(leavesBehind("execute '" + sql))
 	}
 	return l
 }
@@ -120,9 +122,9 @@ var codeTags = map[string]bool{
 // runsCode tells whether a statement may run code of users'.
 func runsCode(st *classify.Statement) bool {
 	if st.Class == classify.DDL { // CREATE TABLE AS does
-		return len(st.Functions) > 0 || len(st.Reads) > 0
+		return st.Newer || len(st.Functions) > 0 || len(st.Reads) > 0
 	}
-	return len(st.Functions) > 0 || len(st.Reads) > 0 || len(st.Relations) > 0 || st.Tag == "DO" || st.Tag == "CALL" || st.Class == classify.Unknown
+	return len(st.Functions) > 0 || len(st.Reads) > 0 || len(st.Relations) > 0 || st.Tag == "DO" || st.Tag == "CALL" || st.Class == classify.Unknown || st.Newer
 }
 
 // leaves is catalog.leaves with what the session's own definitions bring.

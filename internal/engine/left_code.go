@@ -23,9 +23,16 @@ var (
 
 const leftSetWords = `(re)?set\s+(?:session\s+)?("?[\w.]*"?)(\s*=|\s+to\b)?`
 
+// leftWords are what one of the patterns needs, and what it takes little time to look for in
+// megabytes.
+var leftWords = []string{"temp", "advisory_lock", "prepare", "hold", "set"}
+
 // leavesBehind tells by the text of a function's body, or of a block, what it may leave.
 func leavesBehind(code string) leaving {
 	var l leaving
+	if !containsFold(code, leftWords) {
+		return l
+	}
 	for pin, pattern := range map[classify.Pin]*regexp.Regexp{
 		classify.PinTemp: leftTemp, classify.PinAdvisoryLock: leftLock, classify.PinPrepared: leftPrepared, classify.PinHoldCursor: leftCursor, classify.PinSeed: leftSeed,
 	} {

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -10,6 +11,26 @@ import (
 
 	"github.com/pgdist/pgdist/classify"
 )
+
+// Check has the leader tell whether it understands a string of statements of which some are newer
+// than the grammar here: PostgreSQL runs none of them if one is wrong. The error is the server's.
+func (s *Session) Check(ctx context.Context, call Call) error {
+	list := call.Verdict.Statements
+	if len(list) < 2 || !slices.ContainsFunc(list, func(st classify.Statement) bool { return st.Newer }) {
+		return nil
+	}
+	h, err := s.e.acquireLeader(ctx, s.tenant, readOnly)
+	if err != nil {
+		return err
+	}
+	defer h.give()
+	_, err = h.c.Rows(ctx, call.SQL) // prepares it, which no server does with several
+	var pe *pgconn.PgError
+	if errors.As(err, &pe) && pe.Code == "42601" && pe.Routine != "exec_parse_message" {
+		return s.refused(ctx, err)
+	}
+	return nil // if the server is lost, the script finds out
+}
 
 // Script runs several statements as the simple protocol does with those of one
 // string, and the extended one with those before one Sync: what stands outside

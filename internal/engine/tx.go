@@ -69,23 +69,12 @@ func (t *transaction) note(v *classify.Verdict, class classify.Class) {
 	for i := range v.Statements {
 		st := &v.Statements[i]
 		t.change.Sequences = t.change.Sequences || st.Sequences || st.Class == classify.Unknown
-		t.change.Schema = t.change.Schema || defines(st)
+		t.change.Schema = t.change.Schema || st.Class == classify.DDL || st.Class == classify.Unknown || st.Tag == "CALL" || st.Tag == "DO"
 	}
 	if class == classify.Write {
 		t.change.Sequences = t.change.Sequences || len(v.Statements) != 1
 	}
 }
-
-// defines tells whether a statement may run DDL by itself.
-func defines(st *classify.Statement) bool {
-	if st.Class == classify.Unknown {
-		return !queries[st.Tag]
-	}
-	return st.Class == classify.DDL || st.Tag == "CALL" || st.Tag == "DO"
-}
-
-// queries are the tags of statements that define nothing, whatever else in them was not understood.
-var queries = map[string]bool{"SELECT": true, "INSERT": true, "UPDATE": true, "DELETE": true, "MERGE": true}
 
 // TxOptions are a transaction's modes; the zero value is BEGIN without any.
 type TxOptions struct {
@@ -396,6 +385,9 @@ func (l *Lease) doneInTx(ctx context.Context, f failure, cause error) (bool, err
 		for i := range l.call.Verdict.Statements {
 			s.noteLocal(ctx, &l.call.Verdict.Statements[i])
 		}
+		if l.opaque() {
+			return false, l.ended(ctx, nil)
+		}
 		return false, l.noteConfigInTx(ctx)
 	case errors.Is(cause, ErrNotHere) && l.c.purpose == readOnly && !moving && !l.delivered:
 		return l.notHereTx(ctx)
@@ -423,5 +415,8 @@ func (l *Lease) doneInTx(ctx context.Context, f failure, cause error) (bool, err
 		s.tx.state, s.tx.movable = txOpen, false // failed: it stays until ROLLBACK
 	}
 	l.keep()
+	if l.opaque() && f == failStatement && !l.c.IsClosed() && s.tx.state == txOpen {
+		cause = l.ended(ctx, cause)
+	}
 	return false, l.explain(f, cause)
 }

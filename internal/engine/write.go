@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/pgdist/pgdist/classify"
@@ -109,14 +108,14 @@ func (l *Lease) doneWrite(ctx context.Context, f failure, cause error) (bool, er
 // does to one that runs what it is given. What is put together otherwise is found within
 // seconds.
 func (l *Lease) mayExplain() bool {
-	if l.sit.class != classify.Write && l.sit.class != classify.Unknown {
+	if l.sit.class != classify.Write {
 		return false
 	}
 	if l.s.e.catalog.explains() {
 		return true
 	}
 	for i := range l.call.Verdict.Statements {
-		if st := &l.call.Verdict.Statements[i]; len(st.Functions) > 0 || st.Class == classify.Unknown {
+		if st := &l.call.Verdict.Statements[i]; len(st.Functions) > 0 || st.Newer {
 			return containsFold(l.call.SQL, untoldWords)
 		}
 	}
@@ -193,11 +192,14 @@ func (l *Lease) finish(ctx context.Context, err error, again bool) error {
 func (l *Lease) doneBare(ctx context.Context, f failure, cause error) (bool, error) {
 	s := l.s
 	s.disown(ctx)
-	l.write.change = Change{Sequences: true, Schema: l.mayExplain() || slices.ContainsFunc(l.call.Verdict.Statements, func(st classify.Statement) bool { return st.Class != classify.Unknown || defines(&st) })}
+	l.write.change = Change{Sequences: true, Schema: true}
 	switch f {
 	case failNone:
 		l.parts(ctx)
 		err := s.acknowledge(ctx, &l.write, l.c)
+		if l.opaque() && !errors.Is(err, errRolledBack) && l.adopt() {
+			return false, l.definite(err)
+		}
 		if errors.Is(err, errRolledBack) && l.mayRepeat() {
 			return true, l.finish(ctx, nil, true)
 		}
@@ -230,6 +232,9 @@ func (l *Lease) doneBare(ctx context.Context, f failure, cause error) (bool, err
 	// The server's own error; parts of it may be committed all the same.
 	if err := s.acknowledge(ctx, &l.write, l.c); err != nil && !errors.Is(err, errRolledBack) {
 		cause = errors.Join(cause, err)
+	}
+	if l.opaque() && f == failStatement && l.adopt() {
+		return false, cause
 	}
 	return false, l.finish(ctx, cause, false)
 }
