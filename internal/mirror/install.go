@@ -370,12 +370,17 @@ func installAll(ctx context.Context, all []*candidate, lead int, view *health.Vi
 	return nil
 }
 
+// unheard keeps users' event triggers from hearing of schema pgdist in this transaction.
+// What they write, a log of DDL, say, would differ from member to member, and the
+// followers refuse it.
+const unheard = "SET LOCAL session_replication_role = replica;"
+
 func (k *candidate) install(ctx context.Context, sql string, id int, view *health.View, mirror string) error {
 	body, err := json.Marshal(view)
 	if err != nil {
 		return err
 	}
-	if err := k.c.exec(ctx, "BEGIN; SET LOCAL lock_timeout = '10s'; SET LOCAL client_min_messages = warning;\n"+sql); err != nil {
+	if err := k.c.exec(ctx, "BEGIN; SET LOCAL lock_timeout = '10s'; SET LOCAL client_min_messages = warning; "+unheard+"\n"+sql); err != nil {
 		return err
 	}
 	_, err = k.c.call(ctx, `INSERT INTO pgdist.meta (version, set_id, member, system, mirror) VALUES ($1::text::int, $2, $3::text::int, $4, $5)`,
@@ -472,7 +477,7 @@ func (c Config) uninstall(ctx context.Context, members []MemberConfig, report fu
 			continue
 		}
 		for tries := 0; ; tries++ {
-			err = c.exec(ctx, `SET lock_timeout = '10s'; SET client_min_messages = warning; BEGIN;
+			err = c.exec(ctx, `SET lock_timeout = '10s'; SET client_min_messages = warning; BEGIN; `+unheard+`
 				DROP EVENT TRIGGER IF EXISTS "!pgdist_start"; DROP EVENT TRIGGER IF EXISTS "!pgdist_ddl"; DROP EVENT TRIGGER IF EXISTS "!pgdist_as";
 				DROP EVENT TRIGGER IF EXISTS "!pgdist_drop"; DROP EVENT TRIGGER IF EXISTS "!pgdist_rewrite";`+refillSQL+`
 				DROP SCHEMA IF EXISTS pgdist CASCADE; COMMIT`)

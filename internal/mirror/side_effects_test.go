@@ -26,3 +26,18 @@ func TestDDLWhoseFunctionsWrite(t *testing.T) {
 	}
 	r.same()
 }
+
+// Users' event triggers have done at the leader what they do, and must not fire where a label
+// goes ahead of the batch that brings its rows: they would write to a follower.
+func TestLabelsAndEventTriggers(t *testing.T) {
+	r := newRig(t, 3, `CREATE TABLE log (id serial PRIMARY KEY, tag text); CREATE TYPE mood AS ENUM ('sad'); CREATE TABLE moods (m mood);
+		CREATE FUNCTION logs() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.log (tag) VALUES (TG_TAG); END $$;
+		CREATE EVENT TRIGGER logs ON ddl_command_end EXECUTE FUNCTION logs(); CREATE EVENT TRIGGER begins ON ddl_command_start EXECUTE FUNCTION logs()`)
+	c, before := r.client(), r.set.View()
+	r.ddl(c, `ALTER TYPE mood ADD VALUE 'ok'`)
+	r.do(c, `INSERT INTO moods VALUES ('ok'), ('ok')`)
+	if v := r.set.View(); v.Epoch != before.Epoch || len(v.InSync) != 3 {
+		t.Errorf("in sync are %v in epoch %d, after %d", v.InSync, v.Epoch, before.Epoch)
+	}
+	r.same()
+}

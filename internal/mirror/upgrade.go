@@ -86,7 +86,7 @@ func (k *candidate) upgrade(ctx context.Context, report func(string, ...any)) er
 	if err := k.fence(ctx, report); err != nil {
 		return err
 	}
-	return k.orBack(ctx, k.c.exec(ctx, `SET LOCAL lock_timeout = '10s'; SET LOCAL client_min_messages = warning;
+	return k.orBack(ctx, k.c.exec(ctx, `SET LOCAL lock_timeout = '10s'; SET LOCAL client_min_messages = warning; `+unheard+`
 		SELECT set_config('pgdist.busy', secret, true) FROM pgdist.meta;
 		`+k.c.words(steps)+functions+grants+`
 		UPDATE pgdist.tables SET form = '';

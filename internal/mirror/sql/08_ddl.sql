@@ -563,7 +563,7 @@ END $$;
 -- the rows: a label cannot be used in the transaction that adds it (PostgreSQL
 -- docs, "ALTER TYPE").
 CREATE FUNCTION pgdist.labels_ahead(d jsonb) RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET session_replication_role = replica AS $$
 BEGIN
     IF NOT pgdist.was_replayed(d) THEN PERFORM pgdist.labels(d->'enums'); END IF;
 END $$;
