@@ -139,6 +139,58 @@ func TestUnfinishedIndexes(t *testing.T) {
 	r.same()
 }
 
+// An index that was left half made, and that is whole once the table can be locked to drop it,
+// stays: so does one whose maker came to the end meanwhile.
+func TestUnfinishedIndexThatIsFinished(t *testing.T) {
+	r := newRig(t, 3, `CREATE TABLE w (id int PRIMARY KEY, n int); INSERT INTO w SELECT g, 1 FROM generate_series(1, 5) g`)
+	lead := r.set.View().Leader
+	owner, maker := r.client(), r.client()
+	if _, err := owner.Exec(r.ctx(), `BEGIN; LOCK TABLE w IN ACCESS SHARE MODE`); err != nil { // so that nobody can drop it
+		t.Fatal(err)
+	}
+	if _, err := maker.Exec(r.ctx(), `SELECT set_config('pgdist.ddl', 'CREATE UNIQUE INDEX odd ON w (n)', false)`); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := maker.Exec(r.ctx(), `CREATE UNIQUE INDEX CONCURRENTLY odd ON w (n)`); err == nil {
+		t.Fatal("there are no duplicates")
+	}
+	if _, err := owner.Exec(r.ctx(), `UPDATE w SET n = id; REINDEX INDEX odd`); err != nil {
+		t.Fatal(err)
+	}
+	m := r.set.members.get(lead)
+	c, err := m.connect(r.ctx())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.close()
+	dropped := make(chan error, 1)
+	go func() { dropped <- r.set.unmade(context.Background(), c, m, true) }()
+	looker := r.clientOf(lead)
+	r.await("somebody waits for the table", func() bool {
+		var waits bool
+		if err := looker.QueryRow(r.ctx(), `SELECT EXISTS (SELECT FROM pg_locks WHERE relation = 'w'::regclass AND mode = 'AccessExclusiveLock' AND NOT granted)`).Scan(&waits); err != nil {
+			t.Fatal(err)
+		}
+		return waits
+	})
+	if _, err := owner.Exec(r.ctx(), `COMMIT`); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-dropped; err != nil {
+		t.Fatal(err)
+	}
+	var valid bool
+	if err := looker.QueryRow(r.ctx(), `SELECT coalesce(bool_and(indisvalid), false) FROM pg_index WHERE indexrelid = to_regclass('odd')`).Scan(&valid); err != nil {
+		t.Fatal(err)
+	}
+	if !valid {
+		t.Error("an index that was whole is dropped from the leader")
+	}
+	r.ddl(r.client(), `DROP INDEX IF EXISTS odd`)
+	r.inSync(3)
+	r.same()
+}
+
 // halfMade counts indexes at a member that are not valid.
 func (r *rig) halfMade(id health.MemberID) (n int) {
 	r.t.Helper()
