@@ -144,9 +144,6 @@ func (c *client) failedCopy() error {
 	if p == nil {
 		return nil
 	}
-	if err := c.flush(); err != nil {
-		return err
-	}
 	if err := c.stopPump(); err != nil {
 		return err
 	}
