@@ -70,11 +70,13 @@ var objectQueries = []objectQuery{
 		-- One that is being made in several transactions is at none of the others yet.
 		WHERE i.indisvalid OR c.relkind <> 'i' OR NOT EXISTS (SELECT 1 FROM pg_locks l WHERE l.locktype = 'relation' AND l.relation = i.indrelid AND l.mode = 'ShareUpdateExclusiveLock'
 			AND l.granted AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database()))`},
-	// A disabled foreign key is seen by its internal triggers alone.
-	{sql: `SELECT 'pg_constraint'::regclass, k.oid, 0, nullif(k.conrelid, 0), jsonb_build_object('constraint', pg_get_constraintdef(k.oid), 'validated', k.convalidated,
+	// A disabled foreign key is seen by its internal triggers alone. What one to a partitioned table
+	// has of each partition (acts) checks nothing; VALIDATE leaves it as it was, and a copy has it valid.
+	{sql: `SELECT 'pg_constraint'::regclass, k.oid, 0, nullif(k.conrelid, 0), jsonb_build_object('constraint', CASE WHEN a.acts THEN regexp_replace(pg_get_constraintdef(k.oid), ' NOT VALID$', '') ELSE pg_get_constraintdef(k.oid) END, 'validated', a.acts OR k.convalidated,
 			'local', k.conislocal, 'inherited', k.coninhcount, 'no inherit', k.contype IN ('c', 'n') AND k.connoinherit, 'attached', k.conparentid <> 0,
 			'enforced by', (SELECT jsonb_agg(format('%s %s', t.tgfoid::regproc, t.tgenabled) ORDER BY t.tgfoid::regproc::text, t.tgenabled) FROM pg_trigger t WHERE t.tgconstraint = k.oid AND t.tgisinternal))
-		FROM pg_constraint k JOIN ns ON ns.oid = k.connamespace`},
+		FROM pg_constraint k JOIN ns ON ns.oid = k.connamespace
+		CROSS JOIN LATERAL (SELECT EXISTS (SELECT 1 FROM pg_constraint p WHERE p.oid = k.conparentid AND p.conrelid = k.conrelid AND k.contype = 'f') AS acts) a`},
 	{sql: `SELECT 'pg_trigger'::regclass, t.oid, 0, t.tgrelid, jsonb_build_object('trigger', pg_get_triggerdef(t.oid), 'enabled', t.tgenabled, 'attached', t.tgparentid <> 0)
 		FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN ns ON ns.oid = c.relnamespace WHERE NOT t.tgisinternal AND t.tgname NOT LIKE 'pgdist\_%'`},
 	{sql: `SELECT 'pg_rewrite'::regclass, r.oid, 0, r.ev_class, jsonb_build_object('rule', pg_get_ruledef(r.oid), 'enabled', r.ev_enabled)
@@ -101,8 +103,9 @@ var objectQueries = []objectQuery{
 			'functions', concat_ws(' ', t.typinput, t.typoutput, t.typreceive, t.typsend, t.typmodin, t.typmodout, t.typanalyze, to_jsonb(t) ->> 'typsubscript'))
 		FROM pg_type t JOIN ns ON ns.oid = t.typnamespace
 		WHERE (t.typrelid = 0 OR (SELECT c.relkind = 'c' FROM pg_class c WHERE c.oid = t.typrelid)) AND NOT EXISTS (SELECT 1 FROM pg_type e WHERE e.typarray = t.oid)`},
+	// One that was made FROM "C" is of every encoding, and a copy of it of the database's own.
 	{sql: `SELECT 'pg_collation'::regclass, l.oid, 0, NULL::oid, jsonb_build_object('owner', pg_get_userbyid(l.collowner), 'provider', l.collprovider, 'deterministic', l.collisdeterministic,
-			'encoding', l.collencoding, 'collate', l.collcollate, 'ctype', l.collctype, 'locale', coalesce(to_jsonb(l) ->> 'colllocale', to_jsonb(l) ->> 'colliculocale'),
+			'encoding', nullif(nullif(l.collencoding, -1), (SELECT d.encoding FROM pg_database d WHERE d.datname = current_database())), 'collate', l.collcollate, 'ctype', l.collctype, 'locale', coalesce(to_jsonb(l) ->> 'colllocale', to_jsonb(l) ->> 'colliculocale'),
 			'rules', to_jsonb(l) ->> 'collicurules') FROM pg_collation l JOIN ns ON ns.oid = l.collnamespace`},
 	{sql: `SELECT 'pg_conversion'::regclass, v.oid, 0, NULL::oid, jsonb_build_object('owner', pg_get_userbyid(v.conowner), 'from', pg_encoding_to_char(v.conforencoding), 'to', pg_encoding_to_char(v.contoencoding),
 			'function', v.conproc::text, 'default', v.condefault) FROM pg_conversion v JOIN ns ON ns.oid = v.connamespace`},

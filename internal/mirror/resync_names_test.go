@@ -8,13 +8,15 @@ import (
 
 // A copy's partitions have their foreign keys under the names that they have at the source, those
 // that they had before they were attached among them: DDL names them afterwards. And what is said of what every
-// database has, and whose it is, is kept.
+// database has, and whose it is, is kept. What a copy cannot have as it was, and need not, is no difference.
 func TestResyncKeepsNames(t *testing.T) {
 	r := newRig(t, 3, `CREATE TABLE refd (k int PRIMARY KEY); CREATE TABLE par (k int CONSTRAINT fk1 REFERENCES refd, l int CONSTRAINT fk2 REFERENCES refd) PARTITION BY RANGE (k);
 		CREATE TABLE one PARTITION OF par FOR VALUES FROM (0) TO (10); ALTER TABLE one RENAME CONSTRAINT fk1 TO x; ALTER TABLE one RENAME CONSTRAINT fk2 TO fk1; ALTER TABLE one RENAME CONSTRAINT x TO fk2;
 		CREATE TABLE two (k int CONSTRAINT "Own 'k'" REFERENCES refd, l int CONSTRAINT own_l REFERENCES refd) PARTITION BY RANGE (l);
 		CREATE TABLE below (k int, l int CONSTRAINT "lo""w" REFERENCES refd); COMMENT ON CONSTRAINT "lo""w" ON below IS 'it''s low\';
 		ALTER TABLE two ATTACH PARTITION below DEFAULT; ALTER TABLE par ATTACH PARTITION two FOR VALUES FROM (10) TO (20);
+		CREATE COLLATION plain FROM "C"; CREATE TABLE tree (k int PRIMARY KEY) PARTITION BY RANGE (k); CREATE TABLE leaf PARTITION OF tree DEFAULT; CREATE TABLE late (k int);
+		ALTER TABLE late ADD FOREIGN KEY (k) REFERENCES tree NOT VALID; ALTER TABLE late VALIDATE CONSTRAINT late_k_fkey;
 		CREATE ROLE extender SUPERUSER; SET ROLE extender; CREATE EXTENSION hstore; RESET ROLE;
 		COMMENT ON EXTENSION plpgsql IS 'ours'; COMMENT ON LANGUAGE plpgsql IS NULL; COMMENT ON EXTENSION hstore IS NULL; ALTER LANGUAGE plpgsql OWNER TO extender`)
 	c := r.client()
@@ -44,5 +46,7 @@ func TestResyncKeepsNames(t *testing.T) {
 	if rep := r.verify(VerifyOptions{}); len(rep.Differences) > 0 {
 		t.Errorf("%v", said(rep))
 	}
+	r.ddl(c, `DROP TABLE late`)
+	r.ddl(c, `DROP COLLATION plain`)
 	r.same()
 }
