@@ -137,6 +137,8 @@ var mixedDDL = []string{
 	`CREATE TABLE public.parted1 PARTITION OF public.parted FOR VALUES FROM ('2020-01-01') TO ('2021-01-01')`,
 	`CREATE TABLE public.refs (k int, r timestamp, FOREIGN KEY (k, r) REFERENCES public.parted)`,
 	`CREATE EXTENSION hstore VERSION '1.7'`,
+	`CREATE EXTENSION IF NOT EXISTS "pg_trgm" SCHEMA public -- of version 1.5 where PostgreSQL is of 13`,
+	`CREATE EXTENSION btree_gist VERSION '1.5'; -- and 1.7, or 1.8`, `ALTER EXTENSION btree_gist UPDATE;`,
 }
 
 // deparsed are objects that are known to be written in ways that cannot be told to mean the same.

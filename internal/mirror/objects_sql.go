@@ -72,11 +72,10 @@ var objectQueries = []objectQuery{
 			AND l.granted AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database()))`},
 	// A disabled foreign key is seen by its internal triggers alone. What one to a partitioned table
 	// has of each partition (acts) checks nothing; VALIDATE leaves it as it was, and a copy has it valid.
-	{sql: `SELECT 'pg_constraint'::regclass, k.oid, 0, nullif(k.conrelid, 0), jsonb_build_object('constraint', CASE WHEN a.acts THEN regexp_replace(pg_get_constraintdef(k.oid), ' NOT VALID$', '') ELSE pg_get_constraintdef(k.oid) END, 'validated', a.acts OR k.convalidated,
+	{sql: `SELECT 'pg_constraint'::regclass, k.oid, 0, nullif(k.conrelid, 0), jsonb_build_object('constraint', CASE WHEN k.acts THEN regexp_replace(pg_get_constraintdef(k.oid), ' NOT VALID$', '') ELSE pg_get_constraintdef(k.oid) END, 'validated', k.acts OR k.convalidated,
 			'local', k.conislocal, 'inherited', k.coninhcount, 'no inherit', k.contype IN ('c', 'n') AND k.connoinherit, 'attached', k.conparentid <> 0,
 			'enforced by', (SELECT jsonb_agg(format('%s %s', t.tgfoid::regproc, t.tgenabled) ORDER BY t.tgfoid::regproc::text, t.tgenabled) FROM pg_trigger t WHERE t.tgconstraint = k.oid AND t.tgisinternal))
-		FROM pg_constraint k JOIN ns ON ns.oid = k.connamespace
-		CROSS JOIN LATERAL (SELECT EXISTS (SELECT 1 FROM pg_constraint p WHERE p.oid = k.conparentid AND p.conrelid = k.conrelid AND k.contype = 'f') AS acts) a`},
+		FROM (SELECT c.*, c.contype = 'f' AND EXISTS (SELECT 1 FROM pg_constraint p WHERE p.oid = c.conparentid AND p.conrelid = c.conrelid) AS acts FROM pg_constraint c) k JOIN ns ON ns.oid = k.connamespace`},
 	{sql: `SELECT 'pg_trigger'::regclass, t.oid, 0, t.tgrelid, jsonb_build_object('trigger', pg_get_triggerdef(t.oid), 'enabled', t.tgenabled, 'attached', t.tgparentid <> 0)
 		FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN ns ON ns.oid = c.relnamespace WHERE NOT t.tgisinternal AND t.tgname NOT LIKE 'pgdist\_%'`},
 	{sql: `SELECT 'pg_rewrite'::regclass, r.oid, 0, r.ev_class, jsonb_build_object('rule', pg_get_ruledef(r.oid), 'enabled', r.ev_enabled)
@@ -172,7 +171,7 @@ var unlike = []struct {
 	// MAINTAIN on tables.
 	{17, aclList, `coalesce(jsonb_agg(` + noMaintain + ` ORDER BY ` + noMaintain + ` COLLATE "C") FILTER (WHERE ` + noMaintain + ` !~ '=/[^/]*$'), '[]')`},
 	// NOT NULL has constraints; that it holds is with the columns.
-	{18, `FROM pg_constraint k JOIN ns ON ns.oid = k.connamespace`, `FROM pg_constraint k JOIN ns ON ns.oid = k.connamespace WHERE k.contype <> 'n'
+	{18, `k JOIN ns ON ns.oid = k.connamespace`, `k JOIN ns ON ns.oid = k.connamespace WHERE k.contype <> 'n'
 		AND NOT EXISTS (SELECT 1 FROM pg_constraint p WHERE p.oid = k.conparentid AND p.conrelid = k.conrelid)`}, // named otherwise: what a foreign key is to each partition that it refers to
 	// What enforces a foreign key to a partitioned table.
 	{15, `WHERE t.tgconstraint = k.oid AND t.tgisinternal)`, `WHERE t.tgconstraint = k.oid AND t.tgisinternal AND NOT EXISTS (SELECT 1 FROM pg_partitioned_table p WHERE p.partrelid = k.confrelid))`},

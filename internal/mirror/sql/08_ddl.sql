@@ -410,6 +410,23 @@ BEGIN
     UPDATE pgdist.position p SET ddl = p.ddl + 1 WHERE p.ctid = (SELECT q.ctid FROM pgdist.position q ORDER BY q.one DESC LIMIT 1);
 END $$;
 
+-- versioned is a definition of an extension that names the version which the leader has now,
+-- if this server has another one by itself and has that one, too.
+CREATE FUNCTION pgdist.versioned(body text, leaders jsonb) RETURNS text
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE one text; m text[]; x text; v text;
+BEGIN
+    one := regexp_replace((pgdist.pieces(body))[1], '--[^\n]*|/\*.*?\*/', ' ', 'g');
+    m := regexp_match(one, '^\s*(CREATE|ALTER)\s+EXTENSION\s+(?:IF\s+NOT\s+EXISTS\s+)?("(?:[^"]|"")+"|[\w$]+)', 'i');
+    x := CASE WHEN m[2] ~ '^"' THEN replace(trim(BOTH '"' FROM m[2]), '""', '"') ELSE lower(m[2]) END;
+    v := leaders ->> x;
+    IF v IS NULL OR NOT EXISTS (SELECT 1 FROM pg_available_extension_versions a WHERE a.name = x AND a.version = v)
+       OR v = (SELECT a.default_version FROM pg_available_extensions a WHERE a.name = x) THEN RETURN body; END IF;
+    IF upper(m[1]) = 'CREATE' AND one !~* '\mVERSION\M' THEN RETURN one || ' VERSION ' || quote_literal(v); END IF;
+    IF upper(m[1]) = 'ALTER' AND one ~* '\mUPDATE\M' AND one !~* '\mTO\M' THEN RETURN one || ' TO ' || quote_literal(v); END IF;
+    RETURN body;
+END $$;
+
 -- replay_text runs the statement itself.
 CREATE FUNCTION pgdist.replay_text(d jsonb) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -429,6 +446,8 @@ BEGIN
                   WHERE NOT i.indisvalid AND c.relkind = 'i' AND c.relname !~ '_cc(new|old)[0-9]*$' LOOP
             PERFORM pgdist.replay_as(format('DROP INDEX %I.%I', s.nspname, s.relname));
         END LOOP;
+    ELSIF d->>'tag' ~ ' EXTENSION$' THEN
+        body := pgdist.versioned(body, d->'extensions');
     ELSIF d->>'tag' = 'DROP INDEX' THEN
         body := regexp_replace(body, '^(\s*DROP\s+INDEX)\s+(?!IF\s)', '\1 IF EXISTS ', 'i');
     END IF;
