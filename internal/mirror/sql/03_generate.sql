@@ -268,7 +268,9 @@ BEGIN
         IF upsert THEN
             SELECT string_agg(format('%I = EXCLUDED.%1$I', attname), ', ' ORDER BY attnum) INTO upd
               FROM pg_attribute a WHERE attrelid = root AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
-               AND NOT EXISTS (SELECT 1 FROM pgdist.key_columns(idx) k WHERE k.col = a.attname);
+               AND (NOT EXISTS (SELECT 1 FROM pgdist.key_columns(idx) k WHERE k.col = a.attname)
+                    -- Generated columns are made anew when what they are made of is set.
+                    OR EXISTS (SELECT 1 FROM pg_attribute g WHERE g.attrelid = root AND g.attgenerated = 's' AND pgdist.by_code(root, g.attnum)));
             ins := ins || format(' ON CONFLICT (%s) DO ', (SELECT string_agg(quote_ident(col), ', ' ORDER BY ord) FROM pgdist.key_columns(idx)))
                 || coalesce('UPDATE SET ' || upd, 'NOTHING');
         END IF;

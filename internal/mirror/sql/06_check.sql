@@ -53,9 +53,19 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT 'ROW(' || string_agg(CASE WHEN n = 1 THEN '(' || val || ')' ELSE '(' || val || '::pg_catalog.jsonb ->> ' || (ord - 1) || ')' END || '::' || pgdist.type_name(typ), ', ' ORDER BY ord) || ')' FROM c
 $$;
 
+-- by_code tells whether a column's default, or what generates it, calls functions of users'.
+-- (PostgreSQL's own are pinned, and nothing depends on them: docs, "pg_depend".)
+CREATE FUNCTION pgdist.by_code(rel oid, col int) RETURNS boolean
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT EXISTS (SELECT 1 FROM pg_attrdef f JOIN pg_depend d ON d.classid = 'pg_attrdef'::regclass AND d.objid = f.oid
+                    WHERE f.adrelid = rel AND f.adnum = col AND d.refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass))
+$$;
+
 -- checkable lists the mirrored tables as the comparison reads them. source is the table
 -- as a FROM clause has it, image the text of row t without virtual columns (which are
--- users' expressions), columns those it is made of, exact whether that is the text which
+-- users' expressions) and stored ones that call users' functions (which may be others by
+-- now than those which the leader's rows were made with: a copy makes them anew, too, and no
+-- repair would help), columns those it is made of, exact whether that is the text which
 -- capture journals of rows without a key. seek, from, upto, sorted are NULL if the key's index does not put
 -- rows in the order of built-in operators: such a table can only be read whole.
 CREATE FUNCTION pgdist.checkable() RETURNS TABLE (id int, gen int, name text, source text, keyed boolean, rows float8, image text, columns json, exact boolean, key text, seek text, "from" text, upto text, sorted text)
@@ -68,10 +78,10 @@ BEGIN
         idx := pgdist.key_index(r.oid);
         id := r.id; gen := r.gen; name := format('%I.%I', r.nsp, r.rel); keyed := r.keyed; rows := coalesce(r.tuples, 0);
         source := CASE WHEN r.relkind = 'p' THEN '' ELSE 'ONLY ' END || name || ' t';
-        SELECT 'pg_catalog.textin(pg_catalog.record_out(ROW(' || coalesce(string_agg('t.' || quote_ident(a.attname), ', ' ORDER BY a.attnum) FILTER (WHERE a.attgenerated <> 'v'), '') || ')))',
-               coalesce(json_agg(a.attname ORDER BY a.attnum) FILTER (WHERE a.attgenerated <> 'v'), '[]'),
-               coalesce(bool_and(a.attgenerated <> 'v' AND pgdist.base_type(a.atttypid) <> 'xml'::regtype), true)
-          INTO image, columns, exact FROM pg_attribute a WHERE a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped;
+        SELECT 'pg_catalog.textin(pg_catalog.record_out(ROW(' || coalesce(string_agg('t.' || quote_ident(a.attname), ', ' ORDER BY a.attnum) FILTER (WHERE a.told), '') || ')))',
+               coalesce(json_agg(a.attname ORDER BY a.attnum) FILTER (WHERE a.told), '[]'),
+               coalesce(bool_and(a.told AND pgdist.base_type(a.atttypid) <> 'xml'::regtype), true)
+          INTO image, columns, exact FROM (SELECT c.*, c.attgenerated <> 'v' AND NOT (c.attgenerated = 's' AND pgdist.by_code(c.attrelid, c.attnum)) AS told FROM pg_attribute c) a WHERE a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped;
         key := CASE WHEN r.keyed THEN pgdist.key_text(idx, 't') END;
         SELECT m.amname = 'btree' AND NOT EXISTS (
                    SELECT 1 FROM generate_series(0, i.indnkeyatts - 1) n

@@ -124,7 +124,7 @@ DECLARE
     body text; who text := current_setting('pgdist.as', true);
     dropped text := current_setting('pgdist.dropped', true);
     temp boolean; inside boolean; made oid; id int; whole int[]; ids int[]; files oid[]; seen boolean := false; these oid[]; reworded oid[];
-    given jsonb; rels oid[]; named jsonb; rights jsonb;
+    given jsonb; rels oid[]; named jsonb; rights jsonb; makes text;
 BEGIN
     IF pgdist.busy() THEN RETURN; END IF;
     IF tag = 'REINDEX' THEN RETURN; END IF; -- of which triggers hear since PostgreSQL 17: it defines nothing
@@ -176,6 +176,15 @@ BEGIN
     IF EXISTS (SELECT 1 FROM pg_event_trigger_ddl_commands() c JOIN pg_proc p ON c.classid = 'pg_proc'::regclass AND p.oid = c.objid AND p.prokind <> 'a'
                 WHERE pg_get_functiondef(p.oid) ~* '\m(lo_(creat|create|from_bytea|import|open|put|truncate|truncate64|unlink)|lowrite)"?\s*\(') THEN
         RAISE EXCEPTION 'large objects are not supported: they cannot be mirrored, and the function uses some' USING ERRCODE = '0A000', HINT = 'Store the data in a column of type bytea.';
+    END IF;
+    IF tag = 'CREATE FUNCTION' THEN
+        SELECT string_agg(format('%s (%I)', a.attrelid::regclass, a.attname), ', ') INTO makes
+          FROM pg_event_trigger_ddl_commands() c JOIN pg_depend d ON c.classid = 'pg_proc'::regclass AND d.refclassid = 'pg_proc'::regclass AND d.refobjid = c.objid AND d.classid = 'pg_attrdef'::regclass
+          JOIN pg_attrdef f ON f.oid = d.objid JOIN pg_attribute a ON a.attrelid = f.adrelid AND a.attnum = f.adnum AND a.attgenerated = 's';
+        IF makes IS NOT NULL THEN
+            RAISE WARNING 'the function makes generated columns: %', makes
+                USING HINT = 'If it gives other results now, have all rows made anew: UPDATE … SET a = a, where a is a column that they are made of. Other members make theirs anew whatever is written, or copied.';
+        END IF;
     END IF;
     -- It fills columns that are generated.
     IF tag = 'ALTER TABLE' THEN
