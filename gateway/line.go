@@ -96,17 +96,26 @@ const followPause = 10 * time.Millisecond
 
 // follow gives the line up when another leads.
 func (h *hub) follow(l *line) {
-	for epoch := int64(0); l.ctx.Err() == nil; {
-		v, err := h.source.engine.WaitView(l.ctx, epoch)
+	if h.source.succeeded(l.ctx, l.view) {
+		h.lose(l)
+	}
+}
+
+// succeeded waits until another leads than in view, or the same in another term; it is false
+// if ctx ended before.
+func (s *source) succeeded(ctx context.Context, view *health.View) bool {
+	for epoch := int64(0); ctx.Err() == nil; {
+		v, err := s.engine.WaitView(ctx, epoch)
 		switch {
 		case err != nil:
-			sleep(l.ctx, followPause)
-		case v.Leader != l.view.Leader || v.Term != l.view.Term:
-			h.lose(l)
+			sleep(ctx, followPause)
+		case v.Leader != view.Leader || v.Term != view.Term:
+			return true
 		default:
 			epoch = v.Epoch
 		}
 	}
+	return false
 }
 
 // read takes what the leader says until the line is lost.

@@ -1,8 +1,11 @@
 package gateway
 
 import (
+	"context"
 	"errors"
 	"os"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -25,12 +28,15 @@ func (c *client) lastWords(e *pgconn.PgError) {
 	_ = c.conn.Close()
 }
 
-// hear passes on what comes until it is told to stop.
-func (c *client) hear(u *upstream) {
+// hear passes on what comes until it is told to stop; succeeded tells that another leads.
+func (c *client) hear(u *upstream, succeeded *atomic.Bool) {
 	for {
 		typ, body, err := u.in.next()
 		switch {
 		case errors.Is(err, os.ErrDeadlineExceeded):
+			if succeeded.Load() { // the connection may well be as it was: nobody notifies it any more
+				c.deaf()
+			}
 			return
 		case err != nil:
 			_ = u.broken(err)
@@ -53,22 +59,31 @@ func (c *client) hear(u *upstream) {
 }
 
 // overhear passes on what the server says while the client is silent: a session that
-// listens has a connection of its own, on which notifications come at any time.
+// listens has a connection of its own, on which notifications come at any time. It ends the
+// client when another leads.
 func (c *client) overhear() {
-	u := c.session.Held().(*upstream)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		if err := c.server.safely("notifications of "+c.String(), func() error { c.hear(u); return nil }); err != nil {
+	u, view := c.session.Held().(*upstream), c.session.HeldView()
+	ctx, stop := context.WithCancel(c.server.ctx)
+	var succeeded atomic.Bool
+	var both sync.WaitGroup
+	both.Go(func() {
+		if err := c.server.safely("notifications of "+c.String(), func() error { c.hear(u, &succeeded); return nil }); err != nil {
 			_ = u.broken(err)
 			c.server.measures.errors.add("XX000")
 			c.lastWords(internalError())
 		}
-	}()
+	})
+	both.Go(func() {
+		if c.source.succeeded(ctx, view) {
+			succeeded.Store(true)
+			_ = u.conn.SetReadDeadline(time.Unix(1, 0))
+		}
+	})
 	c.in.woken = func() {
 		c.in.woken = nil
+		stop()
 		_ = u.conn.SetReadDeadline(time.Unix(1, 0))
-		<-done
+		both.Wait()
 		_ = u.conn.SetReadDeadline(time.Time{})
 	}
 }

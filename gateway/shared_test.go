@@ -241,6 +241,8 @@ func TestListenFailover(t *testing.T) {
 	}
 	again = connect(t, s.url("")) // another one leads, and no connection is lost
 	execute(t, again, "LISTEN a")
+	own := connect(t, s.url("&client_encoding=LATIN1")) // the same for who has a connection of its own
+	execute(t, own, "LISTEN a")
 	var config mirror.Config
 	for _, server := range s.servers {
 		c, err := pgconn.ParseConfig(server.DSN())
@@ -259,6 +261,11 @@ func TestListenFailover(t *testing.T) {
 	}
 	if _, err := again.WaitForNotification(ctx); code(err) != "57P01" {
 		t.Errorf("who listened to a leader that is one no more: %v", err)
+	}
+	limited, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	if _, err := own.WaitForNotification(limited); code(err) != "57P01" {
+		t.Errorf("who listened to it on a connection of its own: %v", err)
 	}
 }
 

@@ -143,6 +143,9 @@ func (s *Session) Held() ServerConn {
 	return s.held.c.ServerConn
 }
 
+// HeldView is the view by which the connection that Held returns was chosen.
+func (s *Session) HeldView() *health.View { return s.held.view }
+
 // Acquire leases a connection for call. While the lease's Done says so, the
 // front door asks again and runs the statement once more. Errors are meant for
 // the client.
