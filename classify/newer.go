@@ -25,14 +25,13 @@ func newer(sql, because string) *Verdict {
 	found := false
 	for i, p := range pieces {
 		s, text := &v.Statements[i], sql[p[0]:p[1]]
-		if newerDefinition(text, because, s) || newerQuery(text, because, s) {
-			found = true
-		} else {
-			tree, err := pg.Parse(text)
-			if len(pieces) == 1 || err != nil || len(tree.Stmts) != 1 {
-				return nil
-			}
+		switch tree, err := pg.Parse(text); {
+		case err == nil && len(tree.Stmts) == 1:
 			judgeStatement(tree.Stmts[0].Stmt, s)
+		case newerDefinition(text, because, s), newerQuery(text, because, s):
+			found = true
+		default:
+			return nil
 		}
 		if s.Start, s.End = p[0], p[1]; len(pieces) == 1 {
 			s.Start, s.End = 0, -1
@@ -62,9 +61,6 @@ func newerQuery(sql, because string, st *Statement) bool {
 	default:
 		return false
 	}
-	if grammatical(sql) {
-		return false
-	}
 	st.newer(Write, tag, "looks like a query in a newer grammar than is known here: "+cutBecause(because))
 	return true
 }
@@ -76,12 +72,6 @@ func (st *Statement) newer(c Class, tag, because string) {
 	st.Because, st.baseBecause = because, because
 }
 
-// grammatical tells whether the grammar takes a text for one statement.
-func grammatical(sql string) bool {
-	tree, err := pg.Parse(sql)
-	return err == nil && len(tree.Stmts) == 1
-}
-
 // newerKinds are what definitions in newer words are taken for that are one transaction and of
 // which event triggers hear (PostgreSQL docs, "Event Trigger Firing Matrix").
 var newerKinds = []string{
@@ -90,7 +80,7 @@ var newerKinds = []string{
 }
 
 // newerDefinition fills in the verdict on a definition that the grammar refuses. It reports
-// false for one that it takes, and for what does not begin like a definition.
+// false for what does not begin like one.
 func newerDefinition(sql, because string, st *Statement) bool {
 	l := lexer{src: sql}
 	words := l.words()
@@ -105,13 +95,10 @@ func newerDefinition(sql, because string, st *Statement) bool {
 	kind := ""
 	for n := min(2, len(words)); n > 0 && kind == ""; n-- {
 		if k := strings.Join(words[:n], " "); slices.Contains(newerKinds, k) {
-			kind, words = k, words[n:]
+			kind = k
 		}
 	}
 	if kind == "" {
-		return false
-	}
-	if grammatical(sql) {
 		return false
 	}
 	for { // what is pgdist's own is for the grammar, which knows where names stand

@@ -4,10 +4,6 @@ import (
 	"context"
 	"strings"
 	"testing"
-
-	"github.com/jackc/pgx/v5/pgconn"
-
-	"github.com/pgdist/pgdist/internal/mirror"
 )
 
 // A COPY that begins at a server which does not lead any more when the data ends is told that
@@ -17,19 +13,7 @@ func TestCopyWhileAnotherTakesTheLead(t *testing.T) {
 	ctx, stop := context.WithTimeout(context.Background(), ages)
 	defer stop()
 	execute(t, connect(t, s.url("")), "CREATE TABLE copied (id int PRIMARY KEY)")
-	var config mirror.Config
-	for _, server := range s.servers {
-		c, err := pgconn.ParseConfig(server.DSN())
-		if err != nil {
-			t.Fatal(err)
-		}
-		config.Members = append(config.Members, mirror.MemberConfig{Conn: c})
-	}
-	m, err := mirror.Open(ctx, config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer m.Close()
+	m := s.mirror(t)
 	for _, how := range []struct{ begin, end string }{
 		{"Q COPY copied FROM STDIN\nR", "d 2\\n\nc\nZ 1"},
 		{"P |COPY copied FROM STDIN|\nB |\nE |0\nS\nR", "d 2\\n\nc\nS\nZ 1"},

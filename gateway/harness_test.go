@@ -89,6 +89,27 @@ func newSet(tb testing.TB, change func(*Config)) *set {
 	return s
 }
 
+// mirror opens the set beside the gateway.
+func (s *set) mirror(tb testing.TB) *mirror.Set {
+	tb.Helper()
+	var config mirror.Config
+	for _, server := range s.servers {
+		c, err := pgconn.ParseConfig(server.DSN())
+		if err != nil {
+			tb.Fatal(err)
+		}
+		config.Members = append(config.Members, mirror.MemberConfig{Conn: c})
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), ages)
+	defer cancel()
+	m, err := mirror.Open(ctx, config)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(m.Close)
+	return m
+}
+
 // shipRest has followers given what a client had committed that hung up: nobody waited for its
 // acknowledgement, and the gateway has ended since.
 func shipRest(tb testing.TB, config mirror.Config) {

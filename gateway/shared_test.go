@@ -11,9 +11,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
-	"github.com/pgdist/pgdist/internal/mirror"
 	"github.com/pgdist/pgdist/internal/pgtest"
 )
 
@@ -243,19 +241,7 @@ func TestListenFailover(t *testing.T) {
 	execute(t, again, "LISTEN a")
 	own := connect(t, s.url("&client_encoding=LATIN1")) // the same for who has a connection of its own
 	execute(t, own, "LISTEN a")
-	var config mirror.Config
-	for _, server := range s.servers {
-		c, err := pgconn.ParseConfig(server.DSN())
-		if err != nil {
-			t.Fatal(err)
-		}
-		config.Members = append(config.Members, mirror.MemberConfig{Conn: c})
-	}
-	m, err := mirror.Open(ctx, config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer m.Close()
+	m := s.mirror(t)
 	if _, err := m.Switchover(ctx, s.servers[(leader+1)%3].Addr(), ages); err != nil {
 		t.Fatal(err)
 	}

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"errors"
 
 	"github.com/pgdist/pgdist/classify"
 )
@@ -17,13 +16,12 @@ func (l *Lease) adopt() bool {
 	if l.c.IsClosed() || !l.c.inTransaction() {
 		return false
 	}
-	t := transaction{state: txOpen, begin: "BEGIN", saved: s.settings, attempt: l.write.attempt, change: l.write.change, ran: true, drew: true, left: l.left}
+	s.tx = transaction{state: txOpen, begin: "BEGIN", saved: s.settings, attempt: l.write.attempt, change: l.write.change, ran: true, drew: true, left: l.left}
 	if l.at != here {
 		s.keep(l.hold)
 	} else {
 		l.c.waiting.Store(0)
 	}
-	s.tx = t
 	l.noteSession()
 	return true
 }
@@ -40,10 +38,7 @@ func (l *Lease) ended(ctx context.Context, cause error) error {
 	}
 	t := s.tx
 	t.change = Change{Sequences: true, Schema: true}
-	err := s.acknowledge(ctx, &t, l.c)
-	if errors.Is(err, errRolledBack) {
-		err = errLeaderChanged()
-	}
+	err := l.definite(s.acknowledge(ctx, &t, l.c))
 	if over {
 		s.tx = transaction{}
 		if t.journal.keeps() {

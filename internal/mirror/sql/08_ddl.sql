@@ -183,7 +183,7 @@ BEGIN
           JOIN pg_attrdef f ON f.oid = d.objid JOIN pg_attribute a ON a.attrelid = f.adrelid AND a.attnum = f.adnum AND a.attgenerated = 's';
         IF makes IS NOT NULL THEN
             RAISE WARNING 'the function makes generated columns: %', makes
-                USING HINT = 'If it gives other results now, have all rows made anew: UPDATE … SET a = a, where a is a column that they are made of. Other members make theirs anew whatever is written, or copied.';
+                USING HINT = 'If it gives other results now, have all rows made anew: UPDATE … SET a = a, where a is a column that they are made of. Other members make theirs anew whenever a row is written there, or copied.';
         END IF;
     END IF;
     -- It fills columns that are generated.
