@@ -79,6 +79,7 @@ func TestSessions(t *testing.T) {
 	})
 	t.Run("stale", func(t *testing.T) { staleStatements(t, s) })
 	t.Run("known", func(t *testing.T) { knownAfterDDL(t, s) })
+	t.Run("numbers", func(t *testing.T) { newNumbers(t, s) })
 	t.Run("paths", func(t *testing.T) { searchPaths(t, s) })
 	t.Run("many", func(t *testing.T) { manySessions(t, s) })
 	t.Run("large", func(t *testing.T) { largeResults(t, a) })
@@ -231,6 +232,22 @@ func knownAfterDDL(t *testing.T, s *set) {
 		tx = s.begin(t, "")
 		use(tx, "after "+end, map[string]int{"ROLLBACK": 2, "COMMIT": 4}[end])
 		execute(t, tx, "COMMIT")
+	}
+}
+
+// newNumbers reads, in READ ONLY transactions that are at work on a follower already, tables made
+// a moment ago, whose numbers there have not been looked up.
+func newNumbers(t *testing.T, s *set) {
+	ctx := context.Background()
+	conn, other := connect(t, s.url("")), connect(t, s.url(""))
+	for i := range 12 {
+		execute(t, conn, "BEGIN READ ONLY")
+		execute(t, conn, "SELECT count(*) FROM t")
+		execute(t, other, fmt.Sprintf("CREATE TABLE new%d (id int PRIMARY KEY)", i))
+		if d, err := conn.Prepare(ctx, "", fmt.Sprintf("SELECT id FROM new%d", i)); err != nil || len(d.Fields) != 1 || d.Fields[0].TableOID == 0 {
+			t.Fatalf("table %d: described as %v, %v", i, d, err)
+		}
+		execute(t, conn, "COMMIT")
 	}
 }
 

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"math"
 	"strconv"
 	"sync"
 	"time"
@@ -60,8 +61,11 @@ type oidTable struct {
 }
 
 // oidAge is how old a translation must be before it is read again for a number
-// that it does not have.
-const oidAge = time.Second
+// that it does not have; forever, as long as it has all that is asked for.
+const (
+	oidAge  = time.Second
+	forever = time.Duration(math.MaxInt64)
+)
 
 const oidSQL = `SELECT 'r', n.nspname, c.relname, c.oid::pg_catalog.text, 't'
   FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -111,16 +115,24 @@ func (l *Lease) oids(ctx context.Context, r *routes, fresh bool) (*OIDs, error) 
 		e.oids.all[m.id] = t
 	}
 	e.oids.mu.Unlock()
-	return t.get(ctx, e, r.leader, m, fresh)
+	age := oidAge
+	if tx := &l.s.tx; tx.state == txOpen && (tx.ran || len(tx.savepoints) > 0) {
+		age = 0 // it would have to run again at the leader from its beginning, for what may be just new
+	}
+	if !fresh {
+		age = forever
+	}
+	return t.get(ctx, r.leader, m, age)
 }
 
-func (t *oidTable) get(ctx context.Context, e *Engine, leader, m *member, fresh bool) (*OIDs, error) {
+// get returns a translation that is not older than age.
+func (t *oidTable) get(ctx context.Context, leader, m *member, age time.Duration) (*OIDs, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.oids != nil && t.leader == leader.id && (!fresh || time.Since(t.at) < oidAge) {
+	at := time.Now()
+	if t.oids != nil && t.leader == leader.id && at.Sub(t.at) < age {
 		return t.oids, nil
 	}
-	at := time.Now()
 	theirs, _, err := readOIDs(ctx, m)
 	if err != nil {
 		return nil, err

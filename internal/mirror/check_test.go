@@ -184,6 +184,7 @@ func checkTurns(t *testing.T, servers []*pgtest.Server) {
 		checking(c)
 		c.CheckRate = 1000
 		c.checkTimes.pause = 5 * time.Second // for a slow machine to look in between
+		c.ViewLease = 20 * time.Second       // who is late on such a machine is not taken for dead, and relieved
 	}}.on(t, servers[:2])
 	b, _ := a.beside(nil)
 	a.know(1, b)

@@ -51,7 +51,11 @@ func (s *Set) Switchover(ctx context.Context, host string, patience time.Duratio
 		}
 		err = <-j.done
 		busy := errors.Is(err, ErrBusyLeader)
-		again := busy || errors.Is(err, errSuperseded) || errors.Is(err, errNewerEpoch) || errors.Is(err, errLeaderLost) || sqlState(err) == codeFence
+		again := busy || errors.Is(err, errSuperseded) || errors.Is(err, errNewerEpoch) || errors.Is(err, errLeaderLost)
+		switch sqlState(err) {
+		case codeFence, "40P01", "57P01": // another program's proposal was in the way, or ended ours
+			again = true
+		}
 		if err == nil || !again || time.Since(began) > patience && (busy || time.Since(began) > switchPatience) {
 			return s.View(), err
 		}

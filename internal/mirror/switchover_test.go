@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/pgdist/pgdist/internal/failpoint"
 )
 
 // Who asks a member for its state, and is ended by another program's request for a promise,
@@ -37,6 +39,42 @@ func TestAskedAgain(t *testing.T) {
 		t.Errorf("a member: %v", err)
 	}
 	a.open()
+	a.same()
+}
+
+// A switchover that another program's proposal ends, or is in a deadlock with, is tried again.
+func TestSwitchoverDisturbed(t *testing.T) {
+	a := trial{schema: `CREATE TABLE k (k int PRIMARY KEY)`}.on(t, ground(t, 2, nil))
+	disturb := map[string]func(leader *pgx.Conn){
+		"it ends ours": func(leader *pgx.Conn) {
+			a.exec(leader, `SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'relation' AND relation = 'pgdist.boot'::regclass AND mode = 'AccessExclusiveLock'`)
+		},
+		"each waits for the other": func(leader *pgx.Conn) { // as with one that is taking office
+			a.exec(leader, `SET deadlock_timeout = '1h'`, `BEGIN`, `SELECT FROM pgdist.register FOR UPDATE`)
+			go func() {
+				_, _ = leader.Exec(context.Background(), `LOCK TABLE pgdist.boot IN ACCESS EXCLUSIVE MODE; ROLLBACK`, pgx.QueryExecModeSimpleProtocol)
+			}()
+		},
+	}
+	for name, by := range disturb {
+		old := a.set.View().Leader
+		leader := a.clientOf(old)
+		passed := 0
+		failpoint.Watch(func(point string) {
+			if point == "mirror: the leader's fence is locked" {
+				if passed++; passed == 1 {
+					by(leader)
+				}
+			}
+		})
+		v, err := a.set.Switchover(a.ctx(), "", ages)
+		failpoint.Watch(nil)
+		if err != nil || v.Leader == old || passed < 2 {
+			t.Errorf("%s: %v leads, at attempt %d: %v", name, v, passed, err)
+		}
+		a.whole()
+		a.do(a.client(), `INSERT INTO k SELECT count(*) FROM k`)
+	}
 	a.same()
 }
 
