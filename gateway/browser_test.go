@@ -31,7 +31,7 @@ func TestBrowser(t *testing.T) {
 	if _, err := a.Exec(ctx, "SELECT 1"); err != nil {
 		t.Fatal(err)
 	}
-	s.gateway.history.add("%s", `<img src=x onerror="document.title='injected'"><script>document.title='injected'</script>`)
+	s.gateway.history.add("", "%s", `<img src=x onerror="document.title='injected'"><script>document.title='injected'</script>`)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -82,9 +82,9 @@ type Config struct {
 	// Tracing makes a span of every statement, which goes on with the trace that a traceparent in
 	// a comment of the statement names (sqlcommenter). nil makes none, and costs nothing.
 	Tracing trace.TracerProvider
-	// Reload is what the console's RELOAD calls; it should read the configuration again
-	// and call Server.Reload. nil: RELOAD is refused.
-	Reload func(context.Context) error
+	// Reload is what the console's RELOAD calls; it should read the configuration again,
+	// call Server.Reload, and return what that does. nil: RELOAD is refused.
+	Reload func(context.Context) (fixed []string, err error)
 	// Stop is what the console's SHUTDOWN calls, and should end in Shutdown or, if wait
 	// is false, Close. It must not wait for that. nil: SHUTDOWN is refused.
 	Stop func(wait bool)

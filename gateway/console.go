@@ -359,6 +359,11 @@ func (k *console) fail(err error) {
 	k.out = appendError(k.out, msgError, pe)
 }
 
+// notice tells the administrator what no row and no error does.
+func (k *console) notice(text string) {
+	k.out = appendError(k.out, msgNotice, &pgconn.PgError{Severity: "NOTICE", SeverityUnlocalized: "NOTICE", Code: "00000", Message: text})
+}
+
 func (k *console) flush() error {
 	if len(k.out) == 0 {
 		return nil

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/jackc/pgx/v5/pgconn"
 )
@@ -51,7 +52,7 @@ var setNothing = &command{tag: "SET", run: func(*console, string) ([][]any, erro
 
 // findCommand finds what a text of one command asks for.
 func findCommand(text string) (*consoleStatement, error) {
-	words := strings.Fields(text)
+	words := fields(text)
 	if len(words) > 1 && strings.EqualFold(words[0], "SET") {
 		name := strings.ToUpper(strings.SplitN(words[1], "=", 2)[0])
 		if slices.Contains(harmless, name) {
@@ -69,7 +70,8 @@ func findCommand(text string) (*consoleStatement, error) {
 		case len(args) > 1, len(args) == 1 && c.arg == "", len(args) == 0 && c.arg != "" && !optional:
 			return nil, syntaxError(fmt.Sprintf("usage: %s %s", c.words, c.arg))
 		case len(args) == 1:
-			return &consoleStatement{cmd: c, arg: unquoted(args[0]), text: text}, nil
+			arg, err := unquoted(args[0])
+			return &consoleStatement{cmd: c, arg: arg, text: text}, err
 		}
 		return &consoleStatement{cmd: c, text: text}, nil
 	}
@@ -80,36 +82,68 @@ func syntaxError(message string) error {
 	return &pgconn.PgError{Severity: "ERROR", Code: "42601", Message: strings.TrimSpace(message)}
 }
 
-func unquoted(name string) string {
-	if len(name) > 1 && name[0] == '"' && name[len(name)-1] == '"' {
-		return strings.ReplaceAll(name[1:len(name)-1], `""`, `"`)
+// unquoted is the name that is meant, as written.
+func unquoted(name string) (string, error) {
+	switch {
+	case name[0] == '"':
+		if n := len(name); n > 2 && name[n-1] == '"' && !strings.Contains(strings.ReplaceAll(name[1:n-1], `""`, ``), `"`) {
+			return strings.ReplaceAll(name[1:n-1], `""`, `"`), nil
+		}
+		return "", syntaxError("a name in quotes does not end, or is empty: " + name)
+	case strings.ContainsAny(name, `"'`):
+		return "", syntaxError("names stand in double quotes, or in none: " + name)
 	}
-	return name
+	return name, nil
 }
 
-// splitCommands divides a text at semicolons; comments and empty commands are left out.
-func splitCommands(text string) []string {
+// splitCommands divides a text at semicolons that stand outside of quotes; comments and empty
+// commands are left out.
+func splitCommands(text string) (list []string) {
 	var b strings.Builder
-	for len(text) > 0 {
-		switch {
-		case strings.HasPrefix(text, "--"):
-			_, text, _ = strings.Cut(text, "\n")
-			b.WriteByte(' ')
-		case strings.HasPrefix(text, "/*"):
-			_, text, _ = strings.Cut(text[2:], "*/")
-			b.WriteByte(' ')
-		default:
-			b.WriteByte(text[0])
-			text = text[1:]
-		}
-	}
-	var list []string
-	for one := range strings.SplitSeq(b.String(), ";") {
-		if one = strings.TrimSpace(one); one != "" {
+	add := func() {
+		if one := strings.TrimSpace(b.String()); one != "" {
 			list = append(list, one)
 		}
+		b.Reset()
 	}
+	for quote := byte(0); len(text) > 0; {
+		switch at := text[0]; {
+		case quote == 0 && strings.HasPrefix(text, "--"):
+			_, text, _ = strings.Cut(text, "\n")
+			b.WriteByte(' ')
+			continue
+		case quote == 0 && strings.HasPrefix(text, "/*"):
+			_, text, _ = strings.Cut(text[2:], "*/")
+			b.WriteByte(' ')
+			continue
+		case quote == 0 && at == ';':
+			add()
+			text = text[1:]
+			continue
+		case quote == 0 && (at == '"' || at == '\''):
+			quote = at
+		case at == quote: // twice is one that is meant: it ends here and begins again
+			quote = 0
+		}
+		b.WriteByte(text[0])
+		text = text[1:]
+	}
+	add()
 	return list
+}
+
+// fields divides a command at spaces that stand outside of quotes.
+func fields(text string) []string {
+	quote := rune(0)
+	return strings.FieldsFunc(text, func(r rune) bool {
+		switch {
+		case quote == 0 && (r == '"' || r == '\''):
+			quote = r
+		case r == quote:
+			quote = 0
+		}
+		return quote == 0 && unicode.IsSpace(r)
+	})
 }
 
 func (k *console) pause(db string) ([][]any, error) {
@@ -121,7 +155,7 @@ func (k *console) pause(db string) ([][]any, error) {
 		return nil, err
 	}
 	s.log.Info("paused", "database", db, "by", k.user)
-	s.history.add("paused %s by %s", db, k.user)
+	s.history.add(db, "paused by %s", k.user)
 	if err := k.flush(); err != nil {
 		return nil, err
 	}
@@ -159,7 +193,7 @@ func (k *console) resume(db string) ([][]any, error) {
 		return nil, err
 	}
 	s.log.Info("resumed", "database", db, "by", k.user)
-	s.history.add("resumed %s by %s", db, k.user)
+	s.history.add(db, "resumed by %s", k.user)
 	return nil, nil
 }
 
@@ -168,7 +202,11 @@ func (k *console) reload(string) ([][]any, error) {
 	if reload == nil {
 		return nil, errors.New("there is no configuration file to read again")
 	}
-	return nil, reload(k.ctx)
+	fixed, err := reload(k.ctx)
+	if len(fixed) > 0 {
+		k.notice("these settings differ now, but change only with a restart: " + strings.Join(fixed, ", "))
+	}
+	return nil, err
 }
 
 func (k *console) kill(arg string) ([][]any, error) {

@@ -27,7 +27,7 @@ func shows() []*command {
 		{words: "STATS", help: "totals, and averages per second of the time since the start", columns: columnsOf("database total_server_assignment_count# total_xact_count# total_query_count# total_received# total_sent# total_xact_time# total_query_time# total_wait_time# avg_server_assignment_count# avg_xact_count# avg_query_count# avg_recv# avg_sent# avg_xact_time# avg_query_time# avg_wait_time#"), run: (*console).stats},
 		{words: "MEMBERS", help: "the databases of the set", columns: columnsOf("database member# host role in_sync usable weight# reads# writes# errors# outstanding# latency_us# read_in_use# read_idle# read_max# write_in_use# write_idle# write_max# waiting# last_error state differences#"), run: (*console).members},
 		{words: "VIEW", help: "who leads, since when; acked is the leader's snapshot behind every acknowledged write", columns: columnsOf("database set epoch# term# leader leader_id# in_sync ready acked"), run: (*console).view},
-		{words: "EVENTS", help: "what happened to the set lately", columns: columnsOf("at event"), run: (*console).events},
+		{words: "EVENTS", help: "what happened to the set lately", columns: columnsOf("at database event"), run: (*console).events},
 		{words: "CONFIG", help: "the configuration, without secrets", columns: columnsOf("key value default changeable"), run: (*console).config},
 		{words: "LISTS", help: "how many there are of everything", columns: columnsOf("list items#"), run: (*console).lists},
 		{words: "MEM", help: "memory of the gateway", columns: columnsOf("name size#"), run: (*console).mem},
@@ -107,7 +107,7 @@ func (k *console) databases(string) (rows [][]any, err error) {
 		pool := src.engine.Config().Pool
 		rows = append(rows, []any{
 			name, host, port, src.database, nil, int64(pool.Size), int64(0), int64(0), int64(pool.MaxLifetime / time.Second), string(c.poolMode(name, "")),
-			int64(c.limits(src).Connections), conns[src.key], int64(first(c.database(name).MaxClients, c.MaxDBClients, c.MaxClients)), clients[name], number(s.paused.Load().covers(name)), int64(0),
+			int64(c.limits(s.sets.Load().names(src)).Connections), conns[src.key], int64(first(c.database(name).MaxClients, c.MaxDBClients, c.MaxClients)), clients[name], number(s.paused.Load().covers(name)), int64(0),
 		})
 	}
 	return append(rows, []any{consoleName, nil, nil, consoleName, consoleName, int64(0), int64(0), int64(0), int64(0), "statement", int64(0), int64(0), int64(0), int64(0), int64(0), int64(0)}), nil
@@ -278,7 +278,7 @@ func roleOf(m engine.MemberStats) string {
 }
 
 func (k *console) view(string) (rows [][]any, err error) {
-	for _, src := range k.server.sources {
+	for _, src := range k.server.sources() {
 		v := src.engine.View()
 		var leader any
 		if v.Leader != 0 {
@@ -291,7 +291,7 @@ func (k *console) view(string) (rows [][]any, err error) {
 
 func (k *console) events(string) (rows [][]any, err error) {
 	for _, e := range k.server.history.latest() {
-		rows = append(rows, []any{e.At.UTC().Format(timeLayout), e.Text})
+		rows = append(rows, []any{e.At.UTC().Format(timeLayout), e.Set, e.Text})
 	}
 	return rows, nil
 }
@@ -328,7 +328,7 @@ func (k *console) lists(string) ([][]any, error) {
 	prepared := int64(len(s.keys.all))
 	s.keys.mu.Unlock()
 	members, inSync := 0, 0
-	for _, src := range s.sources {
+	for _, src := range s.sources() {
 		members, inSync = members+len(src.engine.View().Members), inSync+len(src.engine.View().InSync)
 	}
 	pools, _ := k.pools("")
@@ -361,7 +361,7 @@ func (k *console) users(string) (rows [][]any, err error) {
 // usersLocked are those who have connected, to whatever set.
 func (s *Server) usersLocked() map[string]bool {
 	users := map[string]bool{}
-	for _, src := range s.sources {
+	for _, src := range s.sources() {
 		for name := range src.tenants {
 			users[name] = true
 		}

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os/exec"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pgdist/pgdist/internal/pgtest"
 )
@@ -61,7 +63,7 @@ func TestConsole(t *testing.T) {
 	s := newSet(t, func(c *Config) {
 		c.Admins = []string{"boss"}
 		c.Stop = func(wait bool) { stopped <- wait }
-		c.Reload = func(context.Context) error { reloaded++; return nil }
+		c.Reload = func(context.Context) ([]string, error) { reloaded++; return []string{"dsn"}, nil }
 	})
 	ctx := context.Background()
 	k := connect(t, s.console("postgres"))
@@ -75,13 +77,24 @@ func TestConsole(t *testing.T) {
 	t.Run("pause", func(t *testing.T) { consolePauses(t, s, k, a) })
 	t.Run("kill", func(t *testing.T) { consoleKills(t, s, k) })
 	t.Run("psql", func(t *testing.T) { consolePsql(t, s) })
-	for _, sql := range []string{"NONSENSE", "SHOW", "KILL x", "KILL 4711", "PAUSE nowhere", "RESUME", "SET max_clients = 3", "SHUTDOWN now"} {
+	for _, sql := range []string{"NONSENSE", "SHOW", "KILL x", "KILL 4711", "PAUSE nowhere", `PAUSE 'postgres'`, `PAUSE "postgres`, `PAUSE ""`, `PAUSE postgres x`, "RESUME", "SET max_clients = 3", "SHUTDOWN now"} {
 		if _, err := k.Exec(ctx, sql, pgx.QueryExecModeSimpleProtocol); err == nil {
 			t.Errorf("%s is no error", sql)
 		}
 	}
-	if _, err := k.Exec(ctx, "RELOAD"); err != nil || reloaded != 1 {
-		t.Errorf("RELOAD: %d times, %v", reloaded, err)
+	config, err := pgx.ParseConfig(s.console("boss"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := ""
+	config.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) { told += n.Severity + n.Message }
+	boss, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer boss.Close(ctx)
+	if _, err := boss.Exec(ctx, "RELOAD"); err != nil || reloaded != 1 || told != "NOTICE"+"these settings differ now, but change only with a restart: dsn" {
+		t.Errorf("RELOAD: %d times, %v; told %q", reloaded, err, told)
 	}
 	if _, err := k.Exec(ctx, "shutdown wait;"); err != nil || !<-stopped {
 		t.Errorf("SHUTDOWN WAIT: %v", err)
@@ -313,5 +326,84 @@ func within(t *testing.T, d time.Duration, ok func() bool) {
 		if time.Now().After(end) {
 			t.Fatal("it does not come")
 		}
+	}
+}
+
+// TestConsoleNames pauses a database whose name needs quotes.
+func TestConsoleNames(t *testing.T) {
+	const odd = `a "b";c --d's`
+	s := newSet(t, func(c *Config) { c.Databases = []string{odd, "*"} })
+	k := connect(t, s.console("postgres"))
+	quoted := `"` + strings.ReplaceAll(odd, `"`, `""`) + `"`
+	execute(t, k, "PAUSE "+quoted+" ; /* ; */ SELECT 1; -- ;")
+	if got := cell(table(t, k, "SHOW DATABASES"), "paused", "name", odd); got != "1" {
+		t.Errorf("paused: %s", got)
+	}
+	execute(t, k, "resume "+quoted)
+	said := table(t, k, "SHOW EVENTS")
+	for _, what := range []string{"paused by postgres", "resumed by postgres"} {
+		if got := cell(said, "database", "event", what); got != odd {
+			t.Errorf("%s: of %q", what, got)
+		}
+	}
+	if _, err := k.Exec(context.Background(), "PAUSE 'postgres'", pgx.QueryExecModeSimpleProtocol); code(err) != "42601" {
+		t.Errorf("a name in single quotes: %v", err)
+	}
+}
+
+// TestShutdownTells has everybody hear why a gateway that waits no longer ends, whatever they do:
+// nothing in a transaction, a statement on a server, a wait for a connection to one.
+func TestShutdownTells(t *testing.T) {
+	for name, end := range map[string]func(s *set) error{
+		"drained": func(s *set) error {
+			ctx, stop := context.WithTimeout(context.Background(), 100*time.Millisecond)
+			defer stop()
+			if err := s.gateway.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {
+				return fmt.Errorf("shut down beside open transactions: %w", err)
+			}
+			return nil
+		},
+		"at once": func(s *set) error { return s.gateway.Close() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSet(t, func(c *Config) { c.MaxUserConnections = 2 })
+			ctx := context.Background()
+			execute(t, connect(t, s.url("")), "CREATE TABLE t (id int PRIMARY KEY)")
+			idle, busy, waits := connect(t, s.url("")), connect(t, s.url("")), connect(t, s.url(""))
+			execute(t, idle, "BEGIN; INSERT INTO t VALUES (1)")
+			execute(t, busy, "BEGIN; INSERT INTO t VALUES (2)")
+			heard := make(chan error, 2)
+			run := func(conn *pgx.Conn, sql string) {
+				_, err := conn.Exec(ctx, sql, pgx.QueryExecModeSimpleProtocol)
+				heard <- err
+			}
+			go run(busy, "SELECT pg_sleep(60)")
+			s.awaitSleeping(t, "SELECT pg_sleep(60)", 1)
+			go run(waits, "INSERT INTO t VALUES (3)")
+			eventually(t, func() bool {
+				n := 0
+				s.gateway.each(func(c *client) {
+					c.mu.Lock()
+					defer c.mu.Unlock()
+					if c.waiting {
+						n++
+					}
+				})
+				return n == 1
+			})
+			began := time.Now()
+			if err := end(s); err != nil {
+				t.Error(err)
+			}
+			t.Logf("it took %v", time.Since(began))
+			for range 2 {
+				if err := <-heard; code(err) != "57P01" {
+					t.Errorf("who is at work hears %v", err)
+				}
+			}
+			if _, err := idle.Exec(ctx, "COMMIT", pgx.QueryExecModeSimpleProtocol); code(err) != "57P01" {
+				t.Errorf("who is in a transaction hears %v", err)
+			}
+		})
 	}
 }

@@ -9,9 +9,10 @@ import (
 	"github.com/pgdist/pgdist/health"
 )
 
-// event is something that happened to the set, as this gateway saw it.
+// event is something that happened to a set, as this gateway saw it.
 type event struct {
 	At   time.Time `json:"at"`
+	Set  string    `json:"database,omitempty"` // source.key; "": to the gateway
 	Text string    `json:"text"`
 }
 
@@ -24,13 +25,13 @@ type history struct {
 	list []event
 }
 
-func (h *history) add(format string, args ...any) {
+func (h *history) add(set, format string, args ...any) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if len(h.list) >= historySize {
 		h.list = slices.Delete(h.list, 0, len(h.list)-historySize+1)
 	}
-	h.list = append(h.list, event{time.Now(), fmt.Sprintf(format, args...)})
+	h.list = append(h.list, event{time.Now(), set, fmt.Sprintf(format, args...)})
 }
 
 // latest are the events, the newest first.
@@ -45,7 +46,7 @@ func (h *history) latest() []event {
 // follow notes how the view changes.
 func (s *Server) follow(src *source) {
 	view := src.engine.View()
-	s.history.add("gateway started: %s leads, epoch %d", hostOf(view, view.Leader), view.Epoch)
+	s.history.add(src.key, "gateway started: %s leads, epoch %d", hostOf(view, view.Leader), view.Epoch)
 	for s.ctx.Err() == nil {
 		next, err := src.engine.WaitView(s.ctx, view.Epoch)
 		if err != nil {
@@ -55,26 +56,26 @@ func (s *Server) follow(src *source) {
 			continue
 		}
 		old := view
-		_ = s.safely("follow", func() error { s.changed(old, next); return nil }) // it is in the log
+		_ = s.safely("follow", func() error { s.changed(src.key, old, next); return nil }) // it is in the log
 		view = next
 	}
 }
 
-// changed notes the difference between two views.
-func (s *Server) changed(old, view *health.View) {
+// changed notes the difference between two views of a set.
+func (s *Server) changed(set string, old, view *health.View) {
 	s.measures.views.Add(1)
 	if old.Leader != view.Leader {
 		if view.Leader != 0 {
 			s.measures.failovers.Add(1)
 		}
-		s.history.add("%s leads (epoch %d); before: %s", hostOf(view, view.Leader), view.Epoch, hostOf(old, old.Leader))
+		s.history.add(set, "%s leads (epoch %d); before: %s", hostOf(view, view.Leader), view.Epoch, hostOf(old, old.Leader))
 	}
 	for _, m := range view.Members {
 		switch was, is := old.Has(m.ID), view.Has(m.ID); {
 		case was && !is:
-			s.history.add("%s is excluded (epoch %d)", m.Host, view.Epoch)
+			s.history.add(set, "%s is excluded (epoch %d)", m.Host, view.Epoch)
 		case is && !was:
-			s.history.add("%s is in sync again (epoch %d)", m.Host, view.Epoch)
+			s.history.add(set, "%s is in sync again (epoch %d)", m.Host, view.Epoch)
 		}
 	}
 }

@@ -56,6 +56,24 @@ func (c *client) fresh() bool {
 	return c.tally.transactions.Load() <= 1 && time.Since(c.since) <= freshGrace // the log-in counts as one
 }
 
+// endAll ends all clients, also those that have something under way, and gives them a moment to
+// hear of it.
+func (s *Server) endAll() {
+	ctx, stop := context.WithTimeout(s.ctx, farewell)
+	defer stop()
+	s.each(func(c *client) {
+		c.killed.Store(true)
+		c.closing.Store(true)
+		s.spawn("close", func() { c.cancel(ctx) })
+	})
+	for s.inside() > 0 {
+		s.each((*client).wake) // time and again: it may have gone on to its next message
+		if !sleep(ctx, 10*time.Millisecond) {
+			return
+		}
+	}
+}
+
 // sendAway has clients leave as soon as they have nothing under way; it returns when all have.
 func (s *Server) sendAway() {
 	s.each(func(c *client) { c.closing.Store(true) })

@@ -67,9 +67,9 @@ func (c *Config) database(name string) DatabaseOptions {
 }
 
 // limits are those of connections to the servers of a set.
-func (c *Config) limits(src *source) engine.Limits {
+func (c *Config) limits(names []string) engine.Limits {
 	l := engine.Limits{Connections: c.MaxDBConnections}
-	for _, name := range src.names {
+	for _, name := range names {
 		l.Connections = first(c.DatabaseOptions[name].MaxConnections, l.Connections)
 	}
 	some := c.MaxUserConnections > 0

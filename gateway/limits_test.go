@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -255,7 +256,7 @@ func TestLimits(t *testing.T) {
 	t.Run("reload", func(t *testing.T) {
 		config := *s.gateway.conf()
 		config.MaxDBConnections, config.QueryWaitTimeout = 1, time.Hour
-		fixed, err := s.gateway.Reload(config)
+		fixed, err := s.gateway.Reload(context.Background(), config)
 		if err != nil || len(fixed) != 1 || fixed[0] != "query_wait_timeout" {
 			t.Error(fixed, err)
 		}
@@ -289,6 +290,7 @@ func TestSets(t *testing.T) {
 	for i, one := range []*set{s, two} {
 		execute(t, connect(t, one.url("")), fmt.Sprintf("CREATE TABLE here (id int PRIMARY KEY); INSERT INTO here VALUES (%d); CREATE USER u%d PASSWORD 'pw'; GRANT SELECT ON here TO u%[2]d", i+1, i+1))
 	}
+	t.Run("new", func(t *testing.T) { newSets(t, s, two) })
 	s.serve(t, func(c *Config) {
 		c.Auth = SCRAM
 		c.Users = map[string]string{"postgres": "pw"}
@@ -333,8 +335,8 @@ func TestSets(t *testing.T) {
 		config := *s.gateway.conf()
 		config.Admins = []string{"postgres"}
 		config.DatabaseOptions = map[string]DatabaseOptions{"second": {DSN: s.dsn}, "third": {DSN: two.dsn}, "*": {DSN: two.dsn}}
-		fixed, err := s.gateway.Reload(config)
-		if err != nil || fmt.Sprint(fixed) != "[databases second databases third]" {
+		fixed, err := s.gateway.Reload(context.Background(), config)
+		if err != nil || fmt.Sprint(fixed) != "[databases second]" {
 			t.Error(fixed, err)
 		}
 		if got := ask(t, connect(t, url("postgres", "second")), "SELECT id::text FROM here"); got != "2" {
@@ -361,4 +363,59 @@ func TestSets(t *testing.T) {
 			}
 		}
 	})
+}
+
+// newSets has names lead to another set than the DSN's while the gateway runs.
+func newSets(t *testing.T, s, two *set) {
+	ctx := context.Background()
+	reload := func(options map[string]DatabaseOptions) (string, error) {
+		config := *s.gateway.conf()
+		config.Databases, config.DatabaseOptions = []string{"alias"}, options
+		fixed, err := s.gateway.Reload(ctx, config)
+		return fmt.Sprint(fixed), err
+	}
+	leads := func(db, want string) {
+		t.Helper()
+		conn := connect(t, s.urlOf("postgres", db))
+		if got := ask(t, conn, "SELECT id::text FROM here"); got != want {
+			t.Errorf("%s leads to set %s, want %s", db, got, want)
+		}
+		_ = conn.Close(ctx)
+	}
+	if fixed, err := reload(nil); err != nil || fixed != "[]" {
+		t.Error(fixed, err)
+	}
+	there := connect(t, s.urlOf("postgres", "alias"))
+	nowhere := strings.Replace(two.dsn, "/postgres?", "/nowhere?", 1)
+	if _, err := reload(map[string]DatabaseOptions{"first": {DSN: two.dsn}, "second": {DSN: nowhere}}); err == nil || !strings.Contains(err.Error(), "database second: ") {
+		t.Errorf("a set that cannot be opened: %v", err)
+	}
+	if _, err := pgx.Connect(ctx, s.urlOf("postgres", "first")); code(err) != "3D000" {
+		t.Errorf("a name of a configuration that is not in force: %v", err)
+	}
+	added := map[string]DatabaseOptions{"alias": {DSN: two.dsn}, "second": {DSN: two.dsn, MaxClients: 1}, "also": {DSN: two.dsn}}
+	if fixed, err := reload(added); err != nil || fixed != "[databases alias]" {
+		t.Error(fixed, err)
+	}
+	leads("alias", "1") // where its client is
+	leads("second", "2")
+	leads("also", "2")
+	leads("postgres", "1")
+	_ = there.Close(ctx)
+	eventually(t, func() bool { return !s.gateway.used("alias") })
+	if fixed, err := reload(added); err != nil || fixed != "[]" {
+		t.Error(fixed, err)
+	}
+	leads("alias", "2")
+	if fixed, err := reload(nil); err != nil || fixed != "[databases alias databases also databases second]" {
+		t.Error(fixed, err)
+	}
+	leads("second", "2")
+	if n := len(s.gateway.sources()); n != 2 {
+		t.Errorf("%d sets are open", n)
+	}
+	events := s.gateway.history.latest()
+	if !slices.ContainsFunc(events, func(e event) bool { return e.Set != "postgres" && strings.HasPrefix(e.Text, "gateway started") }) {
+		t.Errorf("events: %v", events)
+	}
 }

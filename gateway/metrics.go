@@ -101,7 +101,7 @@ func (c collector) collect(to chan<- prometheus.Metric) {
 		to <- m.latency[i].read().metric(descDuration, workNames[i])
 	}
 	to <- m.waits.read().metric(descWait)
-	for _, src := range s.sources {
+	for _, src := range s.sources() {
 		view := src.engine.View()
 		gauge(descEpoch, float64(view.Epoch), src.key)
 		gauge(descTerm, float64(view.Term), src.key)

@@ -25,7 +25,7 @@ func (m *mishap) Unwrap() error { return errGone }
 func (s *Server) caught(where string, value any) *mishap {
 	s.measures.panics.Add(1)
 	s.log.Error("panic", "in", where, "value", fmt.Sprint(value), "stack", string(debug.Stack()))
-	s.history.add("panic in %s: the log has the stack", where)
+	s.history.add("", "panic in %s: the log has the stack", where)
 	return &mishap{where}
 }
 

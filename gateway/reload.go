@@ -1,6 +1,8 @@
 package gateway
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -54,18 +56,21 @@ func (c *Config) options() []option {
 	}
 }
 
-// Reload puts config in force for what comes from now on; nobody is sent away. It returns
-// the names of settings that differ and cannot change while the server runs.
-func (s *Server) Reload(config Config) (fixed []string, err error) {
+// Reload puts config in force for what comes from now on; nobody is sent away. Sets of names that
+// are new are opened, which ctx bounds; if one cannot be, all stays as it was. It returns the names
+// of settings that differ and cannot change while the server runs.
+func (s *Server) Reload(ctx context.Context, config Config) (fixed []string, err error) {
 	if err := config.Validate(); err != nil {
 		return nil, err
 	}
+	s.reloading.Lock()
+	defer s.reloading.Unlock()
 	config = config.withDefaults()
 	old := s.conf()
 	if config.DSN != old.DSN {
 		fixed = append(fixed, "dsn")
 	}
-	changed, options := keepSets(old.DatabaseOptions, config.DatabaseOptions)
+	changed, options := s.keepSets(old.DatabaseOptions, config.DatabaseOptions)
 	fixed, config.DatabaseOptions = append(fixed, changed...), options
 	if config.QueryWaitTimeout != old.QueryWaitTimeout {
 		fixed = append(fixed, "query_wait_timeout")
@@ -75,24 +80,36 @@ func (s *Server) Reload(config Config) (fixed []string, err error) {
 	}
 	config.DSN, config.MaxPrepared, config.QueryWaitTimeout, config.Logger = old.DSN, old.MaxPrepared, old.QueryWaitTimeout, old.Logger
 	config.Reload, config.Stop, config.Tracing = old.Reload, old.Stop, old.Tracing
+	opened, err := s.openMore(ctx, config.DatabaseOptions)
+	if err != nil {
+		return nil, err
+	}
 	s.adopt(&config)
-	s.history.add("configuration read again")
+	s.history.add("", "configuration read again")
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing { // whoever closes the others may not have seen these
+		return fixed, errors.Join(ErrServerClosed, closeAll(opened))
+	}
+	for _, src := range opened {
+		s.spawn("follow", func() { s.follow(src) })
+	}
 	return fixed, nil
 }
 
-// keepSets has every name lead where it did: sets are opened once. It returns those that would
-// lead elsewhere now, and the options with what stays.
-func keepSets(old, next map[string]DatabaseOptions) (fixed []string, kept map[string]DatabaseOptions) {
+// keepSets has every name lead where it did, if it led to a set of its own, or clients are there
+// under it. It returns those that would lead elsewhere now, and the options with what stays.
+func (s *Server) keepSets(old, next map[string]DatabaseOptions) (fixed []string, kept map[string]DatabaseOptions) {
 	kept = maps.Clone(next)
 	for name, o := range next {
 		was, had := old[name]
-		if o.DSN == was.DSN {
+		if o.DSN == was.DSN || was.DSN == "" && !s.used(name) {
 			continue
 		}
 		fixed = append(fixed, "databases "+name)
 		if o.DSN = was.DSN; had {
 			kept[name] = o
-		} else { // nowhere yet
+		} else { // as it was: among those that are not named
 			delete(kept, name)
 		}
 	}
@@ -109,8 +126,14 @@ func keepSets(old, next map[string]DatabaseOptions) (fixed []string, kept map[st
 	return fixed, kept
 }
 
+// used tells whether a client is there under a database's name; "*" is any that would lead to its set.
+func (s *Server) used(name string) (any bool) {
+	s.each(func(c *client) { any = any || c.db == name || name == "*" && s.named(c.db) == nil })
+	return any
+}
+
 // Ready tells whether the set, every one of several, can be written: a leader is known and its breaker lets
 // statements through, and the server is not about to close.
 func (s *Server) Ready() bool {
-	return !s.isClosing() && !slices.ContainsFunc(s.sources, func(src *source) bool { return !src.engine.Ready() })
+	return !s.isClosing() && !slices.ContainsFunc(s.sources(), func(src *source) bool { return !src.engine.Ready() })
 }

@@ -278,7 +278,7 @@ func TestRules(t *testing.T) {
 	t.Run("reload", func(t *testing.T) {
 		config := *s.gateway.conf()
 		config.HBA, config.TLS = rulesOf(t, rules), b.tls()
-		if _, err := s.gateway.Reload(config); err != nil {
+		if _, err := s.gateway.Reload(context.Background(), config); err != nil {
 			t.Fatal(err)
 		}
 		if got := try(s.addr, "carl", "postgres", "", "require", "foreign"); got != "is carl" {
@@ -288,18 +288,18 @@ func TestRules(t *testing.T) {
 			t.Errorf("a certificate of the old authority's: %s", got)
 		}
 		config.HBA = rulesOf(t, "host all postgres all trust")
-		if _, err := s.gateway.Reload(config); err != nil {
+		if _, err := s.gateway.Reload(context.Background(), config); err != nil {
 			t.Fatal(err)
 		}
 		if got := try(s.addr, "bob", "postgres", "pw", "disable", ""); !strings.HasPrefix(got, "FATAL 28000 no pg_hba.conf entry") {
 			t.Errorf("after the rules have changed: %s", got)
 		}
 		config.HBA, config.Ident = rulesOf(t, "hostssl all all all cert map=nosuch"), nil
-		if _, err := s.gateway.Reload(config); err == nil || !strings.Contains(err.Error(), `there is no map "nosuch"`) {
+		if _, err := s.gateway.Reload(context.Background(), config); err == nil || !strings.Contains(err.Error(), `there is no map "nosuch"`) {
 			t.Errorf("a rule that cannot work: %v", err)
 		}
 		config.HBA, config.TLS = rulesOf(t, "hostssl all all all cert"), nil
-		if _, err := s.gateway.Reload(config); err == nil || !strings.Contains(err.Error(), "tls.client_ca") {
+		if _, err := s.gateway.Reload(context.Background(), config); err == nil || !strings.Contains(err.Error(), "tls.client_ca") {
 			t.Errorf("a rule that cannot work: %v", err)
 		}
 	})

@@ -23,7 +23,7 @@ var ErrServerClosed = errors.New("gateway: the server is closed")
 type Server struct {
 	live        atomic.Pointer[Config] // what Reload replaces
 	*source                            // that of the DSN
-	sources     []*source              // all of them, that one first
+	sets        atomic.Pointer[sets]   // all of them; Reload adds some
 	maxPrepared int
 	log         *slog.Logger
 	tracer      trace.Tracer // nil for none
@@ -43,6 +43,7 @@ type Server struct {
 	work sync.WaitGroup // clients, parked ones included, and what goes on besides
 
 	accepting sync.WaitGroup // calls of Serve; added to under mu
+	reloading sync.Mutex     // held by Reload
 
 	mu        sync.Mutex // guards what follows
 	closing   bool
@@ -102,7 +103,7 @@ func Open(ctx context.Context, config Config) (*Server, error) {
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	s.adopt(&config)
 	s.spawn("watch", s.watch)
-	for _, src := range s.sources {
+	for _, src := range s.sources() {
 		s.spawn("follow", func() { s.follow(src) })
 	}
 	return s, nil
@@ -121,8 +122,9 @@ func (s *Server) conf() *Config { return s.live.Load() }
 func (s *Server) adopt(c *Config) {
 	s.live.Store(c)
 	s.measures.slowFrom.Store(int64(c.SlowStatement))
-	for _, src := range s.sources {
-		src.engine.Limit(c.limits(src))
+	sets := s.sets.Load()
+	for _, src := range sets.list {
+		src.engine.Limit(c.limits(sets.names(src)))
 	}
 }
 
@@ -280,9 +282,11 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	return errors.Join(ctx.Err(), s.Close())
 }
 
-// Close ends everything at once.
+// Close ends everything at once, whatever is under way. Clients hear so, if they and the servers
+// give them the time.
 func (s *Server) Close() error {
 	s.refuse()
+	s.endAll()
 	s.stop()
 	s.each(func(c *client) { c.closing.Store(true); _ = c.conn.Close() })
 	s.closeConsoles()

@@ -16,8 +16,7 @@ import (
 type source struct {
 	engine       *engine.Engine
 	dsn          string
-	key          string   // what the set is called where sets are told apart: a name that leads to it
-	names        []string // that have its DSN in Config.DatabaseOptions
+	key          string // what the set is called where sets are told apart: a name that leads to it
 	database     string
 	owner        string // the DSN's user
 	pool         engine.PoolConfig
@@ -27,22 +26,23 @@ type source struct {
 	tenants      map[string]*tenant // guarded by Server.mu
 }
 
-// openSource opens a set.
-func (s *Server) openSource(ctx context.Context, dsn string, names ...string) (*source, error) {
+// openSource opens a set; name is the one that it is opened for, "" the DSN's.
+func (s *Server) openSource(ctx context.Context, dsn, name string) (*source, error) {
 	ec, err := engine.Parse(dsn)
 	if err != nil {
 		return nil, err
 	}
-	src := &source{dsn: dsn, names: names, database: ec.Members[0].Conn.Database, owner: ec.Members[0].Conn.User, tenants: map[string]*tenant{}}
+	src := &source{dsn: dsn, database: ec.Members[0].Conn.Database, owner: ec.Members[0].Conn.User, tenants: map[string]*tenant{}}
 	src.hub = newHub(s, src)
 	src.key = src.database
-	if len(names) > 0 && names[0] != "*" {
-		src.key = names[0]
+	if name != "" && name != "*" {
+		src.key = name
 	}
 	ec.Dial = func(ctx context.Context, config *pgx.ConnConfig) (engine.ServerConn, error) {
 		return s.servers.dialOwn(ctx, src.key, config)
 	}
-	if src.flies = loopsHelp(&ec); src.flies && s.loops == nil {
+	src.flies = loopsHelp(&ec) && (s.loops != nil || s.live.Load() == nil) // clients find loops, or none, once and for all
+	if src.flies && s.loops == nil {
 		if s.loops, err = newLoops(); err != nil {
 			return nil, err
 		}
@@ -51,8 +51,8 @@ func (s *Server) openSource(ctx context.Context, dsn string, names ...string) (*
 		ec.Wrap = s.loops.adopt
 	}
 	ec.Logger = s.log
-	ec.Notice = func(text string) { s.history.add("%s", text) }
-	if len(names) > 0 {
+	ec.Notice = func(text string) { s.history.add(src.key, "%s", text) }
+	if name != "" {
 		ec.Logger = s.log.With("database", src.key)
 	}
 	if src.engine, err = openEngine(ctx, ec); err != nil {
@@ -63,38 +63,72 @@ func (s *Server) openSource(ctx context.Context, dsn string, names ...string) (*
 	return src, nil
 }
 
-// openSources opens the set of config.DSN and all others; on an error none stays open.
-func (s *Server) openSources(ctx context.Context, config *Config) (err error) {
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, s.closeSources())
+// sets are the sets that clients reach. It is immutable.
+type sets struct {
+	list   []*source          // that of the DSN first
+	byName map[string]*source // that have a DSN of their own in Config.DatabaseOptions
+}
+
+// names are those that lead to a set of their own which is src.
+func (s *sets) names(src *source) (list []string) {
+	for _, name := range slices.Sorted(maps.Keys(s.byName)) {
+		if s.byName[name] == src {
+			list = append(list, name)
 		}
-	}()
-	if s.source, err = s.openSource(ctx, config.DSN); err != nil {
-		return err
 	}
-	s.sources = []*source{s.source}
-	for _, name := range slices.Backward(slices.Sorted(maps.Keys(config.DatabaseOptions))) { // "*" last
-		dsn := config.DatabaseOptions[name].DSN
-		if dsn == "" {
-			continue
-		}
-		if i := slices.IndexFunc(s.sources, func(src *source) bool { return src.dsn == dsn }); i >= 0 { // a set is opened once
-			s.sources[i].names = append(s.sources[i].names, name)
-			continue
-		}
-		src, err := s.openSource(ctx, dsn, name)
-		if err != nil {
-			return fmt.Errorf("database %s: %w", name, err)
-		}
-		s.sources = append(s.sources, src)
+	return list
+}
+
+// sources are all sets.
+func (s *Server) sources() []*source {
+	if sets := s.sets.Load(); sets != nil {
+		return sets.list
 	}
 	return nil
 }
 
-func (s *Server) closeSources() error {
+// openSources opens the set of config.DSN and all others; on an error none stays open.
+func (s *Server) openSources(ctx context.Context, config *Config) (err error) {
+	if s.source, err = s.openSource(ctx, config.DSN, ""); err != nil {
+		return err
+	}
+	s.sets.Store(&sets{list: []*source{s.source}})
+	if _, err = s.openMore(ctx, config.DatabaseOptions); err != nil {
+		err = errors.Join(err, s.closeSources())
+	}
+	return err
+}
+
+// openMore opens the sets of those names that lead to none of their own yet, and returns them. On
+// an error all is as it was.
+func (s *Server) openMore(ctx context.Context, options map[string]DatabaseOptions) (opened []*source, err error) {
+	old := s.sets.Load()
+	next := &sets{list: slices.Clone(old.list), byName: map[string]*source{}}
+	maps.Copy(next.byName, old.byName)
+	for _, name := range slices.Backward(slices.Sorted(maps.Keys(options))) { // "*" last
+		dsn := options[name].DSN
+		if dsn == "" || next.byName[name] != nil {
+			continue
+		}
+		i := slices.IndexFunc(next.list, func(src *source) bool { return src.dsn == dsn }) // a set is opened once
+		if i < 0 {
+			src, err := s.openSource(ctx, dsn, name)
+			if err != nil {
+				return nil, errors.Join(fmt.Errorf("database %s: %w", name, err), closeAll(opened))
+			}
+			i, opened, next.list = len(next.list), append(opened, src), append(next.list, src)
+		}
+		next.byName[name] = next.list[i]
+	}
+	s.sets.Store(next)
+	return opened, nil
+}
+
+func (s *Server) closeSources() error { return closeAll(s.sources()) }
+
+func closeAll(list []*source) error {
 	var errs []error
-	for _, src := range s.sources {
+	for _, src := range list {
 		errs = append(errs, src.engine.Close())
 	}
 	return errors.Join(errs...)
@@ -121,21 +155,14 @@ func (s *Server) find(name string) *source {
 }
 
 // named is the set of that name in the configuration.
-func (s *Server) named(name string) *source {
-	for _, src := range s.sources {
-		if slices.Contains(src.names, name) {
-			return src
-		}
-	}
-	return nil
-}
+func (s *Server) named(name string) *source { return s.sets.Load().byName[name] }
 
 // leads tells whether a database's name leads to a set.
 func (s *Server) leads(name string) bool { return s.find(name) != nil }
 
 // each calls f for every member of every set.
 func (s *Server) eachMember(f func(src *source, m engine.MemberStats)) {
-	for _, src := range s.sources {
+	for _, src := range s.sources() {
 		for _, m := range src.engine.Stats() {
 			f(src, m)
 		}

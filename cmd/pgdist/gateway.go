@@ -117,7 +117,7 @@ func (r *gatewayRun) read() (*gatewayOptions, gateway.Config, error) {
 		return nil, gateway.Config{}, err
 	}
 	c, err := o.config(dsn, r.log)
-	c.Reload = func(context.Context) error { return r.reload() }
+	c.Reload = r.reload
 	c.Stop = func(wait bool) {
 		select {
 		case r.stopped <- wait:
@@ -169,7 +169,7 @@ func (r *gatewayRun) serve(ctx context.Context) error {
 		case err := <-failed:
 			return errors.Join(err, r.server.Close())
 		case <-hup:
-			_ = r.reload() // it is in the log
+			_, _ = r.reload(ctx) // it is in the log
 			continue
 		case <-usr2:
 			if err := r.restartNow(ctx); errors.Is(err, context.Canceled) {
@@ -315,16 +315,15 @@ func (r *gatewayRun) open(o *gatewayOptions, had *[]socket) error {
 	return nil
 }
 
-// reload puts in force what can be changed of what the file says now.
-func (r *gatewayRun) reload() error {
+// reload puts in force what can be changed of what the file says now, and returns what cannot.
+func (r *gatewayRun) reload(ctx context.Context) (fixed []string, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.notify(reloading())
 	defer r.notify("READY=1")
 	o, config, err := r.read()
 	if err == nil {
-		var fixed []string
-		if fixed, err = r.server.Reload(config); err == nil {
+		if fixed, err = r.server.Reload(ctx, config); err == nil {
 			r.level.Set(o.level)
 			o.warn(r.o.config, r.log)
 			r.live = o
@@ -344,11 +343,11 @@ func (r *gatewayRun) reload() error {
 			if len(fixed) > 0 {
 				r.log.Warn("these settings differ now, but change only with a restart", "settings", fixed)
 			}
-			return nil
+			return fixed, nil
 		}
 	}
 	r.log.Error("the configuration stays as it was", "error", err)
-	return err
+	return nil, err
 }
 
 // setOf is what the DSN, and the file in it, say of the set.

@@ -87,7 +87,7 @@ function show(s) {
     const li = make("li");
     const at = make("time", new Date(e.at).toLocaleTimeString());
     at.dateTime = e.at;
-    li.append(at, make("span", e.text));
+    li.append(at, make("span", e.database ? `${e.database}: ${e.text}` : e.text));
     return li;
   }));
 }
