@@ -22,7 +22,8 @@ type catalog struct {
 	leavers         atomic.Pointer[leavers]
 	asked, answered atomic.Int64
 	moment          atomic.Int64 // see Session.Moment
-	mu              sync.Mutex   // guards loading
+	mu              sync.Mutex   // guards loading, and what follows
+	settings        string       // of the latest reading
 	active          bool         // a load is running
 	again           bool         // what it reads may be out of date already
 }
@@ -34,7 +35,8 @@ type functions struct {
 	hollow    []string        // names of what reads a materialized view, in lower case
 	explains  bool            // one has EXPLAIN or REASSIGN in its text
 	leavers   *leavers
-	asked     int64 // catalog.asked when it was read
+	settings  string // a digest of what roles and the database have set for connections
+	asked     int64  // catalog.asked when it was read
 	at        time.Time
 }
 
@@ -48,6 +50,12 @@ const functionsSQL = `SELECT n.nspname, p.proname, bool_or(p.provolatile = 'v'):
   FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
   WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgdist')
   GROUP BY 1, 2`
+
+// settingsSQL tells them by names: numbers are others at another leader.
+const settingsSQL = `SELECT coalesce(pg_catalog.md5(pg_catalog.string_agg(x.t, E'\\n' ORDER BY x.t COLLATE "C")), '') FROM (
+  SELECT coalesce(r.rolname, '') || E'\\t' || (s.setdatabase <> 0) || E'\\t' || s.setconfig::text AS t
+    FROM pg_catalog.pg_db_role_setting s LEFT JOIN pg_catalog.pg_roles r ON r.oid = s.setrole
+   WHERE s.setdatabase = 0 OR s.setdatabase = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())) x`
 
 func newCatalog(e *Engine) *catalog { return &catalog{e: e} }
 
@@ -86,7 +94,11 @@ func (c *catalog) forget() {
 }
 
 func (c *catalog) store(f *functions) {
-	c.looked.Store(true)
+	if c.looked.Swap(true) {
+		c.heedLocked(f.settings)
+	} else {
+		c.settings = f.settings
+	}
 	c.views.Store(len(f.hollow) > 0)
 	c.leavers.Store(f.leavers)
 	c.answered.Store(f.asked)
@@ -160,6 +172,66 @@ func (c *catalog) read(ctx context.Context) (*functions, error) {
 	if f.leavers, err = h.c.leavers(ctx, c.leavers.Load(), executes); err != nil {
 		return nil, err
 	}
-	f.hollow, err = h.c.hollow(ctx)
+	if f.hollow, err = h.c.hollow(ctx); err != nil {
+		return nil, err
+	}
+	f.settings, err = h.c.roleSettings(ctx)
 	return f, err
+}
+
+func (c *conn) roleSettings(ctx context.Context) (string, error) {
+	rows, err := c.Rows(ctx, settingsSQL)
+	if err != nil {
+		return "", err
+	}
+	return string(rows[0][0]), nil
+}
+
+// look finds whether anybody has changed what roles and the database have set: followers are not
+// brought that as definitions are, of which Mirror.Changes tells.
+func (c *catalog) look() {
+	if !c.looked.Load() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(c.e.ctx, catalogTimeout)
+	defer cancel()
+	h, err := c.e.acquireLeader(ctx, nil, readOnly)
+	if err != nil {
+		return // the next look finds it
+	}
+	defer h.give()
+	settings, err := h.c.roleSettings(ctx)
+	if err != nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.heedLocked(settings)
+}
+
+// heedLocked has connections begun anew if settings are others than before.
+func (c *catalog) heedLocked(settings string) {
+	if settings != c.settings {
+		c.settings = settings
+		c.e.spawn(c.e.renewAll)
+	}
+}
+
+// renew has sessions go on with connections that are begun from now on: what roles and the
+// database have set is asked for at a connection's beginning. Settings that only some
+// connections have would be worse for a session that changes between them than new ones.
+func (e *Engine) renew() {
+	for _, m := range *e.members.Load() {
+		m.renew()
+	}
+}
+
+// renewAll is renew once all members have what the leader has.
+func (e *Engine) renewAll() {
+	ctx, cancel := context.WithTimeout(e.ctx, catalogTimeout)
+	defer cancel()
+	if err := e.mirror.Ack(ctx, e.route().view.Term, Change{}); err != nil {
+		e.log.Debug("connections are renewed before all members are known to have what roles have set", "error", err)
+	}
+	e.renew()
 }

@@ -223,6 +223,9 @@ const (
 	sweepEvery = 250 * time.Millisecond
 	// trimEvery is how many sweeps lie between two looks at idle connections.
 	trimEvery = 40
+	// settingsEvery is how many lie between two looks at what roles have set, which others may
+	// have changed.
+	settingsEvery = 40
 	// retryPause is the first pause of a statement that has to wait for a
 	// member; it grows up to retryPauseMax.
 	retryPause    = 10 * time.Millisecond
@@ -244,7 +247,22 @@ func (e *Engine) sweep() {
 		for _, m := range e.all() {
 			e.sweepMember(m, r, n%trimEvery == 0)
 		}
+		if n%settingsEvery == 0 && e.connections() > 1 { // one may be that by which it was looked last
+			e.spawn(e.catalog.look)
+		}
 	}
+}
+
+// connections counts those of all pools.
+func (e *Engine) connections() (n int64) {
+	for _, m := range e.all() {
+		for _, ps := range *m.all.Load() {
+			for _, p := range ps {
+				n += p.exist.Load()
+			}
+		}
+	}
+	return n
 }
 
 func (e *Engine) sweepMember(m *member, r *routes, trim bool) {

@@ -74,6 +74,15 @@ func (m *member) setState(state int32) {
 	}
 }
 
+// renew has every pool begin with new connections.
+func (m *member) renew() {
+	for _, ps := range *m.all.Load() {
+		for _, p := range ps {
+			p.renew()
+		}
+	}
+}
+
 func (m *member) close() {
 	for _, ps := range *m.all.Load() {
 		ps.close()

@@ -82,6 +82,7 @@ type pool struct {
 	exist   atomic.Int64 // made, or being made
 	inUse   atomic.Int64 // leased
 	waiters atomic.Int64 // in or before puddle's queue
+	renewed atomic.Int64 // connections that were begun before are closed when they are free
 
 	mu   sync.Mutex // guards what follows
 	all  map[*conn]struct{}
@@ -125,11 +126,12 @@ func (pl *pool) construct(ctx context.Context, dial DialFunc) (made *conn, err e
 			}
 		}()
 	}
+	began := nanotime()
 	c, err := dialFor(ctx, dial, pl.member, pl.conn, pl.purpose)
 	if err != nil {
 		return nil, err
 	}
-	c.pool, c.made = pl, nanotime()
+	c.pool, c.made = pl, began
 	pl.mu.Lock()
 	defer pl.mu.Unlock()
 	pl.all[c] = struct{}{}
@@ -277,7 +279,7 @@ func (pl *pool) release(c *conn, now int64) {
 		c.admitted = false
 		defer pl.member.gate.leave(pl.user)
 	}
-	if !c.usable() || pl.member.state.Load() == excluded || time.Duration(now-c.made) > pl.config.MaxLifetime {
+	if !c.usable() || pl.member.state.Load() == excluded || pl.aged(c, now) {
 		pl.discard(c)
 		return
 	}
@@ -389,8 +391,20 @@ func (pl *pool) killStuck() {
 func (pl *pool) trim() {
 	now := nanotime()
 	pl.closeParked(func(c *conn) bool {
-		return time.Duration(now-c.parkedAt) > pl.config.MaxIdle || time.Duration(now-c.made) > pl.config.MaxLifetime
+		return time.Duration(now-c.parkedAt) > pl.config.MaxIdle || pl.aged(c, now)
 	})
+}
+
+// aged tells whether a connection is too old to be used again.
+func (pl *pool) aged(c *conn, now int64) bool {
+	return time.Duration(now-c.made) > pl.config.MaxLifetime || c.made < pl.renewed.Load()
+}
+
+// renew has no connection be used again that was begun before.
+func (pl *pool) renew() {
+	now := nanotime()
+	pl.renewed.Store(now)
+	pl.closeParked(func(c *conn) bool { return pl.aged(c, now) })
 }
 
 // closeWait bounds how long closing waits for clients that keep a lease.

@@ -68,6 +68,10 @@ func (s *Session) execConcurrently(ctx context.Context, st *classify.Statement, 
 		if err == nil {
 			tag, err = concurrently(ctx, lease.c, st, text, plain)
 		}
+		var pe *pgconn.PgError
+		if !first && st.Tag == "DROP INDEX" && errors.As(err, &pe) && pe.Code == "42704" {
+			tag, err = st.Tag, nil // it was there before, and was dropped in what followed
+		}
 		again, err := lease.Done(ctx, err)
 		if !again {
 			return tag, err

@@ -311,6 +311,9 @@ func (s *Session) acknowledge(ctx context.Context, t *transaction, c *conn) erro
 		s.e.catalog.forget()
 		s.fresh, s.freshAt = s.fresh.with(t.brings), s.e.catalog.asked.Load()
 	}
+	if t.renews {
+		s.e.renew()
+	}
 	switch {
 	case err == nil:
 		pointAcknowledged.Pass()

@@ -215,7 +215,10 @@ func (c *catchUp) round(ctx context.Context) (int64, error) {
 	}
 	from, x, err := c.route(ctx, h, lead)
 	if err == nil {
-		err = c.s.unmade(ctx, c.mine, c.m, true)
+		var broken []string
+		if broken, err = c.s.unmade(ctx, c.mine, c.m, true); err == nil && len(broken) > 0 {
+			err = c.s.remake(ctx, c.m, broken, "")
+		}
 	}
 	if err == nil && h.Crashed {
 		x, err = c.mend(ctx, x)

@@ -56,7 +56,8 @@ func (s *Set) prune(ctx context.Context) {
 	}
 	for _, id := range s.cur.InSync {
 		m := s.members.get(id)
-		did, err := s.pruneOne(ctx, m, low)
+		did, broken, err := s.pruneOne(ctx, m, low)
+		s.remakeSoon(ctx, m, broken)
 		if ctx.Err() != nil {
 			return
 		}
@@ -157,21 +158,22 @@ func (s *Set) alarm(j *JournalStatus) {
 	}
 }
 
-func (s *Set) pruneOne(ctx context.Context, m *member, low Place) (string, error) {
+func (s *Set) pruneOne(ctx context.Context, m *member, low Place) (did string, broken []string, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, m.health.SyncTimeout, health.ErrTimeout)
 	defer cancel()
 	c, err := m.connect(ctx)
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
 	defer c.close()
-	did, err := c.one(ctx, `SELECT pgdist.prune($1::bigint, $2::pg_snapshot, $3::bigint, $4::interval, $5::interval)`,
+	did, err = c.one(ctx, `SELECT pgdist.prune($1::bigint, $2::pg_snapshot, $3::bigint, $4::interval, $5::interval)`,
 		strconv.AppendInt(nil, low.Term, 10), nullable(low.Snapshot), strconv.AppendInt(nil, s.cfg.JournalBytes, 10),
 		text(s.cfg.JournalAge.String()), text(s.cfg.JournalKeep.String()))
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
-	return did, s.unmade(ctx, c, m, false)
+	broken, err = s.unmade(ctx, c, m, false)
+	return did, broken, err
 }
 
 // lowest is the place behind which no member needs the journal any more. With

@@ -80,7 +80,7 @@ func TestUnfinishedIndexes(t *testing.T) {
 		m := r.set.members.get(id)
 		c, err := m.connect(r.ctx())
 		if err == nil {
-			err = r.set.unmade(r.ctx(), c, m, false)
+			_, err = r.set.unmade(r.ctx(), c, m, false)
 			c.close()
 		}
 		if err != nil {
@@ -164,7 +164,10 @@ func TestUnfinishedIndexThatIsFinished(t *testing.T) {
 	}
 	defer c.close()
 	dropped := make(chan error, 1)
-	go func() { dropped <- r.set.unmade(context.Background(), c, m, true) }()
+	go func() {
+		_, err := r.set.unmade(context.Background(), c, m, true)
+		dropped <- err
+	}()
 	looker := r.clientOf(lead)
 	r.await("somebody waits for the table", func() bool {
 		var waits bool
@@ -189,6 +192,120 @@ func TestUnfinishedIndexThatIsFinished(t *testing.T) {
 	r.ddl(r.client(), `DROP INDEX IF EXISTS odd`)
 	r.inSync(3)
 	r.same()
+}
+
+// TestUnfinishedDrops: an index whose DROP INDEX CONCURRENTLY was cut off is invalid where that
+// ran, and others have it. It goes everywhere, where that one still leads, or is made whole again.
+func TestUnfinishedDrops(t *testing.T) {
+	r := newRig(t, 3, `CREATE TABLE w (id int PRIMARY KEY, n int); INSERT INTO w SELECT g, g FROM generate_series(1, 50) g;
+		CREATE INDEX one ON w (n); CREATE UNIQUE INDEX two ON w (n, id); CREATE INDEX three ON w ((n + 1)) WHERE n > 3; CREATE INDEX four ON w (n DESC)`)
+	// begin has somebody run a statement in several transactions, who waits for one that is open.
+	begin := func(announce, sql, open string) (done chan error, end func()) {
+		t.Helper()
+		holder, maker := r.client(), r.client()
+		for _, one := range []string{`BEGIN ISOLATION LEVEL REPEATABLE READ`, open} {
+			if _, err := holder.Exec(r.ctx(), one); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := maker.Exec(r.ctx(), `SELECT set_config('pgdist.ddl', $1, false)`, announce); err != nil {
+			t.Fatal(err)
+		}
+		done = make(chan error, 1)
+		go func() {
+			_, err := maker.Exec(context.Background(), sql)
+			done <- err
+		}()
+		lead := r.set.View().Leader
+		r.await("an index is invalid, and its maker waits", func() bool { return r.halfMade(lead) == 1 })
+		return done, func() { _ = holder.Close(r.ctx()) }
+	}
+	drop := func(name string) (chan error, func()) {
+		t.Helper()
+		return begin(`DROP INDEX `+name, `DROP INDEX CONCURRENTLY `+name, `SELECT count(*) FROM w`)
+	}
+	cut := func(done chan error) {
+		t.Helper()
+		if err := <-done; err == nil {
+			t.Error("it was not cut off")
+		}
+	}
+	has := func(name string, members int) {
+		t.Helper()
+		for _, id := range r.set.View().InSync {
+			c, n := r.clientOf(id), 0
+			if err := errors.Join(c.QueryRow(r.ctx(), `SELECT count(*) FROM pg_index WHERE indexrelid = to_regclass($1) AND indisvalid`, name).Scan(&n), c.Close(r.ctx())); err != nil {
+				t.Fatal(err)
+			}
+			members -= n
+		}
+		if members != 0 {
+			t.Errorf("index %s: %d members more or less have it than should", name, members)
+		}
+		r.same()
+	}
+
+	done, end := drop("one") // who drops it is ended
+	old := r.set.View().Leader
+	if _, err := r.client().Exec(r.ctx(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'DROP INDEX CONC%'`); err != nil {
+		t.Fatal(err)
+	}
+	cut(done)
+	end()
+	r.await("it is dropped at the leader", func() bool { return r.halfMade(old) == 0 })
+	r.ack()
+	has("one", 0)
+
+	back := func(meanwhile ...string) {
+		t.Helper()
+		old := r.set.View().Leader
+		if err := r.server(old).Kill(); err != nil {
+			t.Fatal(err)
+		}
+		r.inSync(2)
+		for _, sql := range meanwhile {
+			r.ddl(r.client(), sql)
+		}
+		if err := r.server(old).StartAgain(); err != nil {
+			t.Fatal(err)
+		}
+		r.inSync(3)
+	}
+	done, _ = drop("two") // the server crashes, and another one leads
+	back()
+	cut(done)
+	has("two", 3)
+
+	done, end = drop("three") // another one leads
+	old = r.set.View().Leader
+	if _, err := r.set.Switchover(r.ctx(), "", ages); err != nil {
+		t.Fatal(err)
+	}
+	end()
+	cut(done)
+	r.await("it is made anew at a follower", func() bool { return r.halfMade(old) == 0 })
+	r.inSync(3)
+	has("three", 3)
+
+	done, _ = drop("four") // as two, and it is dropped meanwhile
+	back(`DROP INDEX four`)
+	cut(done)
+	has("four", 0)
+
+	// It was about to be made, and is made at another member under the same name, while this is away.
+	done, _ = begin(`CREATE INDEX five ON w (n, id)`, `CREATE INDEX CONCURRENTLY five ON w (n, id)`, `SELECT count(*) FROM pg_class`)
+	lead := r.set.View().Leader
+	c := r.clientOf(lead)
+	r.await("it waits for old snapshots", func() bool {
+		var ready bool
+		if err := c.QueryRow(r.ctx(), `SELECT indisready FROM pg_index WHERE indexrelid = 'five'::regclass`).Scan(&ready); err != nil {
+			t.Fatal(err)
+		}
+		return ready
+	})
+	back(`CREATE INDEX five ON w (n, id)`)
+	cut(done)
+	has("five", 3)
 }
 
 // halfMade counts indexes at a member that are not valid.

@@ -58,6 +58,7 @@ type member struct {
 	note              atomic.Pointer[State]   // what status shows
 	left              atomic.Pointer[Place]   // where it was when last heard of; nil: never
 	seen              atomic.Pointer[spotted] // where it was when it was last to be caught up; nil: never
+	remake            atomic.Int64            // when indexes may be made anew there (see monotonic)
 	copyAt, copyTries atomic.Int64            // when it may be copied afresh (see monotonic), and how often that failed
 	major             atomic.Int32            // of its server, as of the last connection; 0: not known
 	ddl               atomic.Int64            // how much DDL it has been brought, and 1; 0: not known

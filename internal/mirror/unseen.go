@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math"
 	"strconv"
+	"time"
 )
 
 // unseen tells whether the leader has tables or materialized views that nobody knows, which
@@ -39,16 +41,94 @@ func (s *Set) takeUp(ctx context.Context) error {
 	return nil
 }
 
-// unmade drops indexes at a member that somebody began to make in several transactions and
-// nobody will finish (sql/08_ddl.sql). away: the member is not in sync, so nobody has
-// anything to make there.
-func (s *Set) unmade(ctx context.Context, c *conn, m *member, away bool) error {
-	rows, err := c.call(ctx, `SELECT u FROM pgdist.unmade($1::boolean) u`, text(strconv.FormatBool(away)))
-	for _, r := range rows {
-		s.log.Info("dropped an index that was left behind half made", "member", m.host, "index", string(r[0]))
+// unmade ends what somebody began to do to indexes of a member in several transactions, and
+// nobody will finish (sql/08_ddl.sql): they are dropped, at the leader for all members. Those that
+// the leader has, if another, are returned, to be made anew. away: the member is not in sync, so
+// nobody has anything to do there.
+func (s *Set) unmade(ctx context.Context, c *conn, m *member, away bool) (broken []string, err error) {
+	half, err := c.call(ctx, `SELECT h.name, h.tab FROM pgdist.half_made() h WHERE h.known UNION ALL SELECT NULL, NULL FROM pgdist.half_made() h WHERE NOT h.known`)
+	if err != nil || len(half) == 0 {
+		return nil, m.fail("look for what was left half made", err)
 	}
+	lead := s.members.get(s.View().Leader)
+	if lead == nil {
+		return nil, errUnsure
+	}
+	if lead != m {
+		if broken, err = lead.wholeIndexes(ctx, half); err != nil {
+			return nil, err
+		}
+	}
+	rows, err := c.call(ctx, `SELECT u FROM pgdist.unmade($1::boolean, $2::text[], $3::boolean) u`, text(strconv.FormatBool(away)), literalOf(broken), text(strconv.FormatBool(lead == m)))
+	for _, r := range rows {
+		s.log.Info("dropped an index that was left behind half made, or half dropped", "member", m.host, "index", string(r[0]))
+	}
+	return broken, m.fail("drop what was left half made", err)
+}
+
+// remakePause is after an attempt to make indexes anew.
+const remakePause = time.Minute
+
+// remakeSoon has an in-sync member's indexes made anew. It may take long, and nobody waits for it.
+func (s *Set) remakeSoon(ctx context.Context, m *member, names []string) {
+	if at := m.remake.Load(); len(names) == 0 || monotonic() < at || !m.remake.CompareAndSwap(at, math.MaxInt64) {
+		return
+	}
+	s.done.Go(func() {
+		defer m.remake.Store(later(remakePause))
+		if err := s.remake(ctx, m, names, "CONCURRENTLY "); err != nil && ctx.Err() == nil {
+			s.log.Warn("an index that is invalid is not made anew", "member", m.host, "err", err)
+		}
+	})
+}
+
+// wholeIndexes are those of half, names and tables, that are whole at the leader.
+func (m *member) wholeIndexes(ctx context.Context, half [][][]byte) (whole []string, err error) {
+	var names, tabs []string
+	for _, r := range half {
+		if r[0] != nil {
+			names, tabs = append(names, string(r[0])), append(tabs, string(r[1]))
+		}
+	}
+	if len(names) == 0 {
+		return nil, nil
+	}
+	c, err := m.connect(ctx)
 	if err != nil {
-		return m.fail("drop what was left half made", err)
+		return nil, err
+	}
+	defer c.close()
+	rows, err := c.call(ctx, `SELECT w FROM pgdist.whole_indexes($1::text[], $2::text[]) w`, literalOf(names), literalOf(tabs))
+	for _, r := range rows {
+		whole = append(whole, string(r[0]))
+	}
+	return whole, m.fail("look for indexes", err)
+}
+
+// remake makes indexes anew whose removal was begun, and cut off, at this member alone: REINDEX
+// makes what is invalid, or dead, whole. One program at a time does so.
+func (s *Set) remake(ctx context.Context, m *member, names []string, how string) error {
+	c, err := m.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	got, err := c.one(ctx, `SELECT pgdist.claim_of('indexes')`)
+	if err != nil || got != "t" {
+		return m.fail("make an index anew", err)
+	}
+	if err := c.exec(ctx, "SET session_replication_role = replica"); err != nil { // no trigger hears of it
+		return m.fail("make an index anew", err)
+	}
+	for _, name := range names {
+		err := c.exec(ctx, "REINDEX INDEX "+how+name)
+		if sqlState(err) == "42P01" {
+			continue // it is gone by now
+		}
+		if err != nil {
+			return m.fail("make index "+name+" anew", err)
+		}
+		s.log.Info("made an index anew that was half dropped", "member", m.host, "index", name)
 	}
 	return nil
 }

@@ -455,6 +455,12 @@ BEGIN
                   WHERE NOT i.indisvalid AND c.relkind = 'i' AND c.relname !~ '_cc(new|old)[0-9]*$' LOOP
             PERFORM pgdist.replay_as(format('DROP INDEX %I.%I', s.nspname, s.relname));
         END LOOP;
+        -- Nor can one of this name be anything but what was left behind here, and made whole since.
+        FOR s IN SELECT n.nspname, c.relname FROM jsonb_array_elements_text(d->'objects') o JOIN pgdist.tables t ON t.id = o::int
+                   JOIN pg_index i ON i.indrelid = ANY (t.files || t.oid) JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+                  WHERE c.relname = (parse_ident((regexp_match(body, '^\s*CREATE\s+(?:UNIQUE\s+)?INDEX\s+(?:IF\s+NOT\s+EXISTS\s+)?(?!ON\M)("(?:[^"]|"")+"|[\w$]+)\s+ON\M', 'i'))[1]))[1] LOOP
+            PERFORM pgdist.replay_as(format('DROP INDEX %I.%I', s.nspname, s.relname));
+        END LOOP;
     ELSIF d->>'tag' ~ ' EXTENSION$' THEN
         body := pgdist.versioned(body, d->'extensions');
     ELSIF d->>'tag' = 'DROP INDEX' THEN
@@ -526,34 +532,56 @@ BEGIN
     SELECT (x.at->>0)::bigint, (x.at->>1)::bigint, p.term, p.snap::text FROM pgdist.position p, (SELECT current_setting('pgdist.at')::jsonb AS at) x;
 END $$;
 
--- unmade drops indexes that somebody began to make, or to make anew, in several
--- transactions, and that nobody will ever finish: invalid, and at this member alone,
--- because only the last transaction is mirrored. Its server crashed, its maker was ended,
--- or another member leads by now. Who makes one has a lock on its table through all
--- transactions (PostgreSQL docs, "Building Indexes Concurrently"); away ends whoever still
--- does so, at a member that is out of sync. What is in use, or another index's part, stays.
-CREATE FUNCTION pgdist.unmade(away boolean) RETURNS SETOF text
+-- half_made are the indexes that somebody began to make, to make anew or to drop in several
+-- transactions, and their tables: invalid, and at this member alone, because only the last
+-- transaction is mirrored. known: dropping it may be what somebody began, so that others have it.
+-- (What is about to be made is not ready at first; what is about to be dropped is dead in the
+-- end. In between the two look the same.)
+CREATE FUNCTION pgdist.half_made() RETURNS TABLE (name text, tab text, known boolean, index oid, rel oid, owner name)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT format('%I.%I', n.nspname, c.relname), i.indrelid::regclass::text, (i.indisready OR NOT i.indislive) AND c.relname !~ '_cc(new|old)[0-9]*$', i.indexrelid, i.indrelid, pg_get_userbyid(c.relowner)
+      FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE NOT i.indisvalid AND c.relkind = 'i' AND c.relpersistence <> 't' AND n.nspname NOT IN ('pg_toast', 'pg_catalog', 'pgdist')
+$$;
+
+-- whole_indexes are those of names that are whole here, and of the table that tabs says.
+CREATE FUNCTION pgdist.whole_indexes(names text[], tabs text[]) RETURNS SETOF text
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT x.name FROM unnest(names, tabs) x(name, tab) JOIN pg_index i ON i.indexrelid = to_regclass(x.name) AND i.indrelid = to_regclass(x.tab) WHERE i.indisvalid
+$$;
+
+-- unmade drops those of them that nobody will ever finish: the server crashed, whoever was at
+-- it was ended, or another member leads by now. Who is has a lock on the table through all
+-- transactions (PostgreSQL docs, "Building Indexes Concurrently"); away ends whoever still is,
+-- at a member that is out of sync. What is in use, or another index's part, stays, and so do
+-- those in keep. leads: the followers may have it, so they are told.
+CREATE FUNCTION pgdist.unmade(away boolean, keep text[] DEFAULT '{}', leads boolean DEFAULT false) RETURNS SETOF text
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '200ms' AS $$
 DECLARE r record;
 BEGIN
     IF away THEN PERFORM set_config('lock_timeout', '2s', true); END IF;
-    FOR r IN SELECT i.indrelid, i.indexrelid, format('%I.%I', n.nspname, c.relname) AS name, pg_get_userbyid(c.relowner) AS owner
-               FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-              WHERE NOT i.indisvalid AND c.relkind = 'i' AND c.relpersistence <> 't' AND n.nspname NOT IN ('pg_toast', 'pg_catalog', 'pgdist') LOOP
+    FOR r IN SELECT * FROM pgdist.half_made() LOOP
         IF away THEN
-            PERFORM pg_terminate_backend(m) FROM pgdist.makers(r.indrelid) m;
-        ELSIF EXISTS (SELECT 1 FROM pgdist.makers(r.indrelid)) THEN
+            PERFORM pg_terminate_backend(m) FROM pgdist.makers(r.rel) m;
+        ELSIF EXISTS (SELECT 1 FROM pgdist.makers(r.rel)) THEN
             CONTINUE;
         END IF;
+        CONTINUE WHEN r.name = ANY (keep);
         PERFORM set_config('pgdist.busy', m.secret, true), set_config('session_replication_role', 'replica', true) FROM pgdist.meta m;
         BEGIN
             EXECUTE 'CREATE FUNCTION pgdist.replay_as(statement text) RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS ''BEGIN EXECUTE statement; END''';
             EXECUTE 'REVOKE ALL ON FUNCTION pgdist.replay_as(text) FROM PUBLIC';
             EXECUTE format('ALTER FUNCTION pgdist.replay_as(text) OWNER TO %I', r.owner);
             -- What locks as DROP INDEX will, and changes nothing: LOCK TABLE takes no materialized views.
-            EXECUTE format('ALTER TABLE %s OWNER TO %I', r.indrelid::regclass, r.owner);
-            IF EXISTS (SELECT 1 FROM pg_index i WHERE i.indexrelid = r.indexrelid AND NOT i.indisvalid) THEN
-                PERFORM pgdist.replay_as('DROP INDEX ' || r.name);
+            EXECUTE format('ALTER TABLE %s OWNER TO %I', r.rel::regclass, r.owner);
+            IF EXISTS (SELECT 1 FROM pg_index i WHERE i.indexrelid = r.index AND NOT i.indisvalid) THEN
+                IF leads THEN
+                    PERFORM set_config('pgdist.busy', '', true), set_config('session_replication_role', 'origin', true);
+                    EXECUTE 'DROP INDEX IF EXISTS ' || r.name;
+                    PERFORM set_config('pgdist.busy', m.secret, true), set_config('session_replication_role', 'replica', true) FROM pgdist.meta m;
+                ELSE
+                    PERFORM pgdist.replay_as('DROP INDEX ' || r.name);
+                END IF;
                 RETURN NEXT r.name;
             END IF;
             EXECUTE 'DROP FUNCTION pgdist.replay_as(text)';
