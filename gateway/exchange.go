@@ -285,6 +285,9 @@ func (c *client) translate(u *upstream, o *op) {
 	case msgExecute:
 		u.out = appendMessage(u.out, msgExecute, body)
 		c.expected = append(c.expected, expected{kind: msgExecute, st: st})
+		if st.deallocatesAll() {
+			u.partAll()
+		}
 	case msgClose:
 		if st != nil {
 			c.expected = append(c.expected, expected{kind: msgClose, st: st, fake: true})
@@ -321,6 +324,14 @@ func (c *client) has(u *upstream, st *statement) bool {
 func (u *upstream) part(id uint64) {
 	delete(u.prepared, id)
 	u.farewells = append(u.farewells, id)
+}
+
+// partAll follows a DEALLOCATE ALL of a client's, by which the server forgets what all clients
+// share. It may also be skipped, because of an error before it: whatever is left then is closed.
+func (u *upstream) partAll() {
+	for id := range u.prepared {
+		u.part(id)
+	}
 }
 
 // ensure has the server prepare a statement that it lacks.

@@ -437,7 +437,7 @@ func (f *flight) conclude(again, failed bool, err error) error {
 	c := f.c
 	switch {
 	case again && f.group == nil:
-		failed, err = c.simple(f.call, nil)
+		failed, err = c.simple(f.call)
 	case again:
 		failed, err = c.runGroup(f.group)
 	}

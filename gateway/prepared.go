@@ -188,6 +188,11 @@ func (c *client) forget(st *statement) {
 	}
 }
 
+// deallocatesAll tells whether a statement is DEALLOCATE ALL.
+func (st *statement) deallocatesAll() bool {
+	return st != nil && st.deallocates && st.verdict.Statements[0].Prepared.Name == ""
+}
+
 // deallocate carries out DEALLOCATE for what the client prepared by the protocol.
 // It reports whether nothing is left to do for a server.
 func (c *client) deallocate(p *classify.PreparedStmt) bool {

@@ -87,16 +87,12 @@ func (c *client) endQuery(failed bool) {
 }
 
 // simple runs a text on one connection by the simple protocol.
-func (c *client) simple(call engine.Call, each func(u *upstream)) (failed bool, err error) {
+func (c *client) simple(call engine.Call) (failed bool, err error) {
 	for {
 		again, failed, err := c.attempt(call, func(_ *engine.Lease, u *upstream) error {
 			c.ask(u, call.SQL)
 			err := c.relay()
-			if each != nil {
-				each(u) // and the transaction is not run again by itself any more
-			} else {
-				c.keepMessage(msgQuery, append([]byte(call.SQL), 0))
-			}
+			c.keepMessage(msgQuery, append([]byte(call.SQL), 0))
 			return err
 		})
 		if !again {
@@ -182,7 +178,7 @@ func (c *client) runQuery(sql string) error {
 	if len(v.Statements) == 1 && v.Statements[0].Prepared != nil && v.Statements[0].Prepared.Kind == classify.Deallocate {
 		return c.runDeallocate(sql, v)
 	}
-	_, err := c.simple(engine.Call{SQL: sql, Verdict: v}, nil)
+	_, err := c.simple(engine.Call{SQL: sql, Verdict: v})
 	return err
 }
 
@@ -272,11 +268,7 @@ func (c *client) runDeallocate(sql string, v *classify.Verdict) error {
 		c.complete(st.Tag)
 		return nil
 	}
-	_, err := c.simple(engine.Call{SQL: sql, Verdict: v}, func(u *upstream) {
-		if st.Prepared.Name == "" {
-			clear(u.prepared)
-		}
-	})
+	_, err := c.simple(engine.Call{SQL: sql, Verdict: v})
 	return err
 }
 
@@ -346,7 +338,7 @@ func (c *client) runStatements(x *engine.Script, sql string, v *classify.Verdict
 				c.fail(e)
 				return true, nil
 			}
-			failed, err := c.simple(engine.Call{SQL: text, Verdict: single(st)}, nil)
+			failed, err := c.simple(engine.Call{SQL: text, Verdict: single(st)})
 			if err != nil {
 				return true, err
 			}

@@ -178,6 +178,9 @@ func (c *client) answer(typ byte, body []byte) error {
 		return nil
 	case msgCommandComplete:
 		r.complete = c.at()
+		if !r.extended && string(body) == allDeallocated {
+			r.u.partAll()
+		}
 	}
 	if r.extended && c.skipAnswer(typ) {
 		return nil
@@ -185,6 +188,9 @@ func (c *client) answer(typ byte, body []byte) error {
 	c.out = appendMessage(c.out, typ, body)
 	return nil
 }
+
+// allDeallocated is in the CommandComplete of DEALLOCATE ALL.
+const allDeallocated = "DEALLOCATE ALL\x00"
 
 // inClientsNames is an error with the client's name of a statement in place of the
 // server's, nil if it has none.
@@ -251,6 +257,9 @@ func (c *client) answered(kind byte) (swallow bool) {
 	}
 	if e.portal != nil {
 		e.portal.made = true
+	}
+	if kind == msgExecute && e.st.deallocatesAll() {
+		c.deallocate(e.st.verdict.Statements[0].Prepared)
 	}
 	return e.swallow
 }

@@ -162,6 +162,9 @@ func (p *pipelineStep) translate(c *client, u *upstream, o *op) {
 	case o.typ == msgClose && o.st != nil: // the client's name for it, no server's
 	default:
 		u.out = appendMessage(u.out, o.typ, body)
+		if o.typ == msgExecute && o.st.deallocatesAll() {
+			u.partAll()
+		}
 	}
 }
 
@@ -225,6 +228,10 @@ func (u *upstream) repeat(ctx context.Context, swallow int, data []byte, d *engi
 		case msgCopyIn:
 			u.out = append(u.out[:0], data...)
 			err = u.send()
+		case msgCommandComplete:
+			if string(body) == allDeallocated {
+				u.partAll()
+			}
 		case msgReady:
 			if swallow > 0 {
 				swallow--
