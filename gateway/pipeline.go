@@ -74,7 +74,7 @@ func (c *client) endScript() {
 	}
 	x := c.script
 	c.script = nil
-	if err := x.End(c.ctx); err != nil {
+	if _, err := x.End(c.ctx); err != nil {
 		c.report(err)
 	}
 }
@@ -268,19 +268,33 @@ func (c *client) runScripted(p plan) (failed bool, err error) {
 			return true, err
 		}
 		if !failed {
-			if e := x.End(c.ctx); e != nil { // Sync's COMMIT
-				c.fail(e)
-				failed = true
+			again, e := x.End(c.ctx) // Sync's COMMIT
+			if again && c.sent <= begun {
+				c.undo(begun)
+				continue
 			}
-			return failed, nil
+			if e != nil {
+				c.fail(e)
+			}
+			return e != nil, nil
 		}
 		again, e := x.Fail(c.ctx, c.failure)
 		if again && c.sent <= begun {
-			c.cut(begun)
+			c.undo(begun)
 			continue
 		}
 		c.refail(e)
 		return true, nil
+	}
+}
+
+// undo takes back what an attempt at a pipeline has answered, and done to its portals.
+func (c *client) undo(begun uint64) {
+	c.cut(begun)
+	for i := range c.ops {
+		if p := c.ops[i].portal; p != nil && p.at >= 0 {
+			p.ran, p.gone, p.made, p.listed = false, false, false, 0
+		}
 	}
 }
 

@@ -75,7 +75,7 @@ func (c *client) endQuery(failed bool) {
 		if failed {
 			_, err = x.Fail(c.ctx, c.failure)
 			c.refail(err)
-		} else if err = x.End(c.ctx); err != nil {
+		} else if _, err = x.End(c.ctx); err != nil {
 			c.cut(c.relaying.complete)
 			c.fail(err)
 		}
@@ -292,7 +292,11 @@ func (c *client) runScript(sql string, v *classify.Verdict) error {
 		}
 		if !failed {
 			ended := c.at()
-			e := x.End(c.ctx)
+			again, e := x.End(c.ctx)
+			if again && c.sent <= begun {
+				c.cut(begun)
+				continue
+			}
 			if c.committed(ended, e == nil); e != nil {
 				c.fail(e)
 			}

@@ -65,12 +65,31 @@ func (x *Script) Exec(ctx context.Context, st *classify.Statement, text string) 
 	return x.step(ctx, st, text)
 }
 
-// End commits what the client has not.
-func (x *Script) End(ctx context.Context) error {
-	if x.s.tx.implicit {
-		return x.s.endImplicit(ctx, nil)
+// End commits what the client has not. As with Fail, if again is true the script may be run once
+// more from its beginning.
+func (x *Script) End(ctx context.Context) (again bool, _ error) {
+	err := x.end(ctx)
+	if errors.Is(err, errRolledBack) {
+		return true, errLeaderChanged()
 	}
-	return nil
+	return false, err
+}
+
+// end is End whose error is errRolledBack if the script may be run again.
+func (x *Script) end(ctx context.Context) error {
+	if !x.s.tx.implicit {
+		return nil
+	}
+	return x.definite(x.s.endImplicit(ctx, nil))
+}
+
+// definite turns errRolledBack into what the client hears if what is lost was not all: a
+// transaction of the script's that was committed before would be run twice.
+func (x *Script) definite(err error) error {
+	if errors.Is(err, errRolledBack) && !x.fresh {
+		return errLeaderChanged()
+	}
+	return err
 }
 
 // Fail ends the script because of err. If again is true nothing of it was done,
@@ -92,7 +111,7 @@ func (x *Script) run(ctx context.Context, call Call) (string, error) {
 			return "", x.fail(ctx, ShiftError(err, call.SQL, st))
 		}
 	}
-	return tag, x.End(ctx)
+	return tag, x.end(ctx)
 }
 
 // step runs one statement, in an implicit transaction if there is no other.
@@ -137,8 +156,11 @@ func (x *Script) control(ctx context.Context, st *classify.Statement, text strin
 	case st.Tx.Chain && s.tx.implicit:
 		return "", errNoBlock(st.Tx)
 	case st.Tx.Kind == classify.TxCommit && s.tx.implicit:
+		if err := s.endImplicit(ctx, nil); err != nil {
+			return "", x.definite(err)
+		}
 		x.fresh = false
-		return "COMMIT", s.endImplicit(ctx, nil)
+		return "COMMIT", nil
 	case st.Tx.Kind == classify.TxCommit:
 		x.fresh = false
 	case s.tx.state == txNone || s.tx.implicit:
@@ -161,11 +183,7 @@ func (x *Script) fail(ctx context.Context, err error) error {
 	s := x.s
 	lost := s.tx.state == txFailed
 	if s.tx.implicit {
-		err = s.endImplicit(ctx, err)
-		if errors.Is(err, errRolledBack) && !x.fresh {
-			return errLeaderChanged()
-		}
-		return err
+		return x.definite(s.endImplicit(ctx, err))
 	}
 	if lost && x.fresh && isLeaderChanged(err) { // BEGIN stood in the script itself
 		s.rollbackAny()
