@@ -235,6 +235,9 @@ func (c *Conn) IsValid() bool {
 //		return err
 //	})
 //
+// Who listens there keeps the connection, and it is broken when another member leads:
+// WaitForNotification returns an error, and whoever calls it begins anew.
+//
 // Whatever is written there is mirrored; it is acknowledged before the next
 // statement on this sql.Conn, or when that is closed. CopyFrom in this
 // package waits for it. Conn returns nil if no leader can be reached.

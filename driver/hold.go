@@ -20,6 +20,8 @@ type holdConn struct {
 	held   []byte  // read, not yet delivered
 	asking bool    // held begins with the last byte of a ReadyForQuery
 
+	listens atomic.Bool // a LISTEN was answered while there was a hook
+
 	ahead      atomic.Pointer[[]byte] // a statement to be sent with what is written next; nil is none
 	swallow    atomic.Bool            // its answer is to be taken out
 	swallowing bool                   // that has begun
@@ -95,6 +97,9 @@ func (c *holdConn) scan(b []byte) int {
 		}
 		if c.have < len(c.head) {
 			break
+		}
+		if hooked && c.head[0] == commandComplete && c.left == len("LISTEN\x00") && i < len(b) && b[i] == 'L' { // no other tag is like that
+			c.listens.Store(true)
 		}
 		k := min(c.left, len(b)-i)
 		c.left -= k

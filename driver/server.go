@@ -36,9 +36,13 @@ func (s *server) Hold(hook func() error) {
 	case hook == nil:
 		s.wire.hook.Store(nil)
 	default:
+		s.wire.listens.Store(false)
 		s.wire.hook.Store(&hook)
 	}
 }
+
+// Listens tells whether a client has listened over the raw connection.
+func (s *server) Listens() bool { return s.wire != nil && s.wire.listens.Load() }
 
 // Ahead has a statement sent with what comes next, and its answer swallowed.
 func (s *server) Ahead(sql string) { s.wire.Ahead(sql) }

@@ -3,6 +3,10 @@ package engine
 import (
 	"context"
 	"errors"
+	"time"
+
+	"github.com/pgdist/pgdist/classify"
+	"github.com/pgdist/pgdist/health"
 )
 
 // Raw gives the client direct access to the leader's connection. The session
@@ -49,8 +53,55 @@ func (s *Session) Raw(ctx context.Context) (ServerConn, error) {
 		s.raw = true
 		s.tx.arm(s.e, s.held)
 		s.holdRaw(func() error { return s.settleCommand() })
+		s.followRaw()
 	}
 	return s.held.c.ServerConn, nil
+}
+
+// hearer is a ServerConn that knows whether a client has listened over it directly.
+type hearer interface{ Listens() bool }
+
+func (c *conn) listens() bool {
+	l, ok := c.ServerConn.(hearer)
+	return ok && l.Listens()
+}
+
+// followRaw breaks a raw connection by which the client listens once another leads: the connection may
+// well be as it was, but nobody notifies it any more, and the client would wait for ever.
+func (s *Session) followRaw() {
+	ctx, stop := context.WithCancel(s.e.ctx)
+	done := make(chan struct{})
+	h, pinned := s.held, s.pins&classify.PinListen != 0
+	s.unfollow = func() { stop(); <-done }
+	go func() {
+		defer close(done)
+		for over := s.e.succeeded(ctx, h.view); over; over = sleep(ctx, deafPause) {
+			if pinned || h.c.listens() {
+				h.c.kill()
+				return
+			}
+		}
+	}()
+}
+
+// deafPause is how long who begins to listen where nobody leads any more may wait in vain.
+const deafPause = time.Second
+
+// succeeded waits until another leads than in view, or the same in another term; it is false
+// if ctx ended before.
+func (e *Engine) succeeded(ctx context.Context, view *health.View) bool {
+	for epoch := int64(0); ctx.Err() == nil; {
+		v, err := e.mirror.WaitView(ctx, epoch)
+		switch {
+		case err != nil:
+			sleep(ctx, retryPause)
+		case v.Leader != view.Leader || v.Term != view.Term:
+			return true
+		default:
+			epoch = v.Epoch
+		}
+	}
+	return false
 }
 
 // holder is a ServerConn that can keep back the end of each command.
@@ -96,7 +147,11 @@ func (s *Session) Settle(ctx context.Context) error {
 
 func (s *Session) settleRaw(ctx context.Context) error {
 	s.raw = false
+	s.unfollow()
 	s.holdRaw(nil)
+	if s.held.c.listens() {
+		s.pins |= classify.PinListen
+	}
 	t := s.tx
 	t.change = Change{Sequences: true, Schema: true}
 	if !s.held.c.IsClosed() && s.held.c.inTransaction() {

@@ -53,6 +53,8 @@ type Session struct {
 	// raw is set while the client has had direct access to held's connection
 	// and what it did there has not been acknowledged.
 	raw bool
+	// unfollow ends what followRaw began, nil if nothing has.
+	unfollow func()
 	// whole sessions stay on one connection from their first statement to their end.
 	whole  bool
 	last   lastWrite
