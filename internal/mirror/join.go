@@ -215,10 +215,7 @@ func (c *catchUp) round(ctx context.Context) (int64, error) {
 	}
 	from, x, err := c.route(ctx, h, lead)
 	if err == nil {
-		var broken []string
-		if broken, err = c.s.unmade(ctx, c.mine, c.m, true); err == nil && len(broken) > 0 {
-			err = c.s.remake(ctx, c.m, broken, "")
-		}
+		err = c.indexes(ctx)
 	}
 	if err == nil && h.Crashed {
 		x, err = c.mend(ctx, x)

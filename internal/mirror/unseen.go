@@ -66,6 +66,15 @@ func (s *Set) unmade(ctx context.Context, c *conn, m *member, away bool) (broken
 	return broken, m.fail("drop what was left half made", err)
 }
 
+// indexes ends what was left half made at a member that is away, and so nobody's any more.
+func (c *catchUp) indexes(ctx context.Context) error {
+	broken, err := c.s.unmade(ctx, c.mine, c.m, true)
+	if err != nil || len(broken) == 0 {
+		return err
+	}
+	return c.s.remake(ctx, c.m, broken, "")
+}
+
 // remakePause is after an attempt to make indexes anew.
 const remakePause = time.Minute
 
