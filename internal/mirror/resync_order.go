@@ -65,6 +65,8 @@ var (
 	inBetween = regexp.MustCompile(`(?m)^SET default_(?:tablespace|table_access_method) = .*;\n`)
 	// making is the head of what makes a table.
 	making = regexp.MustCompile(`^-- Name: .*; Type: (?:FOREIGN )?TABLE; Schema: .*\n--\n`)
+	// made is the table's name in that.
+	made = regexp.MustCompile(`(?m)^CREATE (?:UNLOGGED |FOREIGN )?TABLE (.*) \($`)
 )
 
 // remade takes from another script what makes its tables.
@@ -81,8 +83,34 @@ func remade(script, other string) string {
 		if next := strings.Index(script[at:], entryMark); next >= 0 {
 			end = at + next
 		}
-		body := inBetween.ReplaceAllString(upgrading.ReplaceAllString(e[len(head):], ""), "")
+		body := withoutDefaults(inBetween.ReplaceAllString(upgrading.ReplaceAllString(e[len(head):], ""), ""), script)
 		script = script[:at] + body + "\n" + strings.Join(inBetween.FindAllString(script[at:end], -1), "") + script[end:]
 	}
 	return script
+}
+
+// withoutDefaults takes from what makes a table the defaults that the script sets for themselves
+// further on, as it does for inherited columns: it orders them, and not the table, behind the
+// sequences and functions that they name.
+func withoutDefaults(body, script string) string {
+	name := made.FindStringSubmatch(body)
+	if name == nil {
+		return body
+	}
+	for _, kind := range []string{"TABLE", "FOREIGN TABLE"} {
+		for _, e := range strings.Split(script, "\nALTER "+kind+" ONLY "+name[1]+" ALTER COLUMN ")[1:] {
+			if next := strings.Index(e, "\n\n\n--\n"); next >= 0 {
+				e = e[:next]
+			}
+			column, value, ok := strings.Cut(strings.TrimSuffix(strings.TrimRight(e, "\n"), ";"), " SET DEFAULT ")
+			if !ok {
+				continue
+			}
+			line := regexp.MustCompile(`(?m)^(    ` + regexp.QuoteMeta(column) + ` .*?) DEFAULT ` + regexp.QuoteMeta(value))
+			if at := line.FindStringSubmatchIndex(body); at != nil {
+				body = body[:at[3]] + body[at[1]:]
+			}
+		}
+	}
+	return body
 }

@@ -24,7 +24,10 @@ ALTER TABLE other ADD COLUMN v text;
 CREATE TABLE below (u text) INHERITS (late);
 ALTER TABLE late ADD COLUMN t text;
 COMMENT ON COLUMN late.own IS 'own; one'; CREATE INDEX ON late (own); GRANT SELECT ON late TO PUBLIC; CREATE VIEW seen AS SELECT * FROM late;
-CREATE TABLE straight () INHERITS (top)`
+CREATE TABLE straight () INHERITS (top);
+CREATE TABLE zz (id serial, t text DEFAULT 'a;
+ DEFAULT '); CREATE TABLE aa (own int, PRIMARY KEY (id)) INHERITS (zz); CREATE SEQUENCE zzz; ALTER TABLE aa ADD COLUMN mine int DEFAULT 7;
+ALTER TABLE zz ADD COLUMN "DEFAULT x" bigint, ADD COLUMN v text DEFAULT 'v'; ALTER TABLE aa ALTER "DEFAULT x" SET DEFAULT nextval('zzz')`
 
 // A copy has the columns of its tables in the order in which the source has them: else what
 // is written later would be put into other columns.
@@ -38,7 +41,7 @@ func TestResyncKeepsTheOrderOfColumns(t *testing.T) {
 			`INSERT INTO "odd; -- 'q'" (x, y, z, v) VALUES ('x @', 'y @', 'z @', 'v @')`,
 			`INSERT INTO two (id, a, z, y, w, b, v) VALUES (@, 'a @', 'z @', 'y @', 'w @', 'b @', 'v @')`,
 			`INSERT INTO below (id, a, own, num, u, b, t) VALUES (@, 'a @', 'own @', @, 'u @', 'b @', 't @')`,
-			`INSERT INTO straight (id, a, b) VALUES (@, 'a @', 'b @')`,
+			`INSERT INTO straight (id, a, b) VALUES (@, 'a @', 'b @')`, `INSERT INTO aa (own) VALUES (@)`, `INSERT INTO zz (t) VALUES ('t @')`,
 			`UPDATE top SET s = @ WHERE id < @`, `UPDATE other SET y = y || z`, `DELETE FROM "odd; -- 'q'" WHERE x = 'x ' || (@ - 2)`,
 		} {
 			out = append(out, strings.ReplaceAll(q, "@", by))
