@@ -70,6 +70,9 @@ func (r *resync) contents(ctx context.Context) (rows, bytes int64, err error) {
 	if ctx.Err() != nil {
 		return 0, 0, context.Cause(ctx)
 	}
+	if err := w.referring(ctx); err != nil {
+		return 0, 0, err
+	}
 	if err := r.clear(ctx, w.aside); err != nil {
 		return 0, 0, err
 	}
@@ -249,7 +252,11 @@ func (w *copying) leave(t *relation, why error) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if !slices.Contains(w.aside, t.Name) {
-		w.r.o.Report("table %s changes while it is copied: it is shipped when the copy catches up", t.Name)
+		if why != nil {
+			w.r.o.Report("table %s changes while it is copied: it is shipped when the copy catches up", t.Name)
+		} else {
+			w.r.o.Report("table %s refers to one that changes: it is shipped when the copy catches up", t.Name)
+		}
 		w.aside = append(w.aside, t.Name)
 		w.seen.TablesDone++
 	}
@@ -258,6 +265,44 @@ func (w *copying) leave(t *relation, why error) error {
 		w.r.aside = map[int]int{}
 	}
 	w.r.aside[own.id] = own.gen
+	return nil
+}
+
+// referencesSQL lists which mirrored tables have a foreign key to which.
+const referencesSQL = `SELECT DISTINCT a.id, b.id FROM pg_constraint k JOIN pgdist.tables a ON k.conrelid = a.oid OR k.conrelid = ANY (a.files) JOIN pgdist.tables b ON k.confrelid = b.oid OR k.confrelid = ANY (b.files)
+	WHERE k.contype = 'f' AND k.convalidated`
+
+// referring leaves to the catch-up what refers to what is left to it: that is empty when foreign
+// keys are made, which PostgreSQL then looks at. An attempt before may have made them.
+func (w *copying) referring(ctx context.Context) error {
+	if len(w.aside) == 0 || w.r.posted {
+		return nil
+	}
+	rows, err := w.r.snap.c.call(ctx, referencesSQL)
+	if err != nil {
+		return w.r.source.fail("list foreign keys", err)
+	}
+	more := tabSet{}
+	for found := true; found; {
+		found = false
+		for _, row := range rows {
+			from, to := number(row[0]), number(row[1])
+			if _, aside := w.r.aside[to]; (aside || more[to]) && !more[from] {
+				more[from], found = true, true
+			}
+		}
+	}
+	for _, t := range w.r.snap.tables {
+		if own, ok := w.r.own[t.Name]; ok && more[own.id] {
+			if !slices.Contains(w.aside, t.Name) {
+				w.seen.TablesDone-- // it is not, after all
+			}
+			delete(w.r.taken, t.Name)
+			if err := w.leave(t, nil); err != nil {
+				return err
+			}
+		}
+	}
 	return nil
 }
 

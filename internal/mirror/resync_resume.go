@@ -276,13 +276,14 @@ func literalOf(list []string) []byte {
 	return finish(lit)
 }
 
-// clear empties what an attempt before has left in tables that are copied now. A TRUNCATE is
+// clear empties what an attempt before has left in tables that are copied now, and what the catch-up is to bring. A TRUNCATE is
 // refused where foreign keys refer to a table (0A000), which then has a key; a DELETE, where a
 // publication has one that has none: so it publishes none of these. (Publications are there
 // when an attempt before had come to the last definitions.)
 func (r *resync) clear(ctx context.Context, names []string) error {
 	return r.target.fail("empty tables that were copied in part", r.setup.exec(ctx, `DO $do$ DECLARE t text; BEGIN
 		FOREACH t IN ARRAY `+quoteLiteral(string(literalOf(names)))+`::text[] LOOP
+			DELETE FROM pgdist.copied c WHERE c.name = t;
 			BEGIN EXECUTE 'TRUNCATE ONLY ' || t; EXCEPTION WHEN feature_not_supported THEN
 				PERFORM pgdist.withhold(); EXECUTE 'DELETE FROM ONLY ' || t; PERFORM pgdist.publish_again(); END;
 		END LOOP; END $do$`))

@@ -259,7 +259,11 @@ func TestResyncBesideDDL(t *testing.T) {
 	r := newRig(t, 3, resumable+`; CREATE TABLE zd_dropped (id int PRIMARY KEY); INSERT INTO zd_dropped SELECT generate_series(1, 20);
 		CREATE TABLE ze_rewritten (id int PRIMARY KEY, v int); INSERT INTO ze_rewritten SELECT g, g FROM generate_series(1, 20) g;
 		CREATE TABLE zf_swapped (id int PRIMARY KEY, v int, w int); INSERT INTO zf_swapped SELECT g, 1, 2 FROM generate_series(1, 20) g;
-		CREATE TABLE zg_one (id int PRIMARY KEY, v int); INSERT INTO zg_one SELECT g, 1 FROM generate_series(1, 20) g; CREATE TABLE zh_two (LIKE zg_one INCLUDING ALL); INSERT INTO zh_two SELECT g, 2 FROM generate_series(1, 20) g`)
+		CREATE TABLE zg_one (id int PRIMARY KEY, v int); INSERT INTO zg_one SELECT g, 1 FROM generate_series(1, 20) g; CREATE TABLE zh_two (LIKE zg_one INCLUDING ALL); INSERT INTO zh_two SELECT g, 2 FROM generate_series(1, 20) g;
+		CREATE TABLE zj_owner (id int PRIMARY KEY, v int); INSERT INTO zj_owner SELECT g, 1 FROM generate_series(1, 20) g;
+		CREATE TABLE ak_owned (id int, o int NOT NULL REFERENCES zj_owner, up int, PRIMARY KEY (id), FOREIGN KEY (up) REFERENCES ak_owned) PARTITION BY RANGE (id);
+		CREATE TABLE ak_owned1 PARTITION OF ak_owned FOR VALUES FROM (0) TO (10); CREATE TABLE ak_owned2 PARTITION OF ak_owned DEFAULT; INSERT INTO ak_owned SELECT g, g, g FROM generate_series(1, 20) g;
+		CREATE TABLE al_part (id int REFERENCES ak_owned, t text); INSERT INTO al_part SELECT g, 't' FROM generate_series(1, 20) g`)
 	r.replace(3)
 	r.inSync(2)
 	once := false
@@ -275,10 +279,11 @@ func TestResyncBesideDDL(t *testing.T) {
 			r.ddl(c, `DROP TABLE zd_dropped`)
 			r.ddl(c, `CREATE TABLE zd_dropped (other text PRIMARY KEY)`)
 			r.ddl(c, `ALTER TABLE ze_rewritten ALTER COLUMN v TYPE text USING v || '!'`)
+			r.ddl(c, `ALTER TABLE zj_owner ADD COLUMN w int DEFAULT 5`)
 			for _, q := range []string{`zf_swapped RENAME COLUMN v TO x`, `zf_swapped RENAME COLUMN w TO v`, `zf_swapped RENAME COLUMN x TO w`, `zg_one RENAME TO zi`, `zh_two RENAME TO zg_one`, `zi RENAME TO zh_two`} {
 				r.ddl(c, `ALTER TABLE `+q)
 			}
-			r.do(c, `INSERT INTO zd_dropped VALUES ('x')`, `UPDATE ze_rewritten SET v = 'y' WHERE id = 3`)
+			r.do(c, `INSERT INTO zd_dropped VALUES ('x')`, `UPDATE ze_rewritten SET v = 'y' WHERE id = 3`, `UPDATE al_part SET t = 'u' WHERE id = 4`)
 		}
 	})
 	if err != nil {
