@@ -355,7 +355,7 @@ func (r *resync) copy(ctx context.Context, t *tools) (*ResyncResult, error) {
 			return nil, err
 		}
 	}
-	for _, f := range []func(context.Context) error{r.rename, r.remark} {
+	for _, f := range []func(context.Context) error{r.rename, r.remark, r.permit} {
 		if err := f(ctx); err != nil {
 			return nil, err
 		}

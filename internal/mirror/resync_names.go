@@ -2,7 +2,11 @@ package mirror
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
 	"strconv"
+	"strings"
 )
 
 // pg_dump tells nothing of a partition's foreign key that its parent has, too: it comes with
@@ -109,6 +113,102 @@ func (r *resync) remark(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// Of what extensions make pg_dump tells the privileges only as far as they are not those that it
+// had when it was made, which default privileges had a part in; of the functions that come with a
+// range type, none.
+
+// permitsSQL lists these: how GRANT names it, the owner, what is granted.
+const permitsSQL = `WITH part AS (
+	SELECT d.classid, d.objid FROM pg_depend d WHERE d.deptype = 'e' AND d.refclassid = 'pg_extension'::regclass AND d.objsubid = 0
+	UNION SELECT d.classid, d.objid FROM pg_depend d WHERE d.deptype = 'i' AND d.classid IN ('pg_proc'::regclass, 'pg_type'::regclass) AND d.refclassid = 'pg_type'::regclass),
+thing AS (
+	SELECT 'ROUTINE ' || format('%I.%I(%s)', n.nspname, p.proname, (SELECT string_agg(CASE WHEN e.oid IS NULL THEN format('%I.%I', yn.nspname, y.typname) ELSE format('%I.%I[]', en.nspname, e.typname) END, ', ' ORDER BY a.at)
+			FROM unnest(p.proargtypes) WITH ORDINALITY a(typ, at) JOIN pg_type y ON y.oid = a.typ JOIN pg_namespace yn ON yn.oid = y.typnamespace
+			LEFT JOIN pg_type e ON e.oid = y.typelem AND y.typcategory = 'A' AND e.typarray = y.oid LEFT JOIN pg_namespace en ON en.oid = e.typnamespace)) AS name, p.proowner AS owner, coalesce(p.proacl, acldefault('f', p.proowner)) AS acl
+	  FROM part x JOIN pg_proc p ON x.classid = 'pg_proc'::regclass AND p.oid = x.objid JOIN pg_namespace n ON n.oid = p.pronamespace
+	UNION ALL SELECT CASE t.typtype WHEN 'm' THEN 'MULTIRANGE ' ELSE 'TYPE ' END || format('%I.%I', n.nspname, t.typname), t.typowner, coalesce(t.typacl, acldefault('T', t.typowner))
+	  FROM part x JOIN pg_type t ON x.classid = 'pg_type'::regclass AND t.oid = x.objid AND (t.typelem = 0 OR t.typcategory <> 'A') JOIN pg_namespace n ON n.oid = t.typnamespace
+	UNION ALL SELECT CASE c.relkind WHEN 'S' THEN 'SEQUENCE ' ELSE 'TABLE ' END || format('%I.%I', n.nspname, c.relname), c.relowner, coalesce(c.relacl, CASE c.relkind WHEN 'S' THEN acldefault('s', c.relowner) ELSE acldefault('r', c.relowner) END)
+	  FROM part x JOIN pg_class c ON x.classid = 'pg_class'::regclass AND c.oid = x.objid AND c.relkind IN ('r', 'v', 'm', 'S', 'f', 'p') JOIN pg_namespace n ON n.oid = c.relnamespace
+	UNION ALL SELECT 'SCHEMA ' || quote_ident(n.nspname), n.nspowner, coalesce(n.nspacl, acldefault('n', n.nspowner)) FROM part x JOIN pg_namespace n ON x.classid = 'pg_namespace'::regclass AND n.oid = x.objid)
+SELECT name, quote_ident(pg_get_userbyid(owner)), coalesce((SELECT jsonb_agg(jsonb_build_array(quote_ident(pg_get_userbyid(a.grantor)), CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END, a.privilege_type, a.is_grantable)
+		ORDER BY a.grantor <> owner, i.at, a.privilege_type) FROM unnest(acl) WITH ORDINALITY i(item, at), aclexplode(ARRAY[i.item]) a), '[]')
+  FROM thing ORDER BY 1`
+
+// multirangeSQL grants what nobody can: GRANT takes no multiranges, default privileges do.
+const multirangeSQL = `UPDATE pg_type t SET typacl = (SELECT coalesce(array_agg(makeaclitem(CASE g ->> 1 WHEN 'PUBLIC' THEN 0 ELSE (g ->> 1)::regrole::oid END, (g ->> 0)::regrole, g ->> 2, (g ->> 3)::boolean)), '{}')
+	FROM jsonb_array_elements(%[2]s) g) WHERE t.oid = %[1]s::regtype;
+INSERT INTO pg_shdepend (dbid, classid, objid, objsubid, refclassid, refobjid, deptype)
+	SELECT DISTINCT d.oid, 'pg_type'::regclass, t.oid, 0, 'pg_authid'::regclass, r, 'a'::"char" FROM pg_type t, pg_database d, aclexplode(t.typacl) a, unnest(ARRAY[a.grantor, a.grantee]) r
+	 WHERE t.oid = %[1]s::regtype AND d.datname = current_database() AND r <> t.typowner AND r >= 16384;
+`
+
+// permit gives what pg_dump is silent about the privileges that it has at the source.
+func (r *resync) permit(ctx context.Context) error {
+	want, err := r.snap.c.call(ctx, permitsSQL)
+	if err != nil {
+		return r.source.fail("ask for privileges", err)
+	}
+	have, err := r.setup.call(ctx, permitsSQL)
+	if err != nil {
+		return r.target.fail("ask for privileges", err)
+	}
+	type grant struct {
+		grantor, grantee, what string
+		option                 bool
+	}
+	read := func(b []byte) (out []grant, err error) {
+		var list [][4]any
+		err = json.Unmarshal(b, &list)
+		for _, g := range list {
+			out = append(out, grant{g[0].(string), g[1].(string), g[2].(string), g[3].(bool)})
+		}
+		return out, err
+	}
+	is := map[string][]grant{}
+	for _, h := range have {
+		if is[string(h[0])], err = read(h[2]); err != nil {
+			return r.target.fail("ask for privileges", err)
+		}
+	}
+	var script strings.Builder
+	for _, w := range want {
+		name, owner := string(w[0]), string(w[1])
+		now, there := is[name]
+		to, err := read(w[2])
+		if err != nil {
+			return r.source.fail("ask for privileges", err)
+		}
+		same := len(to) == len(now)
+		for _, g := range to {
+			same = same && slices.Contains(now, g)
+		}
+		if !there || same {
+			continue
+		}
+		if multirange, ok := strings.CutPrefix(name, "MULTIRANGE "); ok {
+			fmt.Fprintf(&script, multirangeSQL, quoteLiteral(multirange), quoteLiteral(string(w[2])))
+			continue
+		}
+		for _, g := range now {
+			if g.grantor == owner {
+				fmt.Fprintf(&script, "REVOKE ALL ON %s FROM %s CASCADE;\n", name, g.grantee)
+			}
+		}
+		for _, g := range to {
+			option := ""
+			if g.option && g.grantee != owner {
+				option = " WITH GRANT OPTION"
+			}
+			fmt.Fprintf(&script, "SET LOCAL ROLE %s;\nGRANT %s ON %s TO %s%s;\nRESET ROLE;\n", g.grantor, g.what, name, g.grantee, option)
+		}
+	}
+	if script.Len() == 0 {
+		return nil
+	}
+	return r.target.fail("grant privileges", r.setup.exec(ctx, "BEGIN;\n"+script.String()+"COMMIT"))
 }
 
 // spelled is a value as SQL has it.

@@ -50,3 +50,40 @@ func TestResyncKeepsNames(t *testing.T) {
 	r.ddl(c, `DROP COLLATION plain`)
 	r.same()
 }
+
+// A copy has the privileges of the source also where pg_dump is silent about them: of the functions that come
+// with a range type, and of what extensions make, if default privileges had a part in them.
+func TestResyncKeepsPrivileges(t *testing.T) {
+	r := newRig(t, 3, `CREATE ROLE permits_a; CREATE ROLE "permits 'b'"; CREATE SCHEMA ours; GRANT USAGE ON SCHEMA ours TO PUBLIC;
+		ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC; ALTER DEFAULT PRIVILEGES GRANT EXECUTE ON FUNCTIONS TO permits_a; ALTER DEFAULT PRIVILEGES REVOKE USAGE ON TYPES FROM PUBLIC; ALTER DEFAULT PRIVILEGES GRANT USAGE ON TYPES TO permits_a;
+		CREATE EXTENSION hstore SCHEMA ours; CREATE EXTENSION pg_stat_statements SCHEMA ours; REVOKE EXECUTE ON FUNCTION ours.akeys(ours.hstore) FROM permits_a;
+		CREATE TYPE ours.span AS RANGE (subtype = float8); CREATE TYPE untouched AS RANGE (subtype = int8); GRANT EXECUTE ON FUNCTION untouched(int8, int8, text) TO PUBLIC;
+		GRANT EXECUTE ON FUNCTION ours.span(float8, float8) TO permits_a WITH GRANT OPTION; SET ROLE permits_a; GRANT EXECUTE ON FUNCTION ours.span(float8, float8) TO "permits 'b'" WITH GRANT OPTION; RESET ROLE;
+		CREATE TABLE t (id int PRIMARY KEY, s ours.span)`)
+	c := r.client()
+	r.replace(3)
+	r.do(c, `INSERT INTO t VALUES (1, '[1,2]')`)
+	r.ack()
+	r.inSync(2)
+	if _, err := r.resync(r.ctx(), 3, yes); err != nil {
+		t.Fatal(err)
+	}
+	r.inSync(3)
+	if rep := r.verify(VerifyOptions{}); len(rep.Differences) > 0 {
+		t.Errorf("%v", said(rep))
+	}
+	const granted = `SELECT string_agg(concat_ws(' ', oid::regprocedure, proacl), ', ' ORDER BY oid::regprocedure::text) FROM pg_proc WHERE pronamespace = 'ours'::regnamespace`
+	var want, got string
+	for i, into := range []*string{&want, &got} {
+		if err := pgtest.Connect(t, r.servers[2*i].DSN()).QueryRow(r.ctx(), granted).Scan(into); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if want != got {
+		t.Errorf("granted is\n%s\nnot\n%s", got, want)
+	}
+	r.ddl(c, `DROP OWNED BY permits_a, "permits 'b'"`)
+	r.ddl(c, `DROP ROLE permits_a, "permits 'b'"`)
+	r.ddl(c, `DROP TYPE untouched`)
+	r.same()
+}
