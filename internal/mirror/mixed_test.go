@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pgdist/pgdist/health"
+	"github.com/pgdist/pgdist/internal/failpoint"
 	"github.com/pgdist/pgdist/internal/pgtest"
 )
 
@@ -237,6 +238,29 @@ func TestMixedResync(t *testing.T) {
 			_ = over
 		})
 	}
+}
+
+// DDL on tables whose generated columns a copy to another version has compared, or is about to, is in nobody's way.
+func TestMixedResyncBesideDDL(t *testing.T) {
+	r := mixed(t, `CREATE TABLE compared (id int PRIMARY KEY, g int GENERATED ALWAYS AS (id * 2) STORED); INSERT INTO compared SELECT generate_series(1, 50);
+		CREATE TABLE emptied (LIKE compared INCLUDING ALL); INSERT INTO emptied SELECT generate_series(1, 50); CREATE TABLE gone (LIKE emptied INCLUDING ALL)`, 15, 15, 15).made()
+	c := r.client()
+	failpoint.Watch(func(name string) {
+		switch name {
+		case "mirror: a copy has its indexes":
+			r.do(c, `TRUNCATE emptied`, `INSERT INTO emptied VALUES (1)`)
+			r.ddl(c, `DROP TABLE gone`)
+		case "mirror: a copy is filled":
+			r.ddl(c, `ALTER TABLE compared ADD COLUMN more int DEFAULT 5`)
+			r.do(c, `UPDATE compared SET more = 6 WHERE id = 3`, `INSERT INTO emptied VALUES (2)`)
+		}
+	})
+	defer failpoint.Watch(nil)
+	r.replaceBy(3, serverOf(t, 18))
+	if res, err := r.resync(r.ctx(), 3, nil); err != nil || !res.InSync {
+		t.Fatalf("%+v, %v", res, err)
+	}
+	r.sameData()
 }
 
 // What PostgreSQL 18 brought is captured and applied.
