@@ -9,7 +9,6 @@ import (
 	"io"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 )
 
@@ -373,14 +372,37 @@ func (r *resync) journalRows(ctx context.Context) error {
 // sequences sets them; they are no part of a snapshot, and go on only forward until
 // the catch-up sets them again.
 func (r *resync) sequences(ctx context.Context) error {
-	values, err := sequenceValues(ctx, r.snap.c)
+	values, err := r.sequenceValues(ctx)
 	if err != nil {
 		return r.source.fail("read sequences", err)
 	}
-	var sql strings.Builder
-	for name, v := range values {
-		at, called, _ := strings.Cut(v, ",")
-		fmt.Fprintf(&sql, "SELECT pg_catalog.setval(%s, %s, %s);\n", quoteLiteral(name), at, called)
+	var names, at []string
+	for name, value := range values {
+		names, at = append(names, name), append(at, value)
 	}
-	return r.target.fail("set sequences", r.setup.exec(ctx, sql.String()))
+	// What has other bounds since, or is new, the catch-up sets.
+	return r.target.fail("set sequences", r.setup.exec(ctx, "DO "+quoteLiteral(`DECLARE s record; BEGIN
+		FOR s IN SELECT to_regclass(x.name) AS seq, split_part(x.value, ',', 1)::bigint AS at, split_part(x.value, ',', 2)::boolean AS called
+		           FROM unnest(`+quoteLiteral(string(literalOf(names)))+`::text[], `+quoteLiteral(string(literalOf(at)))+`::text[]) x(name, value) LOOP
+			BEGIN PERFORM setval(s.seq, s.at, s.called); EXCEPTION WHEN numeric_value_out_of_range THEN NULL; END;
+		END LOOP; END`)))
 }
+
+// sequenceValues reads where they are at the source, not in the transaction that has the snapshot:
+// it would keep a lock on each to the copy's end, and be ended by whoever waits for one.
+func (r *resync) sequenceValues(ctx context.Context) (map[string]string, error) {
+	c, err := r.source.connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer c.close()
+	for try := 1; ; try++ {
+		values, err := sequenceValues(ctx, c)
+		if err == nil || try == sequenceTries || !isMoved(ctx, err) {
+			return values, err
+		}
+	}
+}
+
+// sequenceTries is how often sequences are read again because some were dropped meanwhile.
+const sequenceTries = 50

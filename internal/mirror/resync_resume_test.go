@@ -298,3 +298,39 @@ func TestResyncBesideDDL(t *testing.T) {
 		t.Errorf("verify: %v, %v", f, err)
 	}
 }
+
+// Sequences that are dropped, made, or altered while a copy goes on are in nobody's way, and nobody in the copy's.
+func TestResyncBesideDroppedSequences(t *testing.T) {
+	r := newRig(t, 3, `CREATE TABLE first (id serial PRIMARY KEY); CREATE TABLE second (id serial PRIMARY KEY); CREATE SEQUENCE small AS smallint; CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)`)
+	r.replace(3)
+	r.inSync(2)
+	c, once := r.client(), false
+	failpoint.Watch(func(name string) {
+		if name == "mirror: a copy has its indexes" {
+			r.ddl(c, `DROP TABLE second`)
+			r.ddl(c, `ALTER SEQUENCE small MINVALUE -5`)
+		}
+	})
+	defer failpoint.Watch(nil)
+	res, err := r.resync(r.ctx(), 3, func(o *ResyncOptions) {
+		o.Jobs = 1
+		o.Progress = func(ResyncProgress) {
+			if once {
+				return
+			}
+			once = true
+			r.ddl(c, `DROP TABLE first`)
+			r.ddl(c, `CREATE SEQUENCE made`)
+			r.ddl(c, `ALTER SEQUENCE small AS bigint MAXVALUE 100000`)
+			r.do(c, `SELECT setval('small', 70000), nextval('made')`)
+		}
+	})
+	if err != nil || !res.InSync {
+		t.Fatalf("%+v, %v", res, err)
+	}
+	r.inSync(3)
+	r.same()
+	if rep := r.verify(VerifyOptions{}); len(rep.Differences) > 0 {
+		t.Errorf("%v", said(rep))
+	}
+}
