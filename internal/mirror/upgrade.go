@@ -83,17 +83,34 @@ func (k *candidate) upgrade(ctx context.Context, report func(string, ...any)) er
 		return err
 	}
 	functions = strings.ReplaceAll(functions, "\nCREATE FUNCTION ", "\nCREATE OR REPLACE FUNCTION ")
-	if err := k.fence(ctx, report); err != nil {
-		return err
+	said := false
+	for deadline := time.Now().Add(fencePatience); ; {
+		if err := k.fence(ctx, report); err != nil {
+			return err
+		}
+		// Who reads a table that is to have other triggers, and is about to write, waits for the fence:
+		// neither would go on, and writers wait for both.
+		err := k.orBack(ctx, k.c.exec(ctx, fmt.Sprintf(`SET LOCAL lock_timeout = %d; SET LOCAL deadlock_timeout = '50ms'; SET LOCAL client_min_messages = warning; `, fenceWait.Milliseconds())+unheard+`
+			SELECT set_config('pgdist.busy', secret, true) FROM pgdist.meta;
+			`+k.c.words(steps)+functions+grants+`
+			UPDATE pgdist.tables SET form = '';
+			SELECT pgdist.sync();
+			SELECT set_config('pgdist.busy', '', true);
+			UPDATE pgdist.meta SET version = `+fmt.Sprint(Version)+`;
+			COMMIT`))
+		if state := sqlState(err); state != "55P03" && state != "40P01" || time.Now().After(deadline) {
+			return err
+		}
+		if !said {
+			report("waiting for transactions that use tables: %v", err)
+			said = true
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(fenceWait / 2):
+		}
 	}
-	return k.orBack(ctx, k.c.exec(ctx, `SET LOCAL lock_timeout = '10s'; SET LOCAL client_min_messages = warning; `+unheard+`
-		SELECT set_config('pgdist.busy', secret, true) FROM pgdist.meta;
-		`+k.c.words(steps)+functions+grants+`
-		UPDATE pgdist.tables SET form = '';
-		SELECT pgdist.sync();
-		SELECT set_config('pgdist.busy', '', true);
-		UPDATE pgdist.meta SET version = `+fmt.Sprint(Version)+`;
-		COMMIT`))
 }
 
 // fence begins the transaction and locks writers out. New writers queue behind

@@ -154,6 +154,40 @@ func TestUpgradeUnderLoad(t *testing.T) {
 	}
 }
 
+// A transaction that has read a table, and then writes, is in an upgrade's way and does not notice it: nor
+// does who writes meanwhile, but by a short wait.
+func TestUpgradeBesideReaders(t *testing.T) {
+	a := trial{schema: basics + `; CREATE TABLE tree (k int PRIMARY KEY) PARTITION BY RANGE (k); CREATE TABLE leaf PARTITION OF tree DEFAULT`}.onBefore(t, 3) // a tree has more triggers since
+	x, y := a.clientOf(1), a.clientOf(1)
+	a.exec(x, `BEGIN`, `SELECT count(*) FROM tree`)
+	waits, done := make(chan struct{}, 100), make(chan error, 1)
+	go func() {
+		_, err := Init(a.ctx(), a.cfg, InitOptions{Report: func(format string, _ ...any) {
+			if strings.HasPrefix(format, "waiting") {
+				waits <- struct{}{}
+			}
+		}})
+		done <- err
+	}()
+	select {
+	case <-waits:
+	case <-time.After(5 * time.Second):
+	}
+	for i := range 5 {
+		began := time.Now()
+		a.exec(y, `INSERT INTO hist (a) VALUES (`+strconv.Itoa(i)+`)`)
+		if took := time.Since(began); took > ages/6 {
+			t.Errorf("a write took %v meanwhile", took)
+		}
+	}
+	a.exec(x, `INSERT INTO tree VALUES (12345)`, `COMMIT`)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	a.open()
+	a.same()
+}
+
 // ownObjects describes schema pgdist but for what depends on the database.
 const ownObjects = `SELECT string_agg(x, E'\x01' ORDER BY x) FROM (
 	SELECT concat_ws(' ', p.oid::regprocedure, p.prorettype::regtype, p.proowner::regrole, p.prosecdef, p.provolatile, p.proconfig, p.proacl::text, p.proargnames,
