@@ -48,6 +48,23 @@ func Force(ctx context.Context, cfg Config, o ForceOptions) (*health.View, error
 	if o.Report == nil {
 		o.Report = func(string, ...any) {}
 	}
+	for try := 1; ; try++ {
+		v, err := forceOnce(ctx, cfg, o)
+		if !errors.Is(err, errOutbid) || try == forceTries || !sleep(ctx, forcePause) {
+			return v, err
+		}
+		o.Report("%v; once more", err)
+	}
+}
+
+// Programs that use the set go on proposing views, which may be in the way of one that is forced.
+const (
+	forceTries = 10
+	forcePause = 200 * time.Millisecond
+)
+
+// forceOnce is one attempt; its error is errOutbid if somebody else's proposal came in between.
+func forceOnce(ctx context.Context, cfg Config, o ForceOptions) (*health.View, error) {
 	f := &forcing{cfg: cfg, o: o, found: askAll(ctx, cfg)}
 	f.base = newestView(f.found)
 	if f.base == nil {
@@ -200,7 +217,10 @@ func (f *forcing) run(ctx context.Context) (*health.View, error) {
 	if err != nil {
 		return nil, err
 	}
-	accepted, _, errs := acceptBy(ctx, next, body, given)
+	accepted, outbid, errs := acceptBy(ctx, next, body, given)
+	if outbid {
+		errs = append(errs, errOutbid)
+	}
 	for _, a := range given {
 		if !slices.Contains(accepted, a.m.id) {
 			return nil, &Error{Op: "force", Member: a.m.id, Host: a.m.host, Err: errors.Join(append(errs, errors.New("it did not accept the view"))...), Hint: "run it again"}

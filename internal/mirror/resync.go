@@ -168,9 +168,15 @@ func (r *resync) refuse(host, hint, format string, args ...any) error {
 
 // identify finds out which member is meant, and refuses what must not be overwritten.
 func (r *resync) identify(ctx context.Context) error {
+	r.found = askAll(ctx, r.cfg)
 	i := -1
-	for j, mc := range r.cfg.Members {
-		if mc.Host() == r.o.Member || mc.Conn.Host == r.o.Member {
+	var hosts []string
+	for j, a := range r.found {
+		if a.cfg.Register != "" {
+			continue
+		}
+		hosts = append(hosts, a.cfg.Host())
+		if a.cfg.Host() == r.o.Member || a.cfg.Conn.Host == r.o.Member {
 			if i >= 0 {
 				return r.refuse("", "give it as host:port", "%q names more than one member", r.o.Member)
 			}
@@ -178,13 +184,8 @@ func (r *resync) identify(ctx context.Context) error {
 		}
 	}
 	if i < 0 {
-		var hosts []string
-		for _, mc := range r.cfg.Members {
-			hosts = append(hosts, mc.Host())
-		}
-		return r.refuse("", "the DSN names "+strings.Join(hosts, ", "), "%q is none of the set's members", r.o.Member)
+		return r.refuse("", "what the DSN names, and what those know of, are "+strings.Join(hosts, ", "), "%q is none of the set's members", r.o.Member)
 	}
-	r.found = askAll(ctx, r.cfg)
 	t := r.found[i]
 	switch others := newestView(slices.Delete(slices.Clone(r.found), i, i+1)); {
 	case others == nil:

@@ -97,6 +97,7 @@ func TestResyncByTLS(t *testing.T) {
 
 // A program that finds no server says why: the bridge's reason, not its own.
 func TestBridgeTellsWhy(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir()) // what others have left is no matter
 	cfg, err := pgconn.ParseConfig("host=127.0.0.1 port=1 user=nobody dbname=none connect_timeout=5 sslmode=disable")
 	if err != nil {
 		t.Fatal(err)

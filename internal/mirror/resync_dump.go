@@ -262,13 +262,20 @@ const positionSQL = `SELECT json_build_object(
 	'public', EXISTS (SELECT 1 FROM pg_namespace WHERE nspname = 'public'))
 	FROM pgdist.fence f, pgdist.term t, pgdist.floor l, (SELECT * FROM pgdist.position q ORDER BY q.one DESC LIMIT 1) p`
 
-// freezeTries is how often definitions are read again because DDL came in between.
-const freezeTries = 10
+// freezeTries is how often definitions are read again because DDL came in between, or tables stay
+// locked, and freezePatience how long at least.
+const (
+	freezeTries    = 10
+	freezePatience = 30 * time.Second
+)
 
 // dumpLockWait is how long pg_dump waits for tables, in milliseconds: it locks all of them, and
 // a client that has some and wants more would find itself in a deadlock after deadlock_timeout,
 // one second by default, if pg_dump waited longer.
 const dumpLockWait = "400"
+
+// waitedForLock is in what pg_dump says then: its --lock-wait-timeout is a statement_timeout.
+var waitedForLock = regexp.MustCompile("due to lock timeout|LOCK TABLE(?s:.*)due to statement timeout|due to statement timeout(?s:.*)LOCK TABLE")
 
 // freezePause is how long a change of the view is left to come to its end.
 const freezePause = 200 * time.Millisecond
@@ -278,7 +285,7 @@ const freezePause = 200 * time.Millisecond
 // came since calls for another.
 func (r *resync) freeze(ctx context.Context, t *tools) (*dumped, error) {
 	r.o.Report("reading definitions on %s", r.source.host)
-	for range freezeTries {
+	for began, n := time.Now(), 0; n < freezeTries || time.Since(began) < freezePatience; n++ {
 		r.snap.close()
 		var err error
 		if r.snap, err = r.snapshot(ctx); err != nil {
@@ -301,7 +308,7 @@ func (r *resync) freeze(ctx context.Context, t *tools) (*dumped, error) {
 			return defs, nil
 		}
 		if err != nil { // DDL may have been the reason
-			if changed, why := r.ddlSince(ctx); why != nil || !changed && !strings.Contains(err.Error(), "due to lock timeout") {
+			if changed, why := r.ddlSince(ctx); why != nil || !changed && !waitedForLock.MatchString(err.Error()) {
 				return nil, r.source.fail("read definitions", err)
 			}
 		}

@@ -3,6 +3,7 @@ package mirror
 import (
 	"strings"
 	"testing"
+	"time"
 )
 
 // A script is divided into what it makes, unless it sets something in between.
@@ -24,4 +25,31 @@ func TestEntries(t *testing.T) {
 	if rest := string(without([]byte("a\nb\nc\n"), []byte("b\n"))); rest != "a\nc\n" {
 		t.Errorf("what is left is %q", rest)
 	}
+}
+
+// A table that a client keeps locked holds a copy up, as long as that is not for ever.
+func TestResyncWaitsForLocks(t *testing.T) {
+	r := newRig(t, 2, `CREATE TABLE w (id int PRIMARY KEY); INSERT INTO w VALUES (1)`)
+	c := r.client()
+	if _, err := c.Exec(r.ctx(), `BEGIN; LOCK TABLE w IN ACCESS EXCLUSIVE MODE`); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() {
+		_, err := r.resync(r.ctx(), 2, func(o *ResyncOptions) { yes(o); o.Force = true })
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		t.Fatalf("it did not wait: %v", err)
+	case <-time.After(4 * time.Second): // ten times as long as pg_dump waits
+	}
+	if _, err := c.Exec(r.ctx(), `COMMIT`); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	r.inSync(2)
+	r.same()
 }

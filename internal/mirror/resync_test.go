@@ -179,7 +179,12 @@ func TestResyncRefuses(t *testing.T) {
 	if v := r.set.View(); len(v.InSync) != 3 {
 		t.Errorf("the set was disturbed: %v", v)
 	}
-	res, err := r.resync(r.ctx(), 3, func(o *ResyncOptions) { yes(o); o.Force = true })
+	// The configuration need not name it.
+	one := r.cfg
+	one.Members = one.Members[:1]
+	o := ResyncOptions{Member: r.server(3).Addr(), Force: true, Report: t.Logf}
+	yes(&o)
+	res, err := Resync(r.ctx(), one, o)
 	if err != nil {
 		t.Fatal(err)
 	}

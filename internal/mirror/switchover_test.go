@@ -3,6 +3,7 @@ package mirror
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
 	"time"
 
@@ -45,15 +46,16 @@ func TestAskedAgain(t *testing.T) {
 // A switchover that another program's proposal ends, or is in a deadlock with, is tried again.
 func TestSwitchoverDisturbed(t *testing.T) {
 	a := trial{schema: `CREATE TABLE k (k int PRIMARY KEY)`}.on(t, ground(t, 2, nil))
+	var held sync.WaitGroup
 	disturb := map[string]func(leader *pgx.Conn){
 		"it ends ours": func(leader *pgx.Conn) {
 			a.exec(leader, `SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'relation' AND relation = 'pgdist.boot'::regclass AND mode = 'AccessExclusiveLock'`)
 		},
 		"each waits for the other": func(leader *pgx.Conn) { // as with one that is taking office
 			a.exec(leader, `SET deadlock_timeout = '1h'`, `BEGIN`, `SELECT FROM pgdist.register FOR UPDATE`)
-			go func() {
+			held.Go(func() {
 				_, _ = leader.Exec(context.Background(), `LOCK TABLE pgdist.boot IN ACCESS EXCLUSIVE MODE; ROLLBACK`, pgx.QueryExecModeSimpleProtocol)
-			}()
+			})
 		},
 	}
 	for name, by := range disturb {
@@ -69,6 +71,7 @@ func TestSwitchoverDisturbed(t *testing.T) {
 		})
 		v, err := a.set.Switchover(a.ctx(), "", ages)
 		failpoint.Watch(nil)
+		held.Wait()
 		if err != nil || v.Leader == old || passed < 2 {
 			t.Errorf("%s: %v leads, at attempt %d: %v", name, v, passed, err)
 		}
