@@ -1,9 +1,13 @@
 package mirror
 
 import (
+	"context"
 	"strings"
 	"testing"
-	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/pgdist/pgdist/internal/pgtest"
 )
 
 // A script is divided into what it makes, unless it sets something in between.
@@ -27,29 +31,32 @@ func TestEntries(t *testing.T) {
 	}
 }
 
-// A table that a client keeps locked holds a copy up, as long as that is not for ever.
-func TestResyncWaitsForLocks(t *testing.T) {
-	r := newRig(t, 2, `CREATE TABLE w (id int PRIMARY KEY); INSERT INTO w VALUES (1)`)
-	c := r.client()
-	if _, err := c.Exec(r.ctx(), `BEGIN; LOCK TABLE w IN ACCESS EXCLUSIVE MODE`); err != nil {
+// What pg_dump says of a table that stays locked is known for that, and tried again.
+func TestDumpWaitsForLocks(t *testing.T) {
+	server := pgtest.Start(t, pgtest.Options{})
+	ctx := context.Background()
+	holder, reader := pgtest.Connect(t, server.DSN()), pgtest.Connect(t, server.DSN())
+	for _, sql := range []string{`CREATE TABLE w (id int)`, `BEGIN`, `LOCK TABLE w IN ACCESS EXCLUSIVE MODE`} {
+		if _, err := holder.Exec(ctx, sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var snapshot string
+	if _, err := reader.Exec(ctx, `BEGIN ISOLATION LEVEL REPEATABLE READ`); err != nil {
 		t.Fatal(err)
 	}
-	done := make(chan error, 1)
-	go func() {
-		_, err := r.resync(r.ctx(), 2, func(o *ResyncOptions) { yes(o); o.Force = true })
-		done <- err
-	}()
-	select {
-	case err := <-done:
-		t.Fatalf("it did not wait: %v", err)
-	case <-time.After(4 * time.Second): // ten times as long as pg_dump waits
-	}
-	if _, err := c.Exec(r.ctx(), `COMMIT`); err != nil {
+	if err := reader.QueryRow(ctx, `SELECT pg_export_snapshot()`).Scan(&snapshot); err != nil {
 		t.Fatal(err)
 	}
-	if err := <-done; err != nil {
+	cfg, err := pgconn.ParseConfig(server.DSN())
+	if err != nil {
 		t.Fatal(err)
 	}
-	r.inSync(2)
-	r.same()
+	tools, err := findTools(ctx, &member{cfg: cfg}, 15)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tools.definitions(ctx, cfg, snapshot, 15, nil); err == nil || !waitedForLock.MatchString(err.Error()) {
+		t.Errorf("pg_dump: %v", err)
+	}
 }
