@@ -7,8 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgconn"
-
 	"github.com/pgdist/pgdist/internal/mirror"
 )
 
@@ -18,14 +16,7 @@ func TestListenersHearOfANewLeader(t *testing.T) {
 	db, servers := mirrored(t, "")
 	ctx, stop := context.WithTimeout(context.Background(), ages)
 	defer stop()
-	var config mirror.Config
-	for _, s := range servers {
-		c, err := pgconn.ParseConfig(s.DSN())
-		if err != nil {
-			t.Fatal(err)
-		}
-		config.Members = append(config.Members, mirror.MemberConfig{Conn: c})
-	}
+	config := membersOf(t, servers)
 	m, err := mirror.Open(ctx, config)
 	if err != nil {
 		t.Fatal(err)

@@ -64,14 +64,7 @@ func TestResyncUnderAnApplication(t *testing.T) {
 		}
 	})
 	servers[2] = s
-	var config mirror.Config
-	for _, s := range servers {
-		c, err := pgconn.ParseConfig(s.DSN())
-		if err != nil {
-			t.Fatal(err)
-		}
-		config.Members = append(config.Members, mirror.MemberConfig{Conn: c})
-	}
+	config := membersOf(t, servers)
 	ctx, cancel := context.WithTimeout(context.Background(), ages)
 	defer cancel()
 	res, err := mirror.Resync(ctx, config, mirror.ResyncOptions{Member: s.Addr(), Report: t.Logf})
@@ -94,4 +87,17 @@ func readsOf(t *testing.T, s *pgtest.Server) (n int) {
 		t.Error(err)
 	}
 	return n
+}
+
+// membersOf is how package mirror is told of servers.
+func membersOf(t *testing.T, servers []*pgtest.Server) (config mirror.Config) {
+	t.Helper()
+	for _, s := range servers {
+		c, err := pgconn.ParseConfig(s.DSN())
+		if err != nil {
+			t.Fatal(err)
+		}
+		config.Members = append(config.Members, mirror.MemberConfig{Conn: c})
+	}
+	return config
 }

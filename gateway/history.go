@@ -12,7 +12,7 @@ import (
 // event is something that happened to a set, as this gateway saw it.
 type event struct {
 	At   time.Time `json:"at"`
-	Set  string    `json:"database,omitempty"` // source.key; "": to the gateway
+	Set  string    `json:"database,omitempty"` // a name that leads to it; "": to the gateway, or to all
 	Text string    `json:"text"`
 }
 

@@ -91,31 +91,11 @@ func (h *hub) send(l *line) {
 	}
 }
 
-// followPause is how long a view is waited for again that could not be waited for.
-const followPause = 10 * time.Millisecond
-
 // follow gives the line up when another leads.
 func (h *hub) follow(l *line) {
-	if h.source.succeeded(l.ctx, l.view) {
+	if h.source.engine.Succeeded(l.ctx, l.view) {
 		h.lose(l)
 	}
-}
-
-// succeeded waits until another leads than in view, or the same in another term; it is false
-// if ctx ended before.
-func (s *source) succeeded(ctx context.Context, view *health.View) bool {
-	for epoch := int64(0); ctx.Err() == nil; {
-		v, err := s.engine.WaitView(ctx, epoch)
-		switch {
-		case err != nil:
-			sleep(ctx, followPause)
-		case v.Leader != view.Leader || v.Term != view.Term:
-			return true
-		default:
-			epoch = v.Epoch
-		}
-	}
-	return false
 }
 
 // read takes what the leader says until the line is lost.

@@ -74,7 +74,7 @@ func (c *client) overhear() {
 		}
 	})
 	both.Go(func() {
-		if c.source.succeeded(ctx, view) {
+		if c.source.engine.Succeeded(ctx, view) {
 			succeeded.Store(true)
 			_ = u.conn.SetReadDeadline(time.Unix(1, 0))
 		}

@@ -73,23 +73,25 @@ func (s *Session) followRaw() {
 	done := make(chan struct{})
 	h, pinned := s.held, s.pins&classify.PinListen != 0
 	s.unfollow = func() { stop(); <-done }
-	go func() {
+	if !s.e.spawn(func() {
 		defer close(done)
-		for over := s.e.succeeded(ctx, h.view); over; over = sleep(ctx, deafPause) {
+		for over := s.e.Succeeded(ctx, h.view); over; over = sleep(ctx, deafPause) {
 			if pinned || h.c.listens() {
 				h.c.kill()
 				return
 			}
 		}
-	}()
+	}) {
+		close(done)
+	}
 }
 
 // deafPause is how long who begins to listen where nobody leads any more may wait in vain.
 const deafPause = time.Second
 
-// succeeded waits until another leads than in view, or the same in another term; it is false
+// Succeeded waits until another leads than in view, or the same in another term; it is false
 // if ctx ended before.
-func (e *Engine) succeeded(ctx context.Context, view *health.View) bool {
+func (e *Engine) Succeeded(ctx context.Context, view *health.View) bool {
 	for epoch := int64(0); ctx.Err() == nil; {
 		v, err := e.mirror.WaitView(ctx, epoch)
 		switch {

@@ -234,8 +234,11 @@ func (s *Session) Close(ctx context.Context) error {
 		return nil
 	}
 	var err error
-	if s.raw && !s.busy {
+	switch {
+	case s.raw && !s.busy:
 		err = s.settleRaw(ctx)
+	case s.raw:
+		s.unfollow()
 	}
 	s.closed = true
 	if s.held.c != nil && !s.giveWhole(ctx) {
@@ -252,6 +255,9 @@ func (s *Session) Abandon() {
 		return
 	}
 	s.closed = true
+	if s.raw {
+		s.unfollow()
+	}
 	lent := hold{}
 	if s.busy || s.leasing {
 		lent = s.lease.hold

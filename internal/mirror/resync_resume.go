@@ -276,8 +276,8 @@ func literalOf(list []string) []byte {
 	return finish(lit)
 }
 
-// clear empties what an attempt before has left in tables that are copied now, and what the catch-up is to bring. A TRUNCATE is
-// refused where foreign keys refer to a table (0A000), which then has a key; a DELETE, where a
+// clear empties what an attempt before has left in tables that are copied now, and what the
+// catch-up is to bring. A TRUNCATE is refused where foreign keys refer to a table (0A000), which then has a key; a DELETE, where a
 // publication has one that has none: so it publishes none of these. (Publications are there
 // when an attempt before had come to the last definitions.)
 func (r *resync) clear(ctx context.Context, names []string) error {

@@ -46,7 +46,7 @@ func (s *Set) takeUp(ctx context.Context) error {
 // the leader has, if another, are returned, to be made anew. away: the member is not in sync, so
 // nobody has anything to do there.
 func (s *Set) unmade(ctx context.Context, c *conn, m *member, away bool) (broken []string, err error) {
-	half, err := c.call(ctx, `SELECT h.name, h.tab FROM pgdist.half_made() h WHERE h.known UNION ALL SELECT NULL, NULL FROM pgdist.half_made() h WHERE NOT h.known`)
+	half, err := c.call(ctx, `SELECT h.name, h.tab, h.known FROM pgdist.half_made() h`)
 	if err != nil || len(half) == 0 {
 		return nil, m.fail("look for what was left half made", err)
 	}
@@ -86,16 +86,16 @@ func (s *Set) remakeSoon(ctx context.Context, m *member, names []string) {
 	s.done.Go(func() {
 		defer m.remake.Store(later(remakePause))
 		if err := s.remake(ctx, m, names, "CONCURRENTLY "); err != nil && ctx.Err() == nil {
-			s.log.Warn("an index that is invalid is not made anew", "member", m.host, "err", err)
+			s.log.Warn("an index that is invalid could not be made anew; it is tried again", "member", m.host, "err", err, "hint", "if that does not end, drop the index through pgdist, and make it again")
 		}
 	})
 }
 
-// wholeIndexes are those of half, names and tables, that are whole at the leader.
+// wholeIndexes are those of half (see pgdist.half_made) that others may have, and this leader has whole.
 func (m *member) wholeIndexes(ctx context.Context, half [][][]byte) (whole []string, err error) {
 	var names, tabs []string
 	for _, r := range half {
-		if r[0] != nil {
+		if string(r[2]) == "t" {
 			names, tabs = append(names, string(r[0])), append(tabs, string(r[1]))
 		}
 	}

@@ -105,10 +105,8 @@ func (k *candidate) upgrade(ctx context.Context, report func(string, ...any)) er
 			report("waiting for transactions that use tables: %v", err)
 			said = true
 		}
-		select {
-		case <-ctx.Done():
+		if !sleep(ctx, fenceWait/2) {
 			return context.Cause(ctx)
-		case <-time.After(fenceWait / 2):
 		}
 	}
 }
