@@ -232,6 +232,9 @@ func (s *Statement) size() int {
 	for _, r := range s.Relations {
 		n += ref + len(r.Schema) + len(r.Name)
 	}
+	for _, r := range s.Shut {
+		n += ref + len(r.Schema) + len(r.Name)
+	}
 	for _, r := range s.Reads {
 		n += ref + len(r.Schema) + len(r.Name)
 	}

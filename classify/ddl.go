@@ -99,6 +99,11 @@ func (j *judge) definition(n *pg.Node) bool {
 	case *pg.Node_CreateStmt:
 		temp = isTemp(x.CreateStmt.Relation)
 		j.targetNodes(x.CreateStmt.InhRelations)
+		if x.CreateStmt.Partbound != nil {
+			for _, n := range x.CreateStmt.InhRelations {
+				j.shut(n.GetRangeVar())
+			}
+		}
 	case *pg.Node_CreateSchemaStmt:
 		for _, e := range x.CreateSchemaStmt.SchemaElts {
 			j.definition(e)
@@ -220,18 +225,23 @@ func (j *judge) subject(n *pg.Node) (temp bool) {
 		j.target(x.CreateTrigStmt.Constrrel)
 	case *pg.Node_RuleStmt:
 		r = x.RuleStmt.Relation
+		j.shut(r)
 	case *pg.Node_CreatePolicyStmt:
 		r = x.CreatePolicyStmt.Table
+		j.shut(r)
 	case *pg.Node_AlterPolicyStmt:
 		r = x.AlterPolicyStmt.Table
+		j.shut(r)
 	case *pg.Node_RenameStmt:
 		if r = x.RenameStmt.Relation; !ofTable(x.RenameStmt.RenameType) && !ofTable(x.RenameStmt.RelationType) {
 			return isTemp(r)
 		}
+		j.shut(r)
 	case *pg.Node_AlterObjectSchemaStmt:
 		if r = x.AlterObjectSchemaStmt.Relation; !ofTable(x.AlterObjectSchemaStmt.ObjectType) {
 			return isTemp(r)
 		}
+		j.shut(r)
 	}
 	j.target(r)
 	return isTemp(r)
@@ -279,14 +289,45 @@ func (j *judge) relation(r RelRef) {
 	}
 }
 
+// shut notes a relation of the statement's that it shuts readers out of.
+func (j *judge) shut(r *pg.RangeVar) {
+	if r != nil {
+		j.st.Shut = append(j.st.Shut, RelRef{r.Schemaname, r.Relname})
+	}
+}
+
+// letsRead are the forms of ALTER TABLE that take less than ACCESS EXCLUSIVE (docs,
+// "ALTER TABLE"; AlterTableGetLockLevel of the server's tablecmds.c).
+var letsRead = map[pg.AlterTableType]bool{
+	pg.AlterTableType_AT_SetStatistics: true, pg.AlterTableType_AT_SetOptions: true, pg.AlterTableType_AT_ResetOptions: true,
+	pg.AlterTableType_AT_SetRelOptions: true, pg.AlterTableType_AT_ResetRelOptions: true, pg.AlterTableType_AT_ClusterOn: true,
+	pg.AlterTableType_AT_DropCluster: true, pg.AlterTableType_AT_ValidateConstraint: true, pg.AlterTableType_AT_AttachPartition: true,
+	pg.AlterTableType_AT_EnableTrig: true, pg.AlterTableType_AT_EnableAlwaysTrig: true, pg.AlterTableType_AT_EnableReplicaTrig: true,
+	pg.AlterTableType_AT_EnableTrigAll: true, pg.AlterTableType_AT_EnableTrigUser: true, pg.AlterTableType_AT_DisableTrig: true,
+	pg.AlterTableType_AT_DisableTrigAll: true, pg.AlterTableType_AT_DisableTrigUser: true,
+}
+
+// shutsReaders tells whether a form of ALTER TABLE takes ACCESS EXCLUSIVE.
+func shutsReaders(c *pg.AlterTableCmd) bool {
+	if c.Subtype == pg.AlterTableType_AT_AddConstraint {
+		return c.GetDef().GetConstraint().GetContype() != pg.ConstrType_CONSTR_FOREIGN
+	}
+	return !letsRead[c.Subtype]
+}
+
 // alterTable notes the table and those that a partition or a parent is.
 func (j *judge) alterTable(a *pg.AlterTableStmt) {
 	j.tag(alterTag(a.Objtype))
 	if a.Objtype == pg.ObjectType_OBJECT_TABLE || a.Objtype == pg.ObjectType_OBJECT_FOREIGN_TABLE {
 		j.target(a.Relation)
 	}
+	table := a.Objtype == pg.ObjectType_OBJECT_TABLE
 	for _, c := range a.Cmds {
 		cmd := c.GetAlterTableCmd()
+		if table && shutsReaders(cmd) {
+			j.shut(a.Relation)
+			table = false
+		}
 		if p := cmd.GetDef().GetPartitionCmd(); p != nil && a.Objtype == pg.ObjectType_OBJECT_TABLE {
 			j.target(p.Name)
 		}
@@ -311,6 +352,7 @@ func (j *judge) dropped(d *pg.DropStmt) (temp bool) {
 		temp = temp && isTempSchema(schema)
 		if ofTable(d.RemoveType) {
 			j.relation(RelRef{schema, name})
+			j.st.Shut = append(j.st.Shut, RelRef{schema, name})
 		}
 	}
 	return temp

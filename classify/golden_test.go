@@ -42,6 +42,7 @@ type goldenStatement struct {
 	Refused  string   `json:"refused,omitempty"`
 	Functs   []string `json:"functions,omitempty"`
 	Targets  []string `json:"relations,omitempty"`
+	Shut     []string `json:"shut,omitempty"`
 	Reads    []string `json:"reads,omitempty"`
 }
 
@@ -168,6 +169,9 @@ func statementInWords(s *Statement) goldenStatement {
 	}
 	for _, r := range s.Relations {
 		g.Targets = append(g.Targets, qualified(r.Schema, r.Name))
+	}
+	for _, r := range s.Shut {
+		g.Shut = append(g.Shut, qualified(r.Schema, r.Name))
 	}
 	for _, r := range s.Reads {
 		g.Reads = append(g.Reads, qualified(r.Schema, r.Name))

@@ -107,6 +107,7 @@ func newerDefinition(sql, because string, st *Statement) bool {
 			st.newer(DDL, strings.ToUpper(verb+" "+kind), "looks like a definition in a newer grammar than is known here: "+cutBecause(because))
 			if st.Tag == "ALTER TABLE" {
 				st.Relations = alteredTable(sql)
+				st.Shut = st.Relations
 			}
 			return true
 		case t == tokIdent && strings.HasPrefix(strings.ToLower(sql[start:l.pos]), ownSchema),

@@ -286,6 +286,9 @@ func (j *judge) locking(n *pg.Node) {
 		j.tag("TRUNCATE TABLE")
 		j.raise(Write, "empties tables")
 		j.targetNodes(x.TruncateStmt.Relations)
+		for _, n := range x.TruncateStmt.Relations {
+			j.shut(n.GetRangeVar())
+		}
 		j.st.Sequences = x.TruncateStmt.RestartSeqs
 	case *pg.Node_ConstraintsSetStmt:
 		j.tag("SET CONSTRAINTS")

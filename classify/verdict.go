@@ -77,6 +77,9 @@ type Statement struct {
 	// locks besides (a referenced table, a partition's parent). Names of views
 	// and indexes where the syntax cannot tell them from tables.
 	Relations []RelRef
+	// Shut are those of Relations that DDL or TRUNCATE shuts readers out of: it takes
+	// ACCESS EXCLUSIVE of them (docs, "Explicit Locking" and "ALTER TABLE").
+	Shut []RelRef
 	// Reads are the relations that a query names in FROM, COPY … TO or the like,
 	// the names of its WITH clauses included.
 	Reads []RelRef

@@ -2,6 +2,7 @@ package driver
 
 import (
 	"context"
+	"database/sql"
 	"testing"
 	"time"
 
@@ -105,4 +106,81 @@ func TestDDLOfTenantsGoesOn(t *testing.T) {
 			pgtest.SameBytes(t, servers...)
 		}()
 	}
+}
+
+// TestDDLThatWaitsLetsPass: DDL that waits for readers to go is not in the way of those that
+// have read a table and now write it, as PostgreSQL's own is not.
+func TestDDLThatWaitsLetsPass(t *testing.T) {
+	db, servers := mirrored(t, "")
+	ctx, cancel := context.WithTimeout(context.Background(), ages)
+	defer cancel()
+	if _, err := db.ExecContext(ctx, `CREATE TABLE "T 1" (k int PRIMARY KEY, v int); INSERT INTO "T 1" VALUES (1, 0);
+		CREATE TABLE parts (k int) PARTITION BY RANGE (k); CREATE TABLE p0 PARTITION OF parts FOR VALUES FROM (0) TO (10); INSERT INTO parts VALUES (1);
+		CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'; CREATE TRIGGER tr BEFORE INSERT ON "T 1" EXECUTE FUNCTION f()`); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ read, write, ddl string }{
+		{`SELECT * FROM "T 1"`, `UPDATE "T 1" SET v = v + 1`, `ALTER TABLE "T 1" ADD COLUMN w int`},
+		{`SELECT * FROM "T 1"`, `INSERT INTO "T 1" VALUES (2, 0)`, `DROP TRIGGER tr ON "T 1"`},
+		{`SELECT * FROM "T 1"`, `DELETE FROM "T 1" WHERE k = 2`, `TRUNCATE "T 1"`},
+		{`SELECT * FROM parts`, `UPDATE parts SET k = k + 1`, `CREATE TABLE p1 PARTITION OF parts FOR VALUES FROM (10) TO (20)`},
+		{`SELECT * FROM parts`, `UPDATE parts SET k = k + 1`, `ALTER TABLE parts RENAME TO parts2`},
+		{`SELECT * FROM "T 1"`, `UPDATE "T 1" SET v = v + 1`, `DROP TABLE IF EXISTS "T 1", absent`},
+	} {
+		tx, err := db.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := tx.ExecContext(ctx, c.read); err != nil {
+			t.Fatal(c.ddl, err)
+		}
+		done := make(chan error, 1)
+		go func() {
+			_, err := db.ExecContext(ctx, c.ddl)
+			done <- err
+		}()
+		time.Sleep(500 * time.Millisecond)
+		if _, err := tx.ExecContext(ctx, c.write); err != nil {
+			t.Errorf("%s, beside %s: %v", c.write, c.ddl, err)
+		}
+		if err := tx.Commit(); err != nil {
+			t.Error(c.ddl, err)
+		}
+		if err := <-done; err != nil {
+			t.Error(c.ddl, err)
+		}
+	}
+
+	// Time limits of the user's hold, and are what they were afterwards.
+	reader, err := db.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := reader.ExecContext(ctx, `SELECT * FROM parts2`); err != nil {
+		t.Fatal(err)
+	}
+	for setting, code := range map[string]string{"lock_timeout": "55P03", "statement_timeout": "57014"} {
+		tx, err := db.BeginTx(ctx, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := tx.ExecContext(ctx, "SET LOCAL "+setting+" = '700ms'; CREATE TABLE alone (k int); ALTER TABLE alone ADD v int"); err != nil {
+			t.Fatal(err)
+		}
+		var now string
+		if err := tx.QueryRowContext(ctx, "SHOW "+setting).Scan(&now); err != nil || now != "700ms" {
+			t.Errorf("%s is %q, %v", setting, now, err)
+		}
+		begun := time.Now()
+		if _, err := tx.ExecContext(ctx, "ALTER TABLE parts2 ADD COLUMN late int"); sqlState(err) != code || time.Since(begun) < 600*time.Millisecond {
+			t.Errorf("after %v: %v", time.Since(begun), err)
+		}
+		if err := tx.Rollback(); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := reader.Rollback(); err != nil {
+		t.Error(err)
+	}
+	pgtest.SameBytes(t, servers...)
 }

@@ -4,10 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pgdist/pgdist/classify"
 )
@@ -20,14 +24,8 @@ func (s *Session) define(ctx context.Context, c *conn, st *classify.Statement, t
 	if st.Temp {
 		return c.exec(ctx, text)
 	}
-	locked, err := lockTables(ctx, c, st.Relations)
-	if err != nil {
+	if err := s.lockTables(ctx, c, st); err != nil {
 		return "", err
-	}
-	if locked {
-		if err := s.catchUp(ctx); err != nil {
-			return "", err
-		}
 	}
 	if st.Tag == "TRUNCATE TABLE" { // captured by its own trigger
 		return c.exec(ctx, text)
@@ -95,37 +93,110 @@ func withdraw(ctx context.Context, c *conn, st *classify.Statement) error {
 }
 
 // lockableSQL finds the tables among names, or behind them if they are indexes,
-// that exist and that the user may lock.
-const lockableSQL = `SELECT DISTINCT n.nspname, t.relname
-  FROM pg_catalog.unnest($1::text[]) AS u(name)
+// that exist and that the user may lock, and whether readers are to be shut out of them.
+// (unnest of several arrays is the grammar's own, and PostgreSQL's whatever search_path says.)
+const lockableSQL = `SELECT n.nspname, t.relname, pg_catalog.bool_or(u.shut)
+  FROM unnest($1::text[], $2::boolean[]) AS u(name, shut)
   JOIN pg_catalog.pg_class c ON c.oid = pg_catalog.to_regclass(u.name)
   LEFT JOIN pg_catalog.pg_index i ON i.indexrelid = c.oid
   JOIN pg_catalog.pg_class t ON t.oid = coalesce(i.indrelid, c.oid)
   JOIN pg_catalog.pg_namespace n ON n.oid = t.relnamespace
  WHERE t.relkind IN ('r', 'p') AND t.relpersistence <> 't'
    AND pg_catalog.has_table_privilege(t.oid, 'UPDATE, DELETE, TRUNCATE')
- ORDER BY 1, 2`
+ GROUP BY 1, 2 ORDER BY 1, 2`
 
-// lockTables locks writers out of the tables and tells whether there were any.
-func lockTables(ctx context.Context, c *conn, relations []classify.RelRef) (bool, error) {
-	if len(relations) == 0 {
-		return false, nil
+const (
+	// beforeLocks is the savepoint that gives the locks of a statement back.
+	beforeLocks = `"pgdist: before the locks of a statement"`
+	// shutPolite is how often a statement looks whether a table happens to have no readers,
+	// shutAtAll how often it tries to get it.
+	shutPolite, shutAtAll = 20, 40
+	// shutPause is the longest pause between two such looks.
+	shutPause = 200 * time.Millisecond
+)
+
+// lockTables locks writers out of the tables that a statement is about, brings the
+// followers up to date, and then locks readers out where the statement will.
+//
+// Who waits for readers and keeps writers out meanwhile is in the way of all that have read
+// and are about to write: PostgreSQL ends one of them with 40P01, where it lets them
+// pass if nothing is held yet ("Explicit Locking", ProcSleep of the server's proc.c).
+// So nothing is held while readers are waited for; and who has come by the time that the
+// followers are up to date is waited for again. Only tables that always have readers are
+// asked for with writers kept out, in the end.
+func (s *Session) lockTables(ctx context.Context, c *conn, st *classify.Statement) error {
+	tables, shut, err := lockable(ctx, c, st)
+	if err != nil || tables == "" {
+		return err
 	}
-	names := make([]string, len(relations))
-	for i, r := range relations {
+	if shut == "" {
+		return s.lockWriters(ctx, c, tables)
+	}
+	if _, err := c.exec(ctx, "SAVEPOINT "+beforeLocks); err != nil {
+		return err
+	}
+	for i := 1; ; i++ {
+		if err := s.lockWriters(ctx, c, tables); err != nil {
+			return err
+		}
+		lock := "LOCK TABLE " + shut + " IN ACCESS EXCLUSIVE MODE"
+		if i <= shutPolite {
+			lock += " NOWAIT"
+		}
+		_, err := c.exec(ctx, lock)
+		switch {
+		case err == nil:
+			_, err = c.exec(ctx, "RELEASE SAVEPOINT "+beforeLocks)
+			return err
+		case i == shutAtAll || !isBusy(err, i <= shutPolite):
+			return err
+		}
+		// The pause is the server's, where a cancel request finds the statement.
+		pause := rand.Float64() * min(float64(i)/100, shutPause.Seconds())
+		if _, err := c.exec(ctx, fmt.Sprintf("ROLLBACK TO SAVEPOINT %[1]s; LOCK TABLE %[2]s IN ACCESS EXCLUSIVE MODE; ROLLBACK TO SAVEPOINT %[1]s; SELECT pg_catalog.pg_sleep(%[3]f)",
+			beforeLocks, shut, pause)); err != nil {
+			return err
+		}
+	}
+}
+
+// isBusy tells that a lock was not to be had: for NOWAIT, or without a deadlock.
+func isBusy(err error, nowait bool) bool {
+	var pe *pgconn.PgError
+	return errors.As(err, &pe) && (nowait && pe.Code == "55P03" || pe.Code == "40P01")
+}
+
+// lockWriters locks writers out of the tables and brings the followers up to date.
+func (s *Session) lockWriters(ctx context.Context, c *conn, tables string) error {
+	if _, err := c.exec(ctx, "LOCK TABLE "+tables+" IN EXCLUSIVE MODE"); err != nil {
+		return err
+	}
+	return s.catchUp(ctx)
+}
+
+// lockable lists the tables that a statement is about as LOCK TABLE wants them, and
+// which of them readers are to be shut out of.
+func lockable(ctx context.Context, c *conn, st *classify.Statement) (tables, shut string, err error) {
+	if len(st.Relations) == 0 {
+		return "", "", nil
+	}
+	names, shuts := make([]string, len(st.Relations)), make([]string, len(st.Relations))
+	for i, r := range st.Relations {
 		names[i] = `"` + strings.ReplaceAll(quoteName(r), `"`, `\"`) + `"`
+		shuts[i] = strconv.FormatBool(slices.Contains(st.Shut, r))
 	}
-	array := "{" + strings.Join(names, ",") + "}"
-	rows, err := c.Rows(ctx, lockableSQL, array)
-	if err != nil || len(rows) == 0 {
-		return false, err
+	rows, err := c.Rows(ctx, lockableSQL, "{"+strings.Join(names, ",")+"}", "{"+strings.Join(shuts, ",")+"}")
+	if err != nil {
+		return "", "", err
 	}
-	tables := make([]string, len(rows))
-	for i, row := range rows {
-		tables[i] = pgx.Identifier{string(row[0]), string(row[1])}.Sanitize()
+	var all, some []string
+	for _, row := range rows {
+		name := pgx.Identifier{string(row[0]), string(row[1])}.Sanitize()
+		if all = append(all, name); string(row[2]) == "t" {
+			some = append(some, name)
+		}
 	}
-	_, err = c.exec(ctx, "LOCK TABLE "+strings.Join(tables, ", ")+" IN EXCLUSIVE MODE")
-	return true, err
+	return strings.Join(all, ", "), strings.Join(some, ", "), nil
 }
 
 // quoteName writes a relation's name so that it means the same anywhere.
