@@ -167,6 +167,17 @@ func plainName(s string) string {
 	return strings.ToLower(s)
 }
 
+// Split divides a text into its statements, without the semicolons and the comments between
+// them, as PostgreSQL's scanner does; it need not be able to parse them. It returns nil if
+// the text ends within a quotation, a comment or the like.
+func Split(sql string) []string {
+	var each []string
+	for _, p := range split(sql) {
+		each = append(each, sql[p[0]:p[1]])
+	}
+	return each
+}
+
 // split divides a text at the semicolons that stand outside of quotes, comments, parentheses
 // and BEGIN ATOMIC … END; it returns where the statements begin and end, nothing if that
 // cannot be told.

@@ -85,7 +85,11 @@ func (m *member) fail(op string, err error) error {
 	if errors.As(err, &mine) && mine.Host == m.host {
 		return err
 	}
-	return &Error{Op: op, Member: m.id, Host: m.host, Err: err}
+	e := &Error{Op: op, Member: m.id, Host: m.host, Err: err}
+	if lockless(err) {
+		e.Hint = "increase max_locks_per_transaction of that server"
+	}
+	return e
 }
 
 func sqlState(err error) string {

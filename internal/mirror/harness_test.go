@@ -45,7 +45,18 @@ func unhurried(c *Config) {
 // newRig starts n servers, runs schema on each and makes a set of them.
 func newRig(t *testing.T, n int, schema string) *rig {
 	t.Helper()
-	r := &rig{t: t, servers: pgtest.Set(t, n, pgtest.Options{})}
+	r := newRigOn(t, n, pgtest.Options{}, schema)
+	if schemaSQL == embedded {
+		mirrortest.CheckSync(t, r.servers...)
+	}
+	r.open()
+	return r
+}
+
+// newRigOn makes a set of servers that are set up otherwise, for nobody yet to use.
+func newRigOn(t *testing.T, n int, o pgtest.Options, schema string) *rig {
+	t.Helper()
+	r := &rig{t: t, servers: pgtest.Set(t, n, o)}
 	for _, s := range r.servers {
 		if schema != "" {
 			s.Exec(t, schema)
@@ -63,10 +74,6 @@ func newRig(t *testing.T, n int, schema string) *rig {
 	if _, err := Init(ctx, r.cfg, InitOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	if schemaSQL == embedded {
-		mirrortest.CheckSync(t, r.servers...)
-	}
-	r.open()
 	return r
 }
 

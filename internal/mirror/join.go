@@ -63,11 +63,12 @@ var errUnrepeatable = errors.New("its server refuses what the leader's did")
 const maxRefusals = 4
 
 // despair counts the attempts to take a member back that failed because its server refuses a
-// statement or a row for what it is, not for a want that may pass (of space, locks, rights,
-// or files of an extension). Such a member would stay out for ever.
+// statement or a row for what it is, not for a want that may pass (of space, rights,
+// or files of an extension), or has no room for the locks of all DDL that it missed. Such a
+// member would stay out for ever.
 func (m *member) despair(err error) error {
 	var e *Error
-	if !errors.As(err, &e) || e.Member != m.id || e.Op != opApply || !refusing(sqlState(err)) {
+	if !errors.As(err, &e) || e.Member != m.id || e.Op != opApply || !refusing(sqlState(err)) && !lockless(err) {
 		m.refused.Store(0)
 		return err
 	}

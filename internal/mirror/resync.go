@@ -338,7 +338,7 @@ func (r *resync) copy(ctx context.Context, t *tools) (*ResyncResult, error) {
 	if err := r.index(ctx, defs.indexes); err != nil {
 		return nil, err
 	}
-	if err := r.restore(ctx, defs.attached, "join indexes of partitions"); err != nil { // those that are joined already stay so
+	if err := r.restore(ctx, defs.attached, "join indexes of partitions", true); err != nil { // those that are joined already stay so
 		return nil, err
 	}
 	pointIndexed.Pass()
@@ -352,7 +352,7 @@ func (r *resync) copy(ctx context.Context, t *tools) (*ResyncResult, error) {
 		return nil, err
 	}
 	if !r.posted {
-		if err := r.restore(ctx, defs.post+posted, "restore constraints and triggers"); err != nil {
+		if err := r.restore(ctx, defs.post+posted, "restore constraints and triggers", true); err != nil {
 			return nil, err
 		}
 	}
@@ -390,13 +390,13 @@ func (r *resync) prepare(ctx context.Context, defs *dumped) error {
 		return r.target.fail("make the database anew", err)
 	}
 	pointEmptied.Pass()
-	if err := r.restore(ctx, defs.schemas, "restore schemas"); err != nil {
+	if err := r.restore(ctx, defs.schemas, "restore schemas", false); err != nil {
 		return err
 	}
 	if err := r.extend(ctx); err != nil {
 		return err
 	}
-	if err := r.restore(ctx, defs.pre, "restore definitions"); err != nil {
+	if err := r.restore(ctx, defs.pre, "restore definitions", false); err != nil {
 		return err
 	}
 	if err := r.alike(ctx); err != nil {

@@ -20,7 +20,7 @@ func (r *resync) extend(ctx context.Context) error {
 	}
 	for _, x := range rows {
 		sql := fmt.Sprintf("CREATE EXTENSION IF NOT EXISTS %s WITH SCHEMA %s VERSION %s", quoteIdent(string(x[0])), x[2], quoteLiteral(string(x[1])))
-		if err := r.restore(ctx, sql, "make extension "+string(x[0])); err != nil {
+		if err := r.restore(ctx, sql, "make extension "+string(x[0]), false); err != nil {
 			return err
 		}
 	}

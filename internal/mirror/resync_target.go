@@ -12,6 +12,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/pgdist/pgdist/classify"
 	"github.com/pgdist/pgdist/health"
 )
 
@@ -171,14 +172,30 @@ func (r *resync) meetRoles(ctx context.Context) error {
 	return r.target.fail("make roles", err)
 }
 
-// restore runs a script of definitions.
-func (r *resync) restore(ctx context.Context, script, op string) error {
+// restore runs a script of definitions, in one transaction or, if the server has no room
+// for the locks of them all, one by one. again tells that an attempt before may have made some.
+func (r *resync) restore(ctx context.Context, script, op string, again bool) error {
 	c, err := r.restorer(ctx)
 	if err != nil {
 		return err
 	}
 	defer c.close()
-	return r.run(ctx, c, script, op)
+	if err = r.run(ctx, c, script, op); !lockless(err) && !(again && built(err)) {
+		return err
+	}
+	for _, one := range classify.Split(script) {
+		if err = r.run(ctx, c, one, op); err != nil && !(again && built(err)) {
+			return err
+		}
+	}
+	return nil
+}
+
+// lockless tells that a server's table of locks is full, which has room for some
+// max_locks_per_transaction * max_connections (PostgreSQL docs, "Lock Management").
+func lockless(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && pg.Code == "53200" && pg.Routine == "LockAcquireExtended"
 }
 
 // index builds indexes, several at a time: each locks its own table alone.

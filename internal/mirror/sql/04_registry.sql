@@ -231,7 +231,12 @@ BEGIN
             END LOOP;
         END IF;
     END LOOP;
+    num := (SELECT count(*) FROM pgdist.seqs);
     PERFORM pgdist.sync_others();
+    IF ids IS NULL AND (SELECT count(*) FROM pgdist.seqs) > greatest(num, pgdist.most_sequences()) THEN
+        RAISE EXCEPTION 'more sequences than this server has locks for: at most % can be mirrored', pgdist.most_sequences() USING ERRCODE = '53400',
+            DETAIL = 'Each write is followed by a look at all sequences, which locks each for a moment.', HINT = 'Increase max_locks_per_transaction on each server.';
+    END IF;
     -- Functions of tables that are gone.
     FOR fn IN SELECT p.oid::regprocedure FROM pg_proc p
                WHERE p.pronamespace = 'pgdist'::regnamespace AND p.proname = ANY (ARRAY(SELECT k || x FROM unnest('{c_,a_,w_,x_,r_,y_}'::text[]) k, unnest(gone) x))
@@ -250,6 +255,14 @@ LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     INSERT INTO pgdist.seqs SELECT u.oid, u.name FROM pgdist.user_sequences() u WHERE NOT EXISTS (SELECT 1 FROM pgdist.seqs q WHERE q.oid = u.oid) ON CONFLICT DO NOTHING;
     DELETE FROM pgdist.views v WHERE NOT EXISTS (SELECT 1 FROM pg_class c WHERE c.oid = v.oid AND c.relkind = 'm');
     INSERT INTO pgdist.views SELECT c.oid FROM pg_class c WHERE c.relkind = 'm' AND NOT EXISTS (SELECT 1 FROM pgdist.views v WHERE v.oid = c.oid) ON CONFLICT DO NOTHING;
+$$;
+
+-- most_sequences is how many a flush can read: four of five locks that there is room for
+-- (PostgreSQL docs, "Lock Management"; NLOCKENTS of the server's lock.c).
+CREATE FUNCTION pgdist.most_sequences() RETURNS int
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT (0.8 * current_setting('max_locks_per_transaction')::int
+            * (SELECT sum(current_setting(s)::int) FROM unnest('{max_connections,max_prepared_transactions,max_wal_senders,max_worker_processes,autovacuum_max_workers}'::text[]) s))::int
 $$;
 
 -- sync looks at all tables, and all owners.

@@ -30,8 +30,10 @@ END $$;
 -- on none that is younger.
 CREATE FUNCTION pgdist.unfilled() RETURNS TABLE (name text, error text)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT format('%I.%I', n.nspname, c.relname), m.error FROM pgdist.matviews m JOIN pg_class c ON c.oid = m.oid JOIN pg_namespace n ON n.oid = c.relnamespace
-     WHERE NOT c.relispopulated ORDER BY c.oid
+    SELECT x.name, m.error
+      FROM pgdist.matviews m, LATERAL (SELECT c.oid, format('%I.%I', n.nspname, c.relname) AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+             WHERE c.oid = m.oid AND NOT c.relispopulated OFFSET 0) x -- one by one: not all of pg_class is read for a few
+     ORDER BY x.oid
 $$;
 
 -- fill_begin takes the fence (a change of leader ends this transaction first, and

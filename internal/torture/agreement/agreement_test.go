@@ -149,7 +149,7 @@ func TestAccidents(tt *testing.T) {
 func TestUnderFaults(tt *testing.T) {
 	t := judged(tt)
 	seed := seeded(t)
-	limit := *forFlag + 8*time.Minute
+	limit := 2**forFlag + 8*time.Minute // each round takes its time to settle
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	c := newCluster(t, *members, []kind{{}, {gateway: true, strict: true}, {gateway: true}}[:*programs])

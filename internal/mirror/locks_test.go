@@ -1,0 +1,76 @@
+package mirror
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/pgdist/pgdist/internal/pgtest"
+)
+
+// fewLocks leave a server room for 440 locks, and some more that it has to spare.
+var fewLocks = pgtest.Options{Settings: map[string]string{
+	"max_locks_per_transaction": "10", "max_connections": "40", "max_wal_senders": "0", "max_worker_processes": "1", "autovacuum_max_workers": "1"}}
+
+// TestMoreDDLThanLocks: a member that missed more DDL than its server has locks for in one
+// transaction is copied afresh.
+func TestMoreDDLThanLocks(t *testing.T) {
+	soon(t)
+	r := newRigOn(t, 3, fewLocks, "")
+	r.open()
+	// Each with a sequence, and a table and an index for its long values.
+	ten := func(first int) string {
+		return fmt.Sprintf(`DO $$ BEGIN FOR i IN %d..%d LOOP
+			EXECUTE format('CREATE TABLE t%%s (k serial, v text)', i); EXECUTE format('INSERT INTO t%%s (v) VALUES (''x'')', i); END LOOP; END $$`, first, first+9)
+	}
+	c := r.client()
+	r.do(c, ten(0))
+	r.reopen(func(c *Config) { c.AutoResync = true })
+	if err := r.server(3).Kill(); err != nil {
+		t.Fatal(err)
+	}
+	r.inSync(2)
+	c = r.client()
+	for i := 10; i < 130; i += 10 {
+		r.do(c, ten(i))
+	}
+	if err := r.server(3).StartAgain(); err != nil {
+		t.Fatal(err)
+	}
+	r.inSync(3)
+	r.same()
+
+	// Sequences that no flush could read are not made.
+	if _, err := c.Exec(r.ctx(), `DO $$ BEGIN FOR i IN 1..250 LOOP EXECUTE 'CREATE SEQUENCE s' || i; END LOOP; END $$`); sqlState(err) != "53400" {
+		t.Error(err)
+	}
+	r.do(c, `DO $$ BEGIN EXECUTE 'CREATE SEQUENCE s'; END $$`)
+	r.same()
+}
+
+// TestMoreDefinitionsThanLocks: a script of definitions that needs more locks than there are is
+// run piece by piece, and again if it is not known how far that came.
+func TestMoreDefinitionsThanLocks(t *testing.T) {
+	r := newRigOn(t, 1, fewLocks, "")
+	r.open()
+	cfg := r.set.members.get(1).cfg.Copy()
+	r.server(1).Exec(t, `CREATE DATABASE other`)
+	cfg.Database = "other"
+	script := "SET search_path = public;\n"
+	for i := range 400 {
+		script += fmt.Sprintf("CREATE TABLE t%d (k int, v text CHECK (v <> ';\n--')); -- ;\n", i)
+	}
+	copying := &resync{target: &member{id: 1, cfg: cfg}}
+	if err := copying.restore(r.ctx(), script, "test", false); err != nil {
+		t.Fatal(err)
+	}
+	if err := copying.restore(r.ctx(), script, "test", false); sqlState(err) != "42P07" {
+		t.Error(err)
+	}
+	if err := copying.restore(r.ctx(), script+"CREATE TABLE last (k int)", "test", true); err != nil {
+		t.Error(err)
+	}
+	var n int
+	if err := pgtest.Connect(t, r.server(1).DSN("other")).QueryRow(r.ctx(), `SELECT count(*) FROM pg_tables WHERE schemaname = 'public'`).Scan(&n); err != nil || n != 401 {
+		t.Errorf("%d tables, %v", n, err)
+	}
+}
