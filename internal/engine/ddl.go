@@ -95,7 +95,7 @@ func withdraw(ctx context.Context, c *conn, st *classify.Statement) error {
 // lockableSQL finds the tables among names, or behind them if they are indexes,
 // that exist and that the user may lock, and whether readers are to be shut out of them.
 // (unnest of several arrays is the grammar's own, and PostgreSQL's whatever search_path says.)
-const lockableSQL = `SELECT n.nspname, t.relname, pg_catalog.bool_or(u.shut)
+const lockableSQL = `SELECT n.nspname, t.relname, pg_catalog.bool_or(u.shut), t.oid
   FROM unnest($1::text[], $2::boolean[]) AS u(name, shut)
   JOIN pg_catalog.pg_class c ON c.oid = pg_catalog.to_regclass(u.name)
   LEFT JOIN pg_catalog.pg_index i ON i.indexrelid = c.oid
@@ -103,7 +103,7 @@ const lockableSQL = `SELECT n.nspname, t.relname, pg_catalog.bool_or(u.shut)
   JOIN pg_catalog.pg_namespace n ON n.oid = t.relnamespace
  WHERE t.relkind IN ('r', 'p') AND t.relpersistence <> 't'
    AND pg_catalog.has_table_privilege(t.oid, 'UPDATE, DELETE, TRUNCATE')
- GROUP BY 1, 2 ORDER BY 1, 2`
+ GROUP BY 1, 2, 4 ORDER BY 1, 2`
 
 const (
 	// beforeLocks is the savepoint that gives the locks of a statement back.
@@ -121,11 +121,12 @@ const (
 // Who waits for readers and keeps writers out meanwhile is in the way of all that have read
 // and are about to write: PostgreSQL ends one of them with 40P01, where it lets them
 // pass if nothing is held yet ("Explicit Locking", ProcSleep of the server's proc.c).
-// So nothing is held while readers are waited for; and who has come by the time that the
+// So nothing is held while readers are waited for, not even a place in the queue, in which
+// the mirror would stand behind, which reads rows; and who has come by the time that the
 // followers are up to date is waited for again. Only tables that always have readers are
 // asked for with writers kept out, in the end.
 func (s *Session) lockTables(ctx context.Context, c *conn, st *classify.Statement) error {
-	tables, shut, err := lockable(ctx, c, st)
+	tables, shut, oids, err := lockable(ctx, c, st)
 	if err != nil || tables == "" {
 		return err
 	}
@@ -135,12 +136,14 @@ func (s *Session) lockTables(ctx context.Context, c *conn, st *classify.Statemen
 	if _, err := c.exec(ctx, "SAVEPOINT "+beforeLocks); err != nil {
 		return err
 	}
+	wait := lockWait{c: c, tables: oids}
 	for i := 1; ; i++ {
 		if err := s.lockWriters(ctx, c, tables); err != nil {
 			return err
 		}
 		lock := "LOCK TABLE " + shut + " IN ACCESS EXCLUSIVE MODE"
-		if i <= shutPolite {
+		polite := i <= shutPolite && !wait.over
+		if polite {
 			lock += " NOWAIT"
 		}
 		_, err := c.exec(ctx, lock)
@@ -148,13 +151,13 @@ func (s *Session) lockTables(ctx context.Context, c *conn, st *classify.Statemen
 		case err == nil:
 			_, err = c.exec(ctx, "RELEASE SAVEPOINT "+beforeLocks)
 			return err
-		case i == shutAtAll || !isBusy(err, i <= shutPolite):
+		case i == shutAtAll || !isBusy(err, polite):
 			return err
 		}
-		// The pause is the server's, where a cancel request finds the statement.
-		pause := rand.Float64() * min(float64(i)/100, shutPause.Seconds())
-		if _, err := c.exec(ctx, fmt.Sprintf("ROLLBACK TO SAVEPOINT %[1]s; LOCK TABLE %[2]s IN ACCESS EXCLUSIVE MODE; ROLLBACK TO SAVEPOINT %[1]s; SELECT pg_catalog.pg_sleep(%[3]f)",
-			beforeLocks, shut, pause)); err != nil {
+		if _, err := c.exec(ctx, "ROLLBACK TO SAVEPOINT "+beforeLocks); err != nil {
+			return err
+		}
+		if err := wait.readers(ctx, min(time.Duration(i)*10*time.Millisecond, shutPause)); err != nil {
 			return err
 		}
 	}
@@ -175,28 +178,107 @@ func (s *Session) lockWriters(ctx context.Context, c *conn, tables string) error
 }
 
 // lockable lists the tables that a statement is about as LOCK TABLE wants them, and
-// which of them readers are to be shut out of.
-func lockable(ctx context.Context, c *conn, st *classify.Statement) (tables, shut string, err error) {
+// which of them readers are to be shut out of, these also by their numbers.
+func lockable(ctx context.Context, c *conn, st *classify.Statement) (tables, shut, oids string, err error) {
 	if len(st.Relations) == 0 {
-		return "", "", nil
+		return "", "", "", nil
 	}
 	names, shuts := make([]string, len(st.Relations)), make([]string, len(st.Relations))
 	for i, r := range st.Relations {
 		names[i] = `"` + strings.ReplaceAll(quoteName(r), `"`, `\"`) + `"`
 		shuts[i] = strconv.FormatBool(slices.Contains(st.Shut, r))
 	}
-	rows, err := c.Rows(ctx, lockableSQL, "{"+strings.Join(names, ",")+"}", "{"+strings.Join(shuts, ",")+"}")
+	rows, err := c.Rows(ctx, lockableSQL, array(names), array(shuts))
 	if err != nil {
-		return "", "", err
+		return "", "", "", err
 	}
-	var all, some []string
+	var all, some, numbers []string
 	for _, row := range rows {
 		name := pgx.Identifier{string(row[0]), string(row[1])}.Sanitize()
 		if all = append(all, name); string(row[2]) == "t" {
-			some = append(some, name)
+			some, numbers = append(some, name), append(numbers, string(row[3]))
 		}
 	}
-	return strings.Join(all, ", "), strings.Join(some, ", "), nil
+	return strings.Join(all, ", "), strings.Join(some, ", "), array(numbers), nil
+}
+
+// array is a PostgreSQL array of elements that are quoted already.
+func array(elements []string) string { return "{" + strings.Join(elements, ",") + "}" }
+
+// lockWait waits for those who read tables, for no longer than lock_timeout and
+// statement_timeout say: over is set then.
+type lockWait struct {
+	c      *conn
+	tables string // an array of their numbers
+	until  time.Time
+	over   bool
+}
+
+// holdersSQL lists the transactions that hold a lock on tables, or what is below these.
+const holdersSQL = `SELECT DISTINCT l.virtualtransaction FROM pg_catalog.pg_locks l
+ WHERE l.locktype = 'relation' AND l.granted AND l.pid <> pg_catalog.pg_backend_pid()
+   AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())
+   AND l.relation IN (WITH RECURSIVE below(oid) AS (SELECT pg_catalog.unnest($1::oid[]) UNION SELECT h.inhrelid FROM below b JOIN pg_catalog.pg_inherits h ON h.inhparent = b.oid)
+       SELECT b.oid FROM below b)`
+
+// patienceSQL is how many milliseconds a statement may wait for a lock, NULL if for ever.
+const patienceSQL = `SELECT (pg_catalog.date_part('epoch', least(nullif(pg_catalog.current_setting('lock_timeout')::interval, '0'),
+  nullif(pg_catalog.current_setting('statement_timeout')::interval, '0'))) * 1000)::int8`
+
+// readers waits until all that hold a lock now have ended, and a pause of up to most besides. It
+// sleeps in the server, where a cancel request finds the statement.
+func (w *lockWait) readers(ctx context.Context, most time.Duration) error {
+	if w.until.IsZero() {
+		if err := w.begin(ctx); err != nil {
+			return err
+		}
+	}
+	left, err := w.holders(ctx)
+	if err != nil {
+		return err
+	}
+	for pause := rand.N(most); ; pause = min(pause+5*time.Millisecond, shutPause) {
+		if _, err := w.c.exec(ctx, fmt.Sprintf("SELECT pg_catalog.pg_sleep(%f)", pause.Seconds())); err != nil {
+			return err
+		}
+		if w.over = time.Now().After(w.until); w.over {
+			return nil
+		}
+		now, err := w.holders(ctx)
+		if err != nil {
+			return err
+		}
+		left = slices.DeleteFunc(left, func(who string) bool { return !slices.Contains(now, who) })
+		if len(left) == 0 {
+			return nil
+		}
+	}
+}
+
+func (w *lockWait) begin(ctx context.Context) error {
+	rows, err := w.c.Rows(ctx, patienceSQL)
+	if err != nil {
+		return err
+	}
+	w.until = time.Now().Add(10 * 365 * 24 * time.Hour)
+	if v := rows[0][0]; v != nil {
+		ms, err := strconv.ParseInt(string(v), 10, 64)
+		if err != nil {
+			return err
+		}
+		w.until = time.Now().Add(time.Duration(ms) * time.Millisecond)
+	}
+	return nil
+}
+
+// holders are the transactions that hold a lock, the mirror's among them.
+func (w *lockWait) holders(ctx context.Context) ([]string, error) {
+	rows, err := w.c.Rows(ctx, holdersSQL, w.tables)
+	there := make([]string, len(rows))
+	for i, row := range rows {
+		there[i] = string(row[0])
+	}
+	return there, err
 }
 
 // quoteName writes a relation's name so that it means the same anywhere.
