@@ -88,6 +88,49 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     SELECT EXISTS (SELECT 1 FROM pgdist.lost()) OR EXISTS (SELECT 1 FROM pgdist.seqs q JOIN pg_class c ON c.oid = q.oid WHERE c.relpersistence = 'u')
 $$;
 
+-- ingredients lists types and all that they are made of.
+CREATE FUNCTION pgdist.ingredients(types oid[]) RETURNS oid[]
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    WITH RECURSIVE made(t) AS (
+        SELECT t FROM unnest(types) t WHERE t <> 0
+        UNION SELECT x.t FROM made m JOIN pg_type y ON y.oid = m.t, LATERAL (
+            SELECT y.typbasetype AS t WHERE y.typtype = 'd' UNION ALL SELECT y.typelem WHERE y.typelem <> 0
+            UNION ALL SELECT a.atttypid FROM pg_attribute a WHERE y.typtype = 'c' AND a.attrelid = y.typrelid AND a.attnum > 0 AND NOT a.attisdropped
+            UNION ALL SELECT g.rngsubtype FROM pg_range g WHERE g.rngtypid = y.oid OR to_jsonb(g) ->> 'rngmultitypid' = y.oid::text) x)
+    SELECT coalesce(array_agg(m.t), '{}') FROM made m
+$$;
+
+-- forbidden names a function that the owner of a relation's tree may not execute, though putting
+-- a row in place calls it: for what is generated, CHECKs (of domains, too), indexes, where
+-- partitions lie; or finding it, by the key. PostgreSQL asks whoever writes for that right, and
+-- nobody who defines these. What functions call within themselves cannot be told. Expressions are
+-- looked at as the catalog has them, for it notes no dependency on built-in functions.
+CREATE FUNCTION pgdist.forbidden(rel oid) RETURNS text
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE root oid := coalesce(pg_partition_root(rel), rel); who oid; own text[]; code text[]; types oid[]; n int;
+BEGIN
+    SELECT c.relowner INTO who FROM pg_class c WHERE c.oid = root;
+    IF (SELECT r.rolsuper FROM pg_roles r WHERE r.oid = who) THEN RETURN NULL; END IF;
+    own := ARRAY(SELECT d.adbin::text FROM pg_attrdef d JOIN pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum WHERE d.adrelid = rel AND a.attgenerated <> ''
+        UNION ALL SELECT k.conbin::text FROM pg_constraint k WHERE k.conrelid = rel AND k.contype = 'c'
+        UNION ALL SELECT x FROM pg_index i, unnest(ARRAY[i.indexprs::text, i.indpred::text]) x WHERE i.indrelid = rel AND x IS NOT NULL
+        UNION ALL SELECT p.partexprs::text FROM pg_partitioned_table p WHERE p.partrelid = rel AND p.partexprs IS NOT NULL);
+    code := own;
+    types := ARRAY(SELECT DISTINCT a.atttypid FROM pg_attribute a WHERE a.attrelid = rel AND a.attnum > 0 AND NOT a.attisdropped);
+    LOOP -- expressions make values of domains, whose CHECKs are further ones
+        n := cardinality(types) + cardinality(code);
+        types := pgdist.ingredients(types || ARRAY(SELECT m[1]::oid FROM unnest(code) x, regexp_matches(x, ' :resulttype (\d+)', 'g') m));
+        code := own || ARRAY(SELECT k.conbin::text FROM pg_constraint k WHERE k.contypid = ANY (types) AND k.contype = 'c');
+        EXIT WHEN cardinality(types) + cardinality(code) = n;
+    END LOOP;
+    RETURN (SELECT min(f.oid::regprocedure::text) FROM (
+        SELECT m[1]::oid AS oid FROM unnest(code) x, regexp_matches(x, ' :(?:op)?funcid (\d+)', 'g') m
+        UNION SELECT o.oprcode::oid FROM pg_index i CROSS JOIN LATERAL unnest((i.indclass::oid[])[0:i.indnkeyatts - 1]) k(class) JOIN pg_opclass c ON c.oid = k.class
+          JOIN pg_amop m ON m.amopfamily = c.opcfamily AND m.amoplefttype = c.opcintype AND m.amoprighttype = c.opcintype AND m.amopstrategy = 3 JOIN pg_operator o ON o.oid = m.amopopr
+         WHERE i.indexrelid = pgdist.key_index(root)) f
+     WHERE NOT has_function_privilege(who, f.oid, 'EXECUTE'));
+END $$;
+
 -- unfit says why a table's rows cannot be mirrored and, after "; ", what to do
 -- about it; or NULL.
 CREATE FUNCTION pgdist.unfit(rel oid) RETURNS text
@@ -100,6 +143,10 @@ BEGIN
     IF c.relkind IN ('r', 'p') AND NOT (has_table_privilege(c.relowner, rel, 'SELECT') AND has_table_privilege(c.relowner, rel, 'INSERT') AND has_table_privilege(c.relowner, rel, 'UPDATE')
             AND has_table_privilege(c.relowner, rel, 'DELETE') AND has_schema_privilege(c.relowner, c.relnamespace, 'USAGE')) THEN
         RETURN 'belongs to a role that lacks rights on it or its schema, and rows are applied as the owner; GRANT ALL ON TABLE … TO its owner';
+    END IF;
+    what := pgdist.forbidden(rel);
+    IF what IS NOT NULL THEN
+        RETURN format('calls %s for each row, which its owner may not execute, and rows are applied as the owner; GRANT EXECUTE ON FUNCTION … TO the table''s owner', replace(what, '; ', ';'));
     END IF;
     SELECT CASE WHEN t.own AND t.tgenabled = 'D' THEN 'has pgdist''s own triggers disabled, so that writes would stay local; ALTER TABLE … ENABLE TRIGGER ALL'
                 WHEN t.own THEN 'has one of pgdist''s triggers changed or under another name; let it be as it was'
@@ -121,14 +168,7 @@ BEGIN
                    OR (k.castsource = ANY (types) AND k.castsource <> c.reltype AND k.castcontext = 'i'))) THEN
         RETURN 'has a user-defined cast from text, or an implicit one, for its row type or a column''s type, which would run in place of the type''s own functions; DROP CAST';
     END IF;
-    -- And all that these are made of.
-    WITH RECURSIVE made(t) AS (
-        SELECT t FROM unnest(types) t WHERE t <> 0 AND t <> c.reltype
-        UNION SELECT x.t FROM made m JOIN pg_type y ON y.oid = m.t, LATERAL (
-            SELECT y.typbasetype AS t WHERE y.typtype = 'd' UNION ALL SELECT y.typelem WHERE y.typelem <> 0
-            UNION ALL SELECT a.atttypid FROM pg_attribute a WHERE y.typtype = 'c' AND a.attrelid = y.typrelid AND a.attnum > 0 AND NOT a.attisdropped
-            UNION ALL SELECT g.rngsubtype FROM pg_range g WHERE g.rngtypid = y.oid OR to_jsonb(g) ->> 'rngmultitypid' = y.oid::text) x)
-    SELECT array_agg(m.t) INTO types FROM made m;
+    types := pgdist.ingredients(array_remove(types, c.reltype));
     IF EXISTS (SELECT 1 FROM unnest(types) t WHERE t = ANY ('{regclass,regproc,regprocedure,regoper,regoperator,regconfig,regdictionary,regcollation}'::regtype[]::oid[])) THEN
         RETURN 'has a column that holds object numbers (regclass and the like), which differ between databases; store the name as text';
     END IF;

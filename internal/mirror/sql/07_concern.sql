@@ -9,7 +9,10 @@ CREATE FUNCTION pgdist.concern(tag text, body text) RETURNS oid[]
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 DECLARE rels oid[] := '{}'; cascades boolean := body ~* '\mCASCADE\M';
 BEGIN
-    IF tag IN ('GRANT', 'REVOKE') THEN RETURN pgdist.powerless(); END IF;
+    IF tag IN ('GRANT', 'REVOKE') THEN
+        IF EXISTS (SELECT 1 FROM pg_event_trigger_ddl_commands() c WHERE c.object_type IN ('FUNCTION', 'PROCEDURE', 'ROUTINE')) THEN RETURN pgdist.barred(); END IF;
+        RETURN pgdist.powerless();
+    END IF;
     IF tag = 'ALTER TYPE' AND body ~* '\mADD\s+VALUE\M' AND body !~* '\m(RENAME|OWNER|SCHEMA)\M' THEN RETURN rels; END IF;
     IF tag NOT IN ('CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO', 'CREATE INDEX', 'CREATE VIEW', 'CREATE MATERIALIZED VIEW', 'CREATE SEQUENCE', 'CREATE FOREIGN TABLE', 'CREATE SCHEMA',
                    'CREATE FUNCTION', 'CREATE PROCEDURE', 'CREATE AGGREGATE', 'CREATE TYPE', 'CREATE DOMAIN', 'CREATE TRIGGER', 'CREATE RULE', 'CREATE POLICY', 'CREATE STATISTICS', 'COMMENT',
@@ -92,4 +95,12 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
      WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgdist')
        AND NOT (has_table_privilege(c.relowner, c.oid, 'SELECT') AND has_table_privilege(c.relowner, c.oid, 'INSERT') AND has_table_privilege(c.relowner, c.oid, 'UPDATE')
             AND has_table_privilege(c.relowner, c.oid, 'DELETE') AND has_schema_privilege(c.relowner, c.relnamespace, 'USAGE'))
+$$;
+
+-- barred lists the tables that a function keeps from being mirrored which their owner may not
+-- execute.
+CREATE FUNCTION pgdist.barred() RETURNS oid[]
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT pgdist.roots_of(coalesce(array_agg(c.oid), '{}')) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgdist') AND pgdist.forbidden(c.oid) IS NOT NULL
 $$;
