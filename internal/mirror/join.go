@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
+
 	"github.com/pgdist/pgdist/health"
 )
 
@@ -50,6 +52,7 @@ func (s *Set) inviteBack(ctx context.Context) {
 			if err != nil && ctx.Err() == nil {
 				s.postpone(m, err)
 				s.log.Warn("a member could not be taken back", "member", m.host, "err", err)
+				s.tellWhy(ctx, m, err)
 			}
 		})
 	}
@@ -78,12 +81,57 @@ func (m *member) despair(err error) error {
 	return fmt.Errorf("%w: %w: %w", ErrPlaceLost, errUnrepeatable, err)
 }
 
+// tellWhy writes down at the leader why a member could not be taken back, for pgdist status.
+func (s *Set) tellWhy(ctx context.Context, m *member, why error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, openTimeout, health.ErrTimeout)
+	defer cancel()
+	lead := s.members.get(s.View().Leader)
+	if lead == nil {
+		return
+	}
+	c, err := lead.connect(ctx)
+	if err == nil {
+		defer c.close()
+		_, err = c.one(ctx, `SELECT pgdist.keep_out($1::text::int, $2)`, strconv.AppendInt(nil, int64(m.id), 10), text(c.words(remedy(m.host, why))))
+	}
+	if err != nil {
+		s.log.Debug("why a member could not be taken back was not written down", "member", m.host, "err", err)
+	}
+}
+
+// remedy is an error that keeps a member out, with what is to be done about it.
+func remedy(host string, why error) string {
+	var pg *pgconn.PgError
+	s := "could not be taken back: " + why.Error()
+	switch {
+	case errors.Is(why, ErrPlaceLost):
+		return s + " (" + resyncHint(host) + ")"
+	case !errors.As(why, &pg):
+		return s
+	}
+	for _, more := range []string{pg.Detail, pg.Hint} {
+		if more != "" {
+			s += "; " + more
+		}
+	}
+	var e *Error
+	switch hinted := errors.As(why, &e) && e.Hint != ""; {
+	case pg.Code == "42501":
+		s += " (grant it on all members, at the leader, and the member comes back by itself)"
+	case pg.Code == "0A000" && !hinted:
+		s += " (it is tried again: mend that on its server, or " + resyncHint(host) + ")"
+	}
+	return s
+}
+
 // refusing tells of SQLSTATEs with which a server refuses what is asked of it, and will again
 // (PostgreSQL docs, appendix A), and pgdist's own functions there.
 func refusing(state string) bool {
 	switch state {
 	case "42501", "42704": // a right, or a role or tablespace, that is missing: somebody's to give
 		return false
+		// Nor 0A000: mostly a server lacks an extension, or what it could have been built with, and a
+		// copy would end there, too, with the database dropped before.
 	case "2BP01", "3F000", codeUnlike:
 		return true
 	}

@@ -167,6 +167,9 @@ func describe(ctx context.Context, s *Set, v *health.View, found []answerOf, con
 					ms.Error = err.Error() + " (" + resyncHint(m.host) + ")"
 				}
 			}
+			if !ms.InSync && ms.Error == "" {
+				ms.Error = keptOut(ctx, lead, id)
+			}
 			switch {
 			case a.here.Amiss == "" || ms.Error != "":
 			case a.here.Amiss == leftForLater:
@@ -211,6 +214,20 @@ func strayed(ctx context.Context, lead *conn, h *here, v *health.View) error {
 		err = complete("its own", h.floor(), met.lead)
 	}
 	return err
+}
+
+// keptOut tells what a program found that tried to take a member back; "" if nobody has, lately.
+func keptOut(ctx context.Context, lead *conn, id health.MemberID) string {
+	if lead == nil {
+		return ""
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, openTimeout, health.ErrTimeout)
+	defer cancel()
+	why, err := lead.one(ctx, `SELECT pgdist.keeping_out($1::text::int)`, strconv.AppendInt(nil, int64(id), 10))
+	if err != nil {
+		return "" // a schema of another version, which the members' errors tell
+	}
+	return why
 }
 
 // journalFrom asks the leader about its journal; nil if it does not tell.

@@ -185,6 +185,14 @@ CREATE TABLE pgdist.amiss (
     at    timestamptz NOT NULL DEFAULT now()
 );
 
+-- Why members that are not in sync could not be taken back, at the leader: what the last program
+-- that tried has found.
+CREATE TABLE pgdist.kept_out (
+    member  int  PRIMARY KEY,
+    why     text NOT NULL,
+    at      timestamptz NOT NULL DEFAULT now()
+);
+
 -- How far the comparison in the background has come, at the leader. One row.
 CREATE TABLE pgdist.checks (
     one          boolean PRIMARY KEY DEFAULT true CHECK (one),

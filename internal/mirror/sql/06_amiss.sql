@@ -31,3 +31,16 @@ LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp A
 BEGIN
     RETURN QUERY SELECT t.id, t.gen, CASE WHEN t.keyed THEN pgdist.key_text(pgdist.key_index(t.oid), 't') END FROM pgdist.tables t WHERE identified.rel = t.oid OR identified.rel = ANY (t.files);
 END $$;
+
+-- keep_out notes why a member could not be taken back, for those who ask about the set.
+CREATE FUNCTION pgdist.keep_out(who int, because text) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    INSERT INTO pgdist.kept_out AS k (member, why) VALUES (who, because) ON CONFLICT (member) DO UPDATE SET why = EXCLUDED.why, at = now();
+END $$;
+
+-- keeping_out tells why a member could not be taken back, if that was tried lately.
+CREATE FUNCTION pgdist.keeping_out(who int) RETURNS text
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT k.why FROM pgdist.kept_out k WHERE k.member = who AND k.at > now() - interval '2 minutes'
+$$;
