@@ -3,7 +3,8 @@
 -- these, and functions change them, too. So they are shipped as state: what the
 -- leader has (shared_state) is made so on the followers (shared_begin, before
 -- the DDL of a batch, and shared_end, which drops, after its rows). So is which
--- materialized views hold data.
+-- materialized views hold data, and by which indexes tables are clustered: CLUSTER tells no
+-- event trigger.
 --
 -- What shared_state tells is all of one snapshot: names come by joins and never by
 -- pg_get_userbyid or regproc, which tell of what is there now. Of what a later
@@ -20,6 +21,29 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
                               ORDER BY coalesce(r.rolname, ''), x.privilege_type, x.is_grantable), '[]')
       FROM aclexplode(coalesce(acl, acldefault(kind, owner))) x LEFT JOIN pg_authid r ON r.oid = x.grantee WHERE x.grantee = 0 OR r.oid IS NOT NULL
 $$;
+
+-- clustered lists the tables and materialized views that CLUSTER puts in the order of an index,
+-- unless another is named, with that.
+CREATE FUNCTION pgdist.clustered() RETURNS TABLE (tab text, idx text)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT format('%I.%I', n.nspname, c.relname), x.relname::text FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE i.indisclustered AND c.relpersistence <> 't' AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgdist') AND n.nspname !~ '^pg_(toast|temp)'
+$$;
+
+-- cluster has a follower's tables be clustered by the same; now no row is moved. What somebody
+-- else has to himself is passed over: mostly this member's own CLUSTER, which would be ended, and
+-- notes the index itself.
+CREATE FUNCTION pgdist.cluster(want jsonb) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE r record;
+BEGIN
+    IF jsonb_typeof(want) IS DISTINCT FROM 'object' THEN RETURN; END IF; -- of a leader whose schema is older
+    FOR r IN SELECT coalesce(h.tab, w.key) AS tab, w.value AS idx FROM pgdist.clustered() h FULL JOIN jsonb_each_text(want) w ON w.key = h.tab WHERE h.idx IS DISTINCT FROM w.value LOOP
+        CONTINUE WHEN to_regclass(r.tab) IS NULL OR EXISTS (SELECT 1 FROM pg_locks l WHERE l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock' AND l.granted AND l.pid <> pg_backend_pid()
+            AND l.relation = to_regclass(r.tab) AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database()));
+        EXECUTE format('ALTER TABLE %s %s', r.tab, CASE WHEN r.idx IS NULL THEN 'SET WITHOUT CLUSTER' ELSE format('CLUSTER ON %I', r.idx) END);
+    END LOOP;
+END $$;
 
 CREATE FUNCTION pgdist.shared_state() RETURNS jsonb
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET TimeZone = UTC SET DateStyle = 'ISO, YMD' AS $$
@@ -51,6 +75,7 @@ BEGIN
             'enabled', e.evtenabled, 'tags', to_jsonb(e.evttags), 'comment', obj_description(e.oid, 'pg_event_trigger'))), '{}')
               FROM pg_event_trigger e JOIN pg_proc p ON p.oid = e.evtfoid JOIN pg_namespace n ON n.oid = p.pronamespace WHERE e.evtname !~ '^!pgdist_'),
         'matviews', (SELECT coalesce(jsonb_agg(f.name ORDER BY f.name), '[]') FROM pgdist.filled() f),
+        'clustered', (SELECT coalesce(jsonb_object_agg(c.tab, c.idx), '{}') FROM pgdist.clustered() c),
         'given away', pgdist.given_away());
 END $$;
 
@@ -72,6 +97,7 @@ BEGIN
         UNION ALL SELECT count(*), sum(xmin::text::bigint) FROM pg_description WHERE classoid = 'pg_event_trigger'::regclass
         UNION ALL SELECT count(*), sum(xmin::text::bigint) FROM pg_database) x;
     RETURN m || ' ' || p || ' ' || (SELECT md5(coalesce(string_agg(f.name, ',' ORDER BY f.name), '')) FROM pgdist.filled() f)
+             || ' ' || (SELECT md5(coalesce(string_agg(c.tab || ' ' || c.idx, ',' ORDER BY c.tab), '')) FROM pgdist.clustered() c)
              || coalesce((SELECT ' unseen ' || string_agg(u.oid::text, ',' ORDER BY u.oid) FROM pgdist.unseen() u), '')
              || CASE WHEN pgdist.given_away() THEN ' unseen owners' ELSE '' END;
 END $$;
@@ -254,6 +280,7 @@ BEGIN
         DELETE FROM pgdist.roles k WHERE k.name = r.name;
     END LOOP;
     PERFORM pgdist.hollow(w -> 'matviews');
+    PERFORM pgdist.cluster(w -> 'clustered');
 END $$;
 
 -- role_numbers tells the leader's numbers of roles that DDL names.
