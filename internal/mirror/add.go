@@ -328,6 +328,11 @@ func (a *addition) installWitness(ctx context.Context, set string, id health.Mem
 	if name, err = c.one(ctx, `SELECT current_database()`); err != nil {
 		return &Error{Op: "add", Host: a.host, Err: err}
 	}
+	if h != nil { // of a number that it has no more; a member with data also had event triggers
+		if err := a.s.cfg.uninstall(ctx, []MemberConfig{a.o.Member}, a.o.Report); err != nil {
+			return err
+		}
+	}
 	if name != a.o.Member.Conn.Database {
 		if err := c.exec(ctx, "CREATE DATABASE "+quoteIdent(a.o.Member.Conn.Database)); err != nil {
 			return &Error{Op: "add", Host: a.host, Err: err, Hint: "create the database by hand"}
@@ -358,11 +363,7 @@ func (a *addition) installWitness(ctx context.Context, set string, id health.Mem
 	if err != nil {
 		return err
 	}
-	drop := ""
-	if h != nil {
-		drop = "DROP SCHEMA pgdist CASCADE;\n" // of a number that was given to somebody else
-	}
-	err = c.exec(ctx, "BEGIN; SET LOCAL lock_timeout = '10s'; SET LOCAL client_min_messages = warning;\n"+drop+before)
+	err = c.exec(ctx, "BEGIN; SET LOCAL lock_timeout = '10s'; SET LOCAL client_min_messages = warning;\n"+before)
 	if err == nil {
 		_, err = c.call(ctx, `INSERT INTO pgdist.meta (version, set_id, member, system, mirror) VALUES ($1::text::int, $2, $3::text::int, $4, $5)`,
 			text(strconv.Itoa(Version)), text(set), text(strconv.Itoa(int(id))), text(a.system), text(mirror))

@@ -155,6 +155,26 @@ func TestAddRefuses(t *testing.T) {
 	r.same()
 }
 
+// A database in which a member was that pgdist knows no more (it did not answer when it was taken
+// off the list, say) becomes a witness, as an empty one does.
+func TestWitnessInAFormerMember(t *testing.T) {
+	r := newRig(t, 3, copied)
+	third := r.cfg.Members[2]
+	if _, err := Remove(r.ctx(), r.cfg, RemoveOptions{Host: third.Host(), Keep: true, Report: t.Logf}); err != nil {
+		t.Fatal(err)
+	}
+	v, err := Add(r.ctx(), r.cfg, AddOptions{Member: third, Witness: true, Votes: -1, Report: t.Logf})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if w := v.Members[len(v.Members)-1]; !w.Witness || w.Weight != 1 || w.Host != third.Host() {
+		t.Errorf("the view is %v", v)
+	}
+	r.server(3).Exec(t, `CREATE TABLE anything (k int)`) // it is in no event trigger's way
+	r.ack()
+	r.same()
+}
+
 // Two databases and a witness go on without either of the two; it holds nothing, and
 // leaves as it came.
 func TestWitness(t *testing.T) {
