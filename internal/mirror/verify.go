@@ -103,7 +103,7 @@ func (s *Set) compare(ctx context.Context, o VerifyOptions) (*Report, error) {
 		}
 	}
 	slices.SortFunc(v.tables, func(a, b Difference) int { return strings.Compare(a.Object, b.Object) })
-	v.r.Differences = slices.Concat(v.r.Differences, v.definitions, v.tables, v.numbers)
+	v.r.Differences = append(v.r.Differences, slices.Concat(v.definitions, v.tables, v.numbers)...) // an empty list in JSON, not null
 	slices.SortStableFunc(v.r.Differences, func(a, b Difference) int { return int(a.Member) - int(b.Member) })
 	v.r.rates(v.done.Rows, time.Since(began))
 	return v.r, nil

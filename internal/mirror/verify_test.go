@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -97,6 +98,9 @@ func TestVerifyUnderLoad(t *testing.T) {
 	rep := r.verify(VerifyOptions{Tables: []string{"acc"}})
 	if len(rep.Differences) > 0 || rep.Tables != 1 || rep.Rows != 2000 || rep.Read < 6000 || rep.RowsPerSecond <= 0 {
 		t.Errorf("one table of all: %+v", rep)
+	}
+	if text, err := json.Marshal(rep); err != nil || !strings.Contains(string(text), `"differences":[]`) {
+		t.Errorf("%v: as JSON: %s", err, text)
 	}
 	rep, err := r.set.Verify(r.ctx(), VerifyOptions{})
 	stop()
