@@ -69,8 +69,11 @@ func (e *Error) Error() string {
 		s += " on " + e.Host
 	}
 	s += ": " + e.Err.Error()
-	if e.Hint != "" {
+	switch {
+	case e.Hint != "":
 		s += " (" + e.Hint + ")"
+	case lockless(e.Err):
+		s += " (increase max_locks_per_transaction of that server: init and copies take five locks for each table)"
 	}
 	return s
 }
@@ -85,11 +88,7 @@ func (m *member) fail(op string, err error) error {
 	if errors.As(err, &mine) && mine.Host == m.host {
 		return err
 	}
-	e := &Error{Op: op, Member: m.id, Host: m.host, Err: err}
-	if lockless(err) {
-		e.Hint = "increase max_locks_per_transaction of that server"
-	}
-	return e
+	return &Error{Op: op, Member: m.id, Host: m.host, Err: err}
 }
 
 func sqlState(err error) string {
