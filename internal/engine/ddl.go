@@ -131,27 +131,23 @@ func (s *Session) lockTables(ctx context.Context, c *conn, st *classify.Statemen
 		return err
 	}
 	if shut == "" {
-		return s.lockWriters(ctx, c, tables)
-	}
-	if _, err := c.exec(ctx, "SAVEPOINT "+beforeLocks); err != nil {
-		return err
+		return s.lockWriters(ctx, c, tables, "")
 	}
 	wait := lockWait{c: c, tables: oids}
 	for i := 1; ; i++ {
-		if err := s.lockWriters(ctx, c, tables); err != nil {
+		first := ""
+		if i == 1 {
+			first = "SAVEPOINT " + beforeLocks + "; "
+		}
+		if err := s.lockWriters(ctx, c, tables, first); err != nil {
 			return err
 		}
-		lock := "LOCK TABLE " + shut + " IN ACCESS EXCLUSIVE MODE"
-		polite := i <= shutPolite && !wait.over
+		polite, nowait := i <= shutPolite && !wait.over, ""
 		if polite {
-			lock += " NOWAIT"
+			nowait = " NOWAIT"
 		}
-		_, err := c.exec(ctx, lock)
-		switch {
-		case err == nil:
-			_, err = c.exec(ctx, "RELEASE SAVEPOINT "+beforeLocks)
-			return err
-		case i == shutAtAll || !isBusy(err, polite):
+		_, err := c.exec(ctx, "LOCK TABLE "+shut+" IN ACCESS EXCLUSIVE MODE"+nowait+"; RELEASE SAVEPOINT "+beforeLocks)
+		if err == nil || i == shutAtAll || !isBusy(err, polite) {
 			return err
 		}
 		if _, err := c.exec(ctx, "ROLLBACK TO SAVEPOINT "+beforeLocks); err != nil {
@@ -169,9 +165,10 @@ func isBusy(err error, nowait bool) bool {
 	return errors.As(err, &pe) && (nowait && pe.Code == "55P03" || pe.Code == "40P01")
 }
 
-// lockWriters locks writers out of the tables and brings the followers up to date.
-func (s *Session) lockWriters(ctx context.Context, c *conn, tables string) error {
-	if _, err := c.exec(ctx, "LOCK TABLE "+tables+" IN EXCLUSIVE MODE"); err != nil {
+// lockWriters locks writers out of the tables, after what comes first, and brings the followers
+// up to date.
+func (s *Session) lockWriters(ctx context.Context, c *conn, tables, first string) error {
+	if _, err := c.exec(ctx, first+"LOCK TABLE "+tables+" IN EXCLUSIVE MODE"); err != nil {
 		return err
 	}
 	return s.catchUp(ctx)
