@@ -48,6 +48,40 @@ func TestRenamedRoles(t *testing.T) {
 	converge(ctx, t, servers)
 }
 
+// TestRolesWhoseNameAnotherHas: what a role was given that is dropped by now, nobody gets who has
+// its name since, on a member that missed it; and what it was given under one name goes when it
+// is taken under another.
+func TestRolesWhoseNameAnotherHas(t *testing.T) {
+	db, servers := mirrored(t, "")
+	d := defined{t, db}
+	d.session([]string{`CREATE ROLE known; GRANT ALL ON SCHEMA public TO known; CREATE TABLE t (k int PRIMARY KEY); GRANT SELECT ON t TO known`})
+	pgtest.SameBytes(t, servers...)
+	ctx, cancel := context.WithTimeout(context.Background(), ages)
+	defer cancel()
+	number := func() (oid uint32) { // which a copy would change
+		if err := pgtest.Connect(t, servers[2].DSN()).QueryRow(ctx, `SELECT oid FROM pg_database WHERE datname = current_database()`).Scan(&oid); err != nil {
+			t.Fatal(err)
+		}
+		return oid
+	}
+	before := number()
+	if err := servers[2].Kill(); err != nil {
+		t.Fatal(err)
+	}
+	d.session([]string{
+		`GRANT UPDATE ON t TO known; SET ROLE known; CREATE TABLE own (k int); RESET ROLE; REASSIGN OWNED BY known TO postgres; DROP OWNED BY known; DROP ROLE known; CREATE ROLE known; GRANT INSERT ON t TO known`,
+		`CREATE ROLE r2; GRANT SELECT ON t TO r2; ALTER ROLE r2 RENAME TO r3; CREATE ROLE r2; DROP OWNED BY r3; DROP ROLE r3`,
+		`CREATE ROLE r4; GRANT DELETE ON t TO r4; ALTER ROLE r4 RENAME TO r5; DROP OWNED BY r5; DROP ROLE r5`,
+	})
+	if err := servers[2].StartAgain(); err != nil {
+		t.Fatal(err)
+	}
+	converge(ctx, t, servers)
+	if after := number(); after != before {
+		t.Errorf("the member was copied: its database was %d and is %d", before, after)
+	}
+}
+
 // TestRightsThatWentSince: DDL is run on followers with the rights that its role had, though
 // what it was a member of, that it was a superuser, or might make schemas, is no more.
 func TestRightsThatWentSince(t *testing.T) {

@@ -180,6 +180,13 @@ BEGIN
     FOR r IN SELECT e.key FROM jsonb_each(w -> 'roles') e JOIN pg_authid a ON a.rolname = 'pgdist ' || md5(e.key) LOOP
         EXECUTE format('ALTER ROLE %I RENAME TO %I', 'pgdist ' || md5(r.key), r.key);
     END LOOP;
+    -- Dropped at the leader, and another has its name now, which is not to have what this one was
+    -- given. DDL that is still to be run knows it by its number (roles_then).
+    FOR r IN SELECT k.name, k.was FROM pgdist.roles k JOIN pg_authid a ON a.rolname = k.name
+              WHERE k.term = (w ->> 'term')::bigint AND (w -> 'roles' -> k.name ->> 'oid')::bigint <> k.was LOOP
+        EXECUTE format('ALTER ROLE %I RENAME TO %I', r.name, 'pgdist dropped ' || r.was);
+        UPDATE pgdist.roles k SET name = 'pgdist dropped ' || r.was WHERE k.name = r.name;
+    END LOOP;
     h := pgdist.shared_state();
     FOR r IN SELECT e.key AS name, e.value AS want, h -> 'roles' -> e.key AS have FROM jsonb_each(w -> 'roles') e LOOP
         IF r.have IS NULL THEN EXECUTE format('CREATE ROLE %I', r.name); END IF;
@@ -330,12 +337,20 @@ BEGIN
 END $$;
 
 -- roles_then calls roles what they were called when DDL was run that names them: they have
--- the leader's names of now already, and a name may be another role's since. It tells what
--- call_roles has to undo.
+-- the leader's names of now already, and a name may be another role's since. For one that the
+-- leader has dropped since there is a stand-in, known by its number whatever it was called, and
+-- dropped at the batch's end: whoever has its name now must not get what it was given. It tells
+-- what call_roles has to undo.
 CREATE FUNCTION pgdist.roles_then(names jsonb, numbers jsonb, at bigint) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE undo jsonb; others jsonb;
+DECLARE undo jsonb; others jsonb; gone bigint;
 BEGIN
+    FOR gone IN SELECT (numbers ->> n.old)::bigint FROM jsonb_array_elements_text(coalesce(nullif(names, 'null'), '[]')) n(old)
+                 WHERE (numbers ->> n.old)::bigint >= 16384 AND EXISTS (SELECT 1 FROM pgdist.roles k WHERE k.term = at) -- whose numbers are known
+                   AND NOT EXISTS (SELECT 1 FROM pgdist.roles k WHERE k.term = at AND k.was = (numbers ->> n.old)::bigint) LOOP
+        EXECUTE format('CREATE ROLE %I', 'pgdist dropped ' || gone);
+        INSERT INTO pgdist.roles (name, term, was) VALUES ('pgdist dropped ' || gone, at, gone);
+    END LOOP;
     SELECT jsonb_object_agg(n.old, k.name) INTO undo
       FROM jsonb_array_elements_text(coalesce(nullif(names, 'null'), '[]')) n(old) JOIN pgdist.roles k ON k.was = (numbers ->> n.old)::bigint AND k.term = at AND k.name <> n.old
       JOIN pg_authid a ON a.rolname = k.name;
