@@ -138,6 +138,7 @@ func (s *Set) copyUnasked(ctx context.Context, m *member) (done bool) {
 		state, why = textRefused, half
 	}
 	m.note.Store(&State{Text: state, Err: errors.Join(why, err), At: time.Now()})
+	s.tellWhy(ctx, m, "could not be copied afresh: "+err.Error(), wait+2*time.Minute)
 	switch {
 	case byHand && n == 1:
 		s.log.Error("a member must be copied afresh, and this program cannot do it", "member", m.host, "err", err, "run", "pgdist resync DSN --member "+m.host+", as a superuser, where pg_dump is")

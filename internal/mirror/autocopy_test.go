@@ -146,6 +146,13 @@ func TestCopiesNeedRights(t *testing.T) {
 	if n := a.set.members.get(2).note.Load(); n.Text != textLost || !errors.Is(n.Err, errNeedsSuperuser) {
 		t.Errorf("%+v", n)
 	}
+	a.await("status tells", func() bool {
+		st, err := Inspect(a.ctx(), a.cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Contains(st.Members[1].Error, "could not be copied afresh") && strings.Contains(st.Members[1].Error, "superuser")
+	})
 }
 
 // A member whose server refuses, time and again, what the leader's did, is copied afresh;

@@ -52,7 +52,9 @@ func (s *Set) inviteBack(ctx context.Context) {
 			if err != nil && ctx.Err() == nil {
 				s.postpone(m, err)
 				s.log.Warn("a member could not be taken back", "member", m.host, "err", err)
-				s.tellWhy(ctx, m, err)
+				if !seenByAll(err) {
+					s.tellWhy(ctx, m, remedy("could not be taken back", m.host, err), 2*time.Minute)
+				}
 			}
 		})
 	}
@@ -81,8 +83,14 @@ func (m *member) despair(err error) error {
 	return fmt.Errorf("%w: %w: %w", ErrPlaceLost, errUnrepeatable, err)
 }
 
-// tellWhy writes down at the leader why a member could not be taken back, for pgdist status.
-func (s *Set) tellWhy(ctx context.Context, m *member, why error) {
+// seenByAll tells an error that whoever asks the member hears from itself.
+func seenByAll(err error) bool {
+	var version *versionError
+	return errors.Is(err, errStranger) || errors.Is(err, ErrNotInstalled) || errors.Is(err, ErrHalfCopied) || errors.As(err, &version)
+}
+
+// tellWhy writes down at the leader what keeps a member out, for pgdist status, as news for so long.
+func (s *Set) tellWhy(ctx context.Context, m *member, why string, lasts time.Duration) {
 	ctx, cancel := context.WithTimeoutCause(ctx, openTimeout, health.ErrTimeout)
 	defer cancel()
 	lead := s.members.get(s.View().Leader)
@@ -92,7 +100,7 @@ func (s *Set) tellWhy(ctx context.Context, m *member, why error) {
 	c, err := lead.connect(ctx)
 	if err == nil {
 		defer c.close()
-		_, err = c.one(ctx, `SELECT pgdist.keep_out($1::text::int, $2)`, strconv.AppendInt(nil, int64(m.id), 10), text(c.words(remedy(m.host, why))))
+		_, err = c.one(ctx, `SELECT pgdist.keep_out($1::text::int, $2, $3::text::interval)`, strconv.AppendInt(nil, int64(m.id), 10), text(c.words(why)), text(fmt.Sprintf("%d seconds", int(lasts.Seconds()))))
 	}
 	if err != nil {
 		s.log.Debug("why a member could not be taken back was not written down", "member", m.host, "err", err)
@@ -100,9 +108,9 @@ func (s *Set) tellWhy(ctx context.Context, m *member, why error) {
 }
 
 // remedy is an error that keeps a member out, with what is to be done about it.
-func remedy(host string, why error) string {
+func remedy(what, host string, why error) string {
 	var pg *pgconn.PgError
-	s := "could not be taken back: " + why.Error()
+	s := what + ": " + why.Error()
 	switch {
 	case errors.Is(why, ErrPlaceLost):
 		return s + " (" + resyncHint(host) + ")"
@@ -168,13 +176,12 @@ func (s *Set) postpone(m *member, err error) {
 		m.copyTries.Store(0)
 	}
 	n := m.tries.Add(1)
-	var version *versionError
 	wait := min(250*time.Millisecond<<min(n-1, 8), 30*time.Second)
 	m.retry.Store(later(wait))
 	switch {
 	case errors.Is(err, ErrPlaceLost):
 		m.say(textLost, err)
-	case errors.Is(err, errStranger), errors.Is(err, ErrNotInstalled), errors.Is(err, ErrHalfCopied), errors.As(err, &version):
+	case seenByAll(err):
 		m.say(textRefused, err)
 	default:
 		m.say(textExcluded, err)

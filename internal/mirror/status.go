@@ -147,6 +147,9 @@ func describe(ctx context.Context, s *Set, v *health.View, found []answerOf, con
 				if a.vacant(v) {
 					if ms.State = m.copying(ctx); ms.State == "" {
 						ms.Error += " (" + resyncHint(m.host) + ")"
+						if why := keptOut(ctx, lead, id); why != "" {
+							ms.Error += ": " + why
+						}
 					} else {
 						ms.Error += " (" + ms.State + ")"
 					}

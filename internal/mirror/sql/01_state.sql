@@ -186,11 +186,11 @@ CREATE TABLE pgdist.amiss (
 );
 
 -- Why members that are not in sync could not be taken back, at the leader: what the last program
--- that tried has found.
+-- that tried has found. By till it has tried again.
 CREATE TABLE pgdist.kept_out (
     member  int  PRIMARY KEY,
     why     text NOT NULL,
-    at      timestamptz NOT NULL DEFAULT now()
+    till    timestamptz NOT NULL
 );
 
 -- How far the comparison in the background has come, at the leader. One row.

@@ -33,14 +33,14 @@ BEGIN
 END $$;
 
 -- keep_out notes why a member could not be taken back, for those who ask about the set.
-CREATE FUNCTION pgdist.keep_out(who int, because text) RETURNS void
+CREATE FUNCTION pgdist.keep_out(who int, because text, lasts interval) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    INSERT INTO pgdist.kept_out AS k (member, why) VALUES (who, because) ON CONFLICT (member) DO UPDATE SET why = EXCLUDED.why, at = now();
+    INSERT INTO pgdist.kept_out AS k (member, why, till) VALUES (who, because, now() + lasts) ON CONFLICT (member) DO UPDATE SET why = EXCLUDED.why, till = EXCLUDED.till;
 END $$;
 
--- keeping_out tells why a member could not be taken back, if that was tried lately.
+-- keeping_out tells why a member could not be taken back, while that is news.
 CREATE FUNCTION pgdist.keeping_out(who int) RETURNS text
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT k.why FROM pgdist.kept_out k WHERE k.member = who AND k.at > now() - interval '2 minutes'
+    SELECT k.why FROM pgdist.kept_out k WHERE k.member = who AND k.till > now()
 $$;

@@ -28,7 +28,7 @@ CREATE TABLE pgdist.views (oid oid PRIMARY KEY);
 -- What was given away unseen.
 CREATE TABLE pgdist.owners (class oid NOT NULL, obj oid NOT NULL, owner oid NOT NULL, PRIMARY KEY (class, obj));
 -- Why members could not be taken back.
-CREATE TABLE pgdist.kept_out (member int PRIMARY KEY, why text NOT NULL, at timestamptz NOT NULL DEFAULT now());
+CREATE TABLE pgdist.kept_out (member int PRIMARY KEY, why text NOT NULL, till timestamptz NOT NULL);
 -- Rows say for which columns they are.
 ALTER TABLE pgdist.tables ADD COLUMN layout text;
 DROP FUNCTION pgdist.known();
