@@ -16,31 +16,50 @@ var fewLocks = pgtest.Options{Settings: map[string]string{
 func TestMoreDDLThanLocks(t *testing.T) {
 	soon(t)
 	r := newRigOn(t, 3, fewLocks, "")
-	r.open()
 	// Each with a sequence, and a table and an index for its long values.
 	ten := func(first int) string {
 		return fmt.Sprintf(`DO $$ BEGIN FOR i IN %d..%d LOOP
 			EXECUTE format('CREATE TABLE t%%s (k serial, v text)', i); EXECUTE format('INSERT INTO t%%s (v) VALUES (''x'')', i); END LOOP; END $$`, first, first+9)
 	}
-	c := r.client()
-	r.do(c, ten(0))
-	r.reopen(func(c *Config) { c.AutoResync = true })
+	r.cfg.AutoResync = true
+	r.open()
 	if err := r.server(3).Kill(); err != nil {
 		t.Fatal(err)
 	}
 	r.inSync(2)
-	c = r.client()
-	for i := 10; i < 130; i += 10 {
+	c := r.client()
+	for i := 0; i < 50; i += 10 {
 		r.do(c, ten(i))
 	}
+	r.set.Close()
 	if err := r.server(3).StartAgain(); err != nil {
 		t.Fatal(err)
+	}
+	// Others take what locks there are, but for those of a few tables.
+	others := pgtest.Connect(t, r.server(3).DSN("template1"))
+	for {
+		if _, err := others.Exec(r.ctx(), `SELECT pg_advisory_lock(nextval('pg_temp.taken')) FROM generate_series(1, 50)`); err == nil {
+			continue
+		} else if sqlState(err) == "53200" {
+			break
+		} else if _, err := others.Exec(r.ctx(), `CREATE TEMPORARY SEQUENCE taken`); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := others.Exec(r.ctx(), `SELECT pg_advisory_unlock(i) FROM generate_series(1, 200) i`); err != nil {
+		t.Fatal(err)
+	}
+	r.open()
+	r.await("the member lost its place", func() bool { return r.set.members.get(3).note.Load().Text == textLost })
+	if err := others.Close(r.ctx()); err != nil {
+		t.Error(err)
 	}
 	r.inSync(3)
 	r.same()
 
+	c = r.client()
 	// Sequences that no flush could read are not made.
-	if _, err := c.Exec(r.ctx(), `DO $$ BEGIN FOR i IN 1..250 LOOP EXECUTE 'CREATE SEQUENCE s' || i; END LOOP; END $$`); sqlState(err) != "53400" {
+	if _, err := c.Exec(r.ctx(), `DO $$ BEGIN FOR i IN 1..320 LOOP EXECUTE 'CREATE SEQUENCE s' || i; END LOOP; END $$`); sqlState(err) != "53400" {
 		t.Error(err)
 	}
 	r.do(c, `DO $$ BEGIN EXECUTE 'CREATE SEQUENCE s'; END $$`)

@@ -10,7 +10,7 @@ LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp S
 DECLARE rels oid[] := '{}'; cascades boolean := body ~* '\mCASCADE\M';
 BEGIN
     IF tag IN ('GRANT', 'REVOKE') THEN
-        IF EXISTS (SELECT 1 FROM pg_event_trigger_ddl_commands() c WHERE c.object_type IN ('FUNCTION', 'PROCEDURE', 'ROUTINE')) THEN RETURN pgdist.barred(); END IF;
+        IF tag = 'REVOKE' AND EXISTS (SELECT 1 FROM pg_event_trigger_ddl_commands() c WHERE c.object_type IN ('FUNCTION', 'PROCEDURE', 'ROUTINE')) THEN RETURN pgdist.barred(); END IF;
         RETURN pgdist.powerless();
     END IF;
     IF tag = 'ALTER TYPE' AND body ~* '\mADD\s+VALUE\M' AND body !~* '\m(RENAME|OWNER|SCHEMA)\M' THEN RETURN rels; END IF;
