@@ -131,7 +131,7 @@ func TestSameErrors(t *testing.T) {
 			"INSERT INTO e VALUES (2, 0)", "INSERT INTO e VALUES (3, NULL)", "INSERT INTO e VALUES (4, 1, 99)",
 			"SELECT 1; SELECT 1/0", "CREATE TABLE e (id int)", "DROP TABLE nothing", "SET nonsense = 1", "SET work_mem = 'x'",
 			"CREATE TABLE z (id int); INSERT INTO z VALUES (1); SELECT * FROM e WHERE nope", "SELECT * FROM z",
-			"SAVEPOINT a", "ROLLBACK TO a", "RELEASE a", "COMMIT", "ROLLBACK", "VACUUM nothing",
+			"SAVEPOINT a", "ROLLBACK TO a", "RELEASE a", "COMMIT", "ROLLBACK", "VACUUM nothing", "LOCK TABLE e", "LOCK TABLE e; SELECT 1",
 			"SELECT currval('e_seq')", "DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '25006'; END $$",
 		} {
 			note("exec %s: %s", query, do(db, query))

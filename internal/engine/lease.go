@@ -86,8 +86,8 @@ func (l *Lease) judge() error {
 		}
 		l.sit.traits(&v.Statements[i], len(v.Statements))
 	}
-	if s.tx.state == txNone && len(v.Statements) == 1 && v.Statements[0].Tag == "SET CONSTRAINTS" {
-		l.sit.bare = true // without a transaction it does nothing, and the server says so
+	if s.tx.state == txNone && len(v.Statements) == 1 && (v.Statements[0].Tag == "SET CONSTRAINTS" || v.Statements[0].Tag == "LOCK TABLE") {
+		l.sit.bare = true // without a transaction they do nothing, and the server says so
 	}
 	l.sit.cursor = l.sit.cursor || l.call.Portal
 	if l.sit.class == classify.Read || l.sit.class == classify.Write { // a write may be tried as a read, or be in a READ ONLY transaction
