@@ -45,8 +45,11 @@ type client struct {
 	first    map[string]string // at log-in
 
 	statements map[string]*statement
-	ops        []op   // of the pipeline that is being collected
-	text       []byte // their bodies
+	ops        []op           // of the pipeline that is being collected
+	text       []byte         // their bodies
+	about      map[string]int // one more than the place of the last of ops that concerns a statement's name
+	dropped    int            // the same of the last DEALLOCATE ALL
+	leaving    bool           // one of ops ends the transaction, if it is an aborted one
 	groups     []group
 	portals    map[string]*portal
 	script     *engine.Script // of a pipeline that was run in part

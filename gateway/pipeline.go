@@ -18,6 +18,7 @@ type op struct {
 	portal   *portal    // of an Execute, nil if it is not known here
 	local    bool       // carried out here
 	resolved bool
+	prev     int // one more than the place of the op before that concerns the same name (chain)
 	err      *pgconn.PgError
 }
 
@@ -149,7 +150,11 @@ func (c *client) reset() {
 		p.at = -1
 	}
 	clear(c.ops)
-	c.ops, c.text = c.ops[:0], c.text[:0]
+	if len(c.about) > 64 {
+		c.about = nil // clearing it would cost every pipeline to come as much as this one
+	}
+	clear(c.about)
+	c.ops, c.text, c.dropped, c.leaving = c.ops[:0], c.text[:0], 0, false
 	if cap(c.text) > 2*largeBuffer {
 		c.text = nil
 	}

@@ -117,6 +117,7 @@ func (c *client) resolveAll() {
 		if o := &c.ops[i]; !o.resolved {
 			o.resolved = true
 			c.resolve(i)
+			c.chain(i)
 		}
 	}
 }
@@ -215,7 +216,7 @@ func (c *client) resolve(i int) {
 		}
 		if o.portal = c.portals[string(name)]; o.portal != nil {
 			o.st = o.portal.st
-			if len(name) == 0 && !leaves(o.st) && c.abortedAt(i) {
+			if len(name) == 0 && !leaves(o.st) && c.aborted() {
 				o.err = abortedError()
 			}
 		} else if len(name) == 0 {
@@ -224,19 +225,9 @@ func (c *client) resolve(i int) {
 	}
 }
 
-// abortedAt tells whether the transaction is an aborted one when the op at i is reached. What its
+// aborted tells whether the transaction is an aborted one when the op is reached that is being resolved. What its
 // portals hear there is not left to the server, which has others under the name "" meanwhile.
-func (c *client) abortedAt(i int) bool {
-	if c.session.Status() != 'E' {
-		return false
-	}
-	for k := range c.ops[:i] {
-		if o := &c.ops[k]; o.typ == msgExecute && leaves(o.st) {
-			return false
-		}
-	}
-	return true
-}
+func (c *client) aborted() bool { return c.session.Status() == 'E' && !c.leaving }
 
 // noPortal is what a message hears that means an unnamed portal which there is none of: what
 // the server has as such is the engine's own.
@@ -295,22 +286,53 @@ func parseError(st *statement) *pgconn.PgError {
 // noStatement is closed where there is none, which is no error.
 var noStatement = &statement{}
 
-// lookup finds a statement by the client's name as of the op at i.
+// lookup finds a statement by the client's name as of the op at i. It follows the ops that
+// concern that name, and not all: a pipeline may have hundreds of thousands.
 func (c *client) lookup(name string, i int) *statement {
-	for i--; i >= 0; i-- {
-		o := &c.ops[i]
-		switch {
-		case o.typ == msgParse && o.st != nil && o.err == nil && o.st.name == name:
-			return o.st
-		case o.typ == msgClose && o.st != nil && o.st != noStatement && o.st.name == name:
-			return nil
-		case o.typ == msgExecute && o.st != nil && o.st.deallocates && name != "":
-			if p := o.st.verdict.Statements[0].Prepared; p.Name == "" || p.Name == name {
-				return nil
-			}
-		}
+	k, dropped := c.lastBefore(c.about[name], i), 0
+	if name != "" {
+		dropped = c.lastBefore(c.dropped, i)
 	}
-	return c.statements[name]
+	switch {
+	case k == 0 && dropped == 0:
+		return c.statements[name]
+	case k > dropped && c.ops[k-1].typ == msgParse:
+		return c.ops[k-1].st
+	}
+	return nil
+}
+
+// lastBefore follows a chain of ops about one name, numbered from 1, to the last one before the
+// op at i; 0 is none. A Parse that failed gives its name no meaning.
+func (c *client) lastBefore(k, i int) int {
+	for k > i || k > 0 && c.ops[k-1].typ == msgParse && c.ops[k-1].err != nil {
+		k = c.ops[k-1].prev
+	}
+	return k
+}
+
+// chain notes that the op at i, which has been resolved, gives a statement's name a meaning, or
+// takes it away; and that it ends an aborted transaction.
+func (c *client) chain(i int) {
+	o := &c.ops[i]
+	c.leaving = c.leaving || o.typ == msgExecute && leaves(o.st)
+	if o.st == nil || o.st == noStatement || o.typ == msgParse && o.err != nil {
+		return
+	}
+	name := o.st.name
+	switch {
+	case o.typ == msgExecute && o.st.deallocates:
+		if name = o.st.verdict.Statements[0].Prepared.Name; name == "" {
+			o.prev, c.dropped = c.dropped, i+1
+			return
+		}
+	case o.typ != msgParse && o.typ != msgClose:
+		return
+	}
+	if c.about == nil {
+		c.about = map[string]int{}
+	}
+	o.prev, c.about[name] = c.about[name], i+1
 }
 
 func abortedError() *pgconn.PgError {
