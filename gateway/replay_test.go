@@ -229,10 +229,10 @@ func TestReplayWithinAResult(t *testing.T) {
 					wrong++
 				}
 				if n == 1000 {
-					s.servers[s.gateway.leader(t, s)].Exec(t, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%SELECT g, repeat%' AND pid <> pg_backend_pid()")
-					if meanwhile != "" {
+					if meanwhile != "" { // before it is run again, which begins at once
 						mustExec(t, admin, meanwhile)
 					}
+					s.servers[s.gateway.leader(t, s)].Exec(t, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%SELECT g, repeat%' AND pid <> pg_backend_pid()")
 				}
 			}
 			err = rows.Err()

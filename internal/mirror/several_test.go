@@ -320,7 +320,13 @@ func TestLeaderStaysWhileOthersReachIt(t *testing.T) {
 		t.Errorf("its clients may not read, though a majority answers it: %v", err)
 	}
 	theirs[v.Leader].Heal()
-	b.await("it writes again", func() bool { return b.set.Ack(b.ctx(), v.Term, Change{}) == nil })
+	var why error
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("%v; one program: %v, the other: %v", why, b.set.View(), c.set.View())
+		}
+	})
+	b.await("it writes again", func() bool { why = b.set.Ack(b.ctx(), v.Term, Change{}); return why == nil })
 	if now := b.set.View(); now.Leader != v.Leader || now.Term != v.Term {
 		t.Errorf("the leader was deposed: %v after %v", now, v)
 	}

@@ -129,11 +129,16 @@ func (p *pair) step(ctx context.Context, s Step) error {
 	if took > 3*time.Second {
 		p.Slow = append(p.Slow, fmt.Sprintf("%v (PostgreSQL %v, %s): %.300s", took.Round(time.Millisecond), (time.Since(began)-took).Round(time.Millisecond), ours.state, s))
 	}
-	if ours.same(plain) {
+	if ours.same(plain) || s.Copy != nil && isViolation(ours.state) && isViolation(plain.state) {
 		return nil
 	}
 	return &Failure{Script: p.done, Kind: fmt.Sprintf("outcome %q instead of %q", ours.state, plain.state), Detail: fmt.Sprintf("pgdist: %v\nPostgreSQL: %v", ours, plain)}
 }
+
+// isViolation tells that a row broke a constraint. Where several rows of a COPY do, it depends on
+// how rows are gathered which is told of: PostgreSQL checks partitions' bounds for all that it
+// gathers before any index, but puts rows in one by one where triggers have transition tables.
+func isViolation(state string) bool { return strings.HasPrefix(state, "23") }
 
 // dropInvalid removes what CREATE INDEX CONCURRENTLY leaves behind when it fails,
 // on the plain server: pgdist does so, for the index would be on one database only.
