@@ -183,7 +183,11 @@ func (r *resync) restore(ctx context.Context, script, op string, again bool) err
 	if err = r.run(ctx, c, script, op); !lockless(err) && !(again && built(err)) {
 		return err
 	}
-	for _, one := range classify.Split(script) {
+	pieces := classify.Split(script)
+	if len(pieces) == 0 { // it cannot be told where they end
+		return err
+	}
+	for _, one := range pieces {
 		if err = r.run(ctx, c, one, op); err != nil && !(again && built(err)) {
 			return err
 		}
