@@ -17,12 +17,11 @@ import (
 // hollowSQL names the materialized views, the views that read them, and the
 // functions that mention any of these; then what reads these in turn. A function
 // that catches errors and runs texts made on the fly may read anything.
-const hollowSQL = `WITH RECURSIVE hollow(class, id, name) AS (
+const hollowSQL = `WITH RECURSIVE ` + ownSQL + `, hollow(class, id, name) AS (
     SELECT 'pg_catalog.pg_class'::pg_catalog.regclass::oid, c.oid, c.relname::text FROM pg_catalog.pg_class c WHERE c.relkind = 'm'
   UNION
     SELECT 'pg_catalog.pg_proc'::pg_catalog.regclass::oid, p.oid, p.proname::text
-      FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
-     WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgdist') AND p.prosrc ~* '\mexecute\M' AND p.prosrc ~* '\mexception\M'
+      FROM own p WHERE p.prosrc ~* '\mexecute\M' AND p.prosrc ~* '\mexception\M'
   UNION
     SELECT x.class, x.id, x.name FROM hollow h, LATERAL (
         SELECT 'pg_catalog.pg_class'::pg_catalog.regclass::oid AS class, v.oid AS id, v.relname::text AS name
@@ -30,9 +29,8 @@ const hollowSQL = `WITH RECURSIVE hollow(class, id, name) AS (
          WHERE d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND d.refclassid = h.class AND d.refobjid = h.id
       UNION ALL
         SELECT 'pg_catalog.pg_proc'::pg_catalog.regclass::oid, p.oid, p.proname::text
-          FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
-         WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgdist')
-           AND (CASE WHEN h.name ~ '^\w+$' THEN p.prosrc ~* ('\m' || h.name || '\M') ELSE pg_catalog.strpos(pg_catalog.lower(p.prosrc), pg_catalog.lower(h.name)) > 0 END
+          FROM own p
+         WHERE (CASE WHEN h.name ~ '^\w+$' THEN p.prosrc ~* ('\m' || h.name || '\M') ELSE pg_catalog.strpos(pg_catalog.lower(p.prosrc), pg_catalog.lower(h.name)) > 0 END
                 OR EXISTS (SELECT 1 FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.objid = p.oid
                               AND d.refclassid = h.class AND d.refobjid = h.id))) x)
   SELECT DISTINCT pg_catalog.lower(name) FROM hollow`

@@ -24,28 +24,32 @@ type leavers struct {
 const leaverPattern = `set_config|advisory_lock|setseed|\mtemp|\mhold\M|\mprepare\M|` +
 	`(^|[;''"$>/]|\mbegin|\mthen|\melse|\mloop|--[^\n]*\n)\s*(re)?set\s`
 
+// ownSQL are the users' functions, as part of a WITH. pgdist has several for each table, with
+// long texts: left to itself, the planner looks for patterns in all of these first.
+const ownSQL = `own AS MATERIALIZED (SELECT p.oid, p.proname, p.prosrc, p.prolang, p.prokind
+    FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+   WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgdist'))`
+
 // leaverBodiesSQL gives the names and texts of such functions. Of what is kept in parsed form
 // there is no text but the one that the server writes.
-const leaverBodiesSQL = `SELECT p.proname, b.src FROM pg_catalog.pg_proc p
-    JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace JOIN pg_catalog.pg_language l ON l.oid = p.prolang,
+const leaverBodiesSQL = `WITH ` + ownSQL + `
+  SELECT p.proname, b.src FROM own p JOIN pg_catalog.pg_language l ON l.oid = p.prolang,
     LATERAL (SELECT CASE WHEN p.prosrc = '' AND l.lanname = 'sql' THEN pg_catalog.pg_get_functiondef(p.oid) ELSE p.prosrc END AS src) b
-  WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgdist') AND l.lanname NOT IN ('internal', 'c') AND p.prokind <> 'a' AND b.src ~* '` + leaverPattern + `'`
+  WHERE l.lanname NOT IN ('internal', 'c') AND p.prokind <> 'a' AND b.src ~* '` + leaverPattern + `'`
 
 // leaverUsesSQL gives what uses any of the names in $1, which $2 has as a pattern: the name used, the
 // user's, and whether that is a table. A table counts for its parents, whose rows it
 // may hold, and for those whose deletes and updates reach it through a foreign key.
-const leaverUsesSQL = `WITH named AS (
+const leaverUsesSQL = `WITH ` + ownSQL + `, named AS (
     SELECT 'pg_catalog.pg_proc'::pg_catalog.regclass::oid AS class, p.oid AS id, p.proname::text AS name
-      FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
-     WHERE pg_catalog.lower(p.proname) = ANY($1::text[]) AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgdist')
+      FROM own p WHERE pg_catalog.lower(p.proname) = ANY($1::text[])
   UNION ALL
     SELECT 'pg_catalog.pg_class'::pg_catalog.regclass::oid, c.oid, c.relname::text
       FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
      WHERE pg_catalog.lower(c.relname) = ANY($1::text[]) AND c.relkind IN ('r', 'p', 'v', 'f') AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgdist'))
-  SELECT DISTINCT m.found[1], p.proname::text, 'f' FROM pg_catalog.pg_proc p
-      JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace JOIN pg_catalog.pg_language l ON l.oid = p.prolang,
+  SELECT DISTINCT m.found[1], p.proname::text, 'f' FROM own p JOIN pg_catalog.pg_language l ON l.oid = p.prolang,
       LATERAL pg_catalog.regexp_matches(p.prosrc, $2, 'gi') AS m(found)
-    WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgdist') AND l.lanname NOT IN ('internal', 'c')
+    WHERE l.lanname NOT IN ('internal', 'c')
   UNION SELECT u.name, p.proname::text, 'f' FROM named u JOIN pg_catalog.pg_depend d ON d.refclassid = u.class AND d.refobjid = u.id
       JOIN pg_catalog.pg_proc p ON d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND p.oid = d.objid
   UNION SELECT u.name, c.relname::text, (c.relkind <> 'v')::text FROM named u JOIN pg_catalog.pg_depend d ON d.refclassid = u.class AND d.refobjid = u.id
@@ -62,10 +66,11 @@ const leaverUsesSQL = `WITH named AS (
         AND (k.confdeltype IN ('c', 'n', 'd') OR k.confupdtype IN ('c', 'n', 'd')) JOIN pg_catalog.pg_class c ON c.oid = k.confrelid`
 
 // codePrintSQL and usesPrintSQL give what is another text if any definition is another
-// that leavers are read from. To read functions' texts takes much longer.
+// that leavers are read from. To read functions' texts takes much longer. (pgdist's own change
+// with each table, and are none of them.)
 const (
 	codePrintSQL = `SELECT pg_catalog.count(*) || ' ' || pg_catalog.sum(pg_catalog.hashtextextended(p.oid || ' ' || p.xmin::text, 0))
-  FROM pg_catalog.pg_proc p WHERE p.pronamespace <> 'pg_catalog'::pg_catalog.regnamespace`
+  FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname NOT IN ('pg_catalog', 'pgdist')`
 	usesPrintSQL = `SELECT pg_catalog.count(*) || ' ' || pg_catalog.sum(pg_catalog.hashtextextended(d, 0)) FROM (
     SELECT 'r' || oid || ' ' || xmin::text FROM pg_catalog.pg_rewrite WHERE oid >= 16384
   UNION ALL SELECT 't' || oid || ' ' || xmin::text FROM pg_catalog.pg_trigger

@@ -75,9 +75,9 @@ type Mirror interface {
 
 // Change tells Ack what kind of effects a transaction may have had, beyond rows.
 type Change struct {
-	// Sequences is set when nextval, setval or anything unknown ran. Sequences
-	// in use are compared before every acknowledgement; then those that nobody
-	// has called yet are, too.
+	// Sequences is set when nextval, setval, anything unknown, or DDL that may set
+	// sequences ran. Sequences in use are compared before every acknowledgement; then
+	// those that nobody has called yet are, too.
 	Sequences bool
 	// Schema is set when DDL ran, or what may run it: roles and other shared
 	// objects are then compared.

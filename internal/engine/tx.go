@@ -70,13 +70,24 @@ func (t *transaction) arm(e *Engine, h hold) {
 func (t *transaction) note(v *classify.Verdict, class classify.Class) {
 	for i := range v.Statements {
 		st := &v.Statements[i]
-		t.change.Sequences = t.change.Sequences || st.Sequences || st.Class == classify.Unknown
+		t.change.Sequences = t.change.Sequences || (st.Sequences || st.Class == classify.Unknown) && !remade(st)
 		t.renews = t.renews || st.Tag == "ALTER ROLE" || st.Tag == "ALTER DATABASE"
 		t.change.Schema = t.change.Schema || st.Class == classify.DDL || st.Class == classify.Unknown || st.Tag == "CALL" || st.Tag == "DO"
 	}
 	if class == classify.Write {
 		t.change.Sequences = t.change.Sequences || len(v.Statements) != 1
 	}
+}
+
+// remade tells that a statement leaves a sequence that nobody has called as the followers'
+// replay leaves it, or called. (To look at all of these takes longer than it does.)
+func remade(st *classify.Statement) bool {
+	return st.Class == classify.DDL && len(st.Functions) == 0 && remakes[st.Tag]
+}
+
+var remakes = map[string]bool{
+	"CREATE TABLE": true, "ALTER TABLE": true, "DROP TABLE": true, "CREATE INDEX": true, "DROP INDEX": true, "CREATE VIEW": true, "DROP VIEW": true,
+	"CREATE FUNCTION": true, "CREATE TRIGGER": true, "DROP TRIGGER": true, "CREATE TYPE": true, "CREATE POLICY": true, "COMMENT": true, "GRANT": true, "REVOKE": true,
 }
 
 // TxOptions are a transaction's modes; the zero value is BEGIN without any.
@@ -381,7 +392,7 @@ func (l *Lease) doneInTx(ctx context.Context, f failure, cause error) (bool, err
 	case f == failNone:
 		s.tx.ran = true
 		s.tx.note(l.call.Verdict, l.sit.class)
-		s.tx.change.Schema = s.tx.change.Schema || l.mayExplain()
+		l.noteExplained(&s.tx)
 		s.tx.brings = s.tx.brings.with(s.e.catalog.brings(&l.call))
 		l.keep()
 		l.noteSession()

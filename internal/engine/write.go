@@ -67,7 +67,7 @@ func (l *Lease) doneWrite(ctx context.Context, f failure, cause error) (bool, er
 	switch f {
 	case failNone:
 		l.write.note(l.call.Verdict, l.sit.class)
-		l.write.change.Schema = l.write.change.Schema || l.mayExplain()
+		l.noteExplained(&l.write)
 		err := s.commit(ctx, &l.write, l.hold)
 		if errors.Is(err, errRolledBack) && !l.delivered && t.lost < maxLost {
 			t.lost++
@@ -100,6 +100,13 @@ func (l *Lease) doneWrite(ctx context.Context, f failure, cause error) (bool, er
 		}
 	}
 	return true, l.finish(ctx, nil, true)
+}
+
+// noteExplained adds to a transaction's changes what mayExplain tells.
+func (l *Lease) noteExplained(t *transaction) {
+	if l.mayExplain() {
+		t.change = Change{Sequences: true, Schema: true}
+	}
 }
 
 // mayExplain tells whether a write may have made a table by EXPLAIN ANALYZE within a

@@ -39,6 +39,8 @@ type batch struct {
 	marker []byte // of these, as an array; set with shared
 	ops    []op
 	left   int // tables that are left for another batch
+	// shown is what members hold of sequences after it, if it is streamed; nil: not known.
+	shown *sequenceState
 }
 
 // to is the place a follower is at once it has applied the batch.
@@ -73,7 +75,22 @@ const (
 	sequences       // those that nobody has called, too
 	changed         // and shared objects (roles, settings, event triggers) that are not known by their marker
 	thorough        // and these in any case
+	defined         // shared objects that are not known by their marker, and no more sequences
 )
+
+// with is as deep as both.
+func (d depth) with(other depth) depth {
+	if d == other || d == shallow {
+		return other
+	}
+	if other == shallow {
+		return d
+	}
+	if d == defined || other == defined {
+		d, other = min(d, other), changed
+	}
+	return max(d, other)
+}
 
 const batchSQL = `SELECT op, tab, a, k, v FROM pgdist.batch($1::bigint, $2::pg_snapshot, $3::text::xid8, $4::int, $5::int, $6)`
 

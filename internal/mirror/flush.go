@@ -147,7 +147,7 @@ func (s *Set) flushGroup(ctx context.Context, epoch int64, from Place, group []*
 		return nil, &leaderError{err}
 	}
 	s.unseen = s.unseen || b.unseen()
-	shown := b.newSequences(b.sequencesOf(group))
+	shown := b.newSequences(sequencesOf(group))
 	b.newShared(group)
 	move := from.Term != b.head.Term || s.terms != nil
 	switch {
@@ -344,9 +344,13 @@ func (s *Set) flushStream(ctx context.Context, epoch int64, from Place, group []
 	ctx, stop := s.mind(ctx, s.members.get(s.cur.Leader), c, 0)
 	defer stop()
 	chunk := s.cfg.BatchKeys
+	var known *sequenceState
+	if x == nil {
+		known = sequencesOf(group)
+	}
 	for tries := 1; ; tries++ {
 		b, failed, err := stream(ctx, streamJob{leader: c, epoch: epoch, term: s.cur.Term, from: from, group: group, floor: floor,
-			how: how, extra: x, chunk: chunk, terms: s.terms, gate: s.gate, mind: s.mind})
+			how: how, extra: x, known: known, chunk: chunk, terms: s.terms, gate: s.gate, mind: s.mind})
 		if outdated(err) && c.TxStatus() == 'I' && tries < outdatedMost && sleep(ctx, outdatedPause) {
 			continue
 		}
@@ -361,7 +365,7 @@ func (s *Set) flushStream(ctx context.Context, epoch int64, from Place, group []
 		for _, m := range group {
 			if failed[m.id] == nil {
 				m.moved(b.to())
-				m.sequences, m.shared = nil, ""
+				m.sequences, m.shared = b.shown, ""
 			}
 		}
 		s.advance(b.to())

@@ -130,12 +130,17 @@ func (s *Set) serve(ctx context.Context, ws []*waiter, all bool) {
 		how = s.look()
 	}
 	for _, w := range ws {
-		how = max(how, w.how)
+		how = how.with(w.how)
 	}
 	began := time.Now()
 	// What is hoped for next time: as many as now, and a little more.
 	s.group = max(len(ws)+len(ws)/4, s.group*7/8)
-	defer func() { s.took = time.Since(began) }()
+	defer func() {
+		s.took = time.Since(began)
+		if how != shallow && how != defined {
+			s.deep, s.deepTook = began, s.took
+		}
+	}()
 	if err := s.round(ctx, how); err != nil {
 		s.giveBack(ws)
 		s.suspect.Store(true) // until a flush has shown that all is well
@@ -167,12 +172,19 @@ func (s *Set) serve(ctx context.Context, ws []*waiter, all bool) {
 
 // look is how deep a flush goes that nobody asked for.
 func (s *Set) look() depth {
-	if time.Since(s.looked) < sharedEvery {
-		return sequences
+	switch {
+	case time.Since(s.looked) >= sharedEvery:
+		s.looked = time.Now()
+		return thorough
+	case time.Since(s.deep) < deepShare*s.deepTook:
+		return shallow
 	}
-	s.looked = time.Now()
-	return thorough
+	return sequences
 }
+
+// deepShare bounds what looking unasked at sequences that nobody has called takes of the
+// loop's time, where there are thousands: each is a statement of its own.
+const deepShare = 20
 
 // sharedEvery is how often roles and their kin are compared when no statement
 // that pgdist knows of has changed them: a function may.

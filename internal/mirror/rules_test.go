@@ -233,6 +233,26 @@ func TestRuleSequences(t *testing.T) {
 	a.same()
 }
 
+// What followers are known to hold of sequences is theirs no more once they have replayed DDL that
+// makes them anew or sets them, though the leader's have come to the same again.
+func TestSequencesOfDDL(t *testing.T) {
+	a := trial{config: quiet, schema: `CREATE SEQUENCE s`}.on(t, ground(t, 2, nil))
+	c := a.client()
+	const make, draw = `ddl: CREATE TABLE k (k serial PRIMARY KEY)`, `INSERT INTO k SELECT FROM generate_series(1, 3)`
+	const drawn, set = `SELECT last_value || ' ' || is_called FROM k_k_seq`, `SELECT last_value || ' ' || is_called FROM s`
+	a.tx(c, make, draw, `SELECT setval('s', 7, false)`)
+	a.everywhere("3 true", drawn)
+	a.everywhere("7 false", set)
+	a.tx(c, `ddl: DROP TABLE k`, make, draw)
+	a.everywhere("3 true", drawn)
+	a.tx(c, `ddl: ALTER SEQUENCE s RESTART WITH 5`, `SELECT setval('s', 7, false)`)
+	a.everywhere("7 false", set)
+	a.tx(c, `ddl: CREATE TABLE l (l serial PRIMARY KEY)`, `SELECT setval('s', 9, false)`, `SELECT setval('k_k_seq', 3, false)`)
+	a.everywhere("9 false", set)
+	a.everywhere("3 false", drawn)
+	a.same()
+}
+
 // Triggers have fired at the leader: on a follower they would do it all again.
 func TestRuleReplicaRole(t *testing.T) {
 	a := trial{config: quiet, schema: `CREATE TABLE k (k int PRIMARY KEY, v int); CREATE TABLE audit (a int);

@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"encoding/json"
 	"maps"
 	"slices"
 	"strings"
@@ -16,10 +17,13 @@ type sequenceState struct {
 	vals map[string]string
 }
 
-// newSequences takes sequences out of a batch that the members of group, which
+// newSequences takes sequences out of a batch that the members it is for, which
 // have had known (nil: not known), hold already, and returns what they hold after
 // it. A set at rest is sent nothing.
 func (b *batch) newSequences(known *sequenceState) *sequenceState {
+	if !b.keeps() {
+		known = nil
+	}
 	i := slices.IndexFunc(b.ops, func(o op) bool { return o.kind == 's' })
 	if i < 0 {
 		return known
@@ -55,10 +59,9 @@ func (b *batch) newSequences(known *sequenceState) *sequenceState {
 	return next
 }
 
-// sequencesOf is what all members of a group are known to hold, nil if they
-// differ or DDL is about to make sequences anew.
-func (b *batch) sequencesOf(group []*member) *sequenceState {
-	if len(group) == 0 || b.head.DDL {
+// sequencesOf is what all members of a group are known to hold, nil if they differ.
+func sequencesOf(group []*member) *sequenceState {
+	if len(group) == 0 {
 		return nil
 	}
 	for _, m := range group[1:] {
@@ -67,6 +70,30 @@ func (b *batch) sequencesOf(group []*member) *sequenceState {
 		}
 	}
 	return group[0].sequences
+}
+
+// keeps tells whether members still hold, once they have replayed the batch's DDL, what they
+// are known to hold of sequences: it makes new ones at most, and sets none, drops none, and
+// draws from none.
+func (b *batch) keeps() bool {
+	if !b.head.DDL {
+		return true
+	}
+	for _, o := range b.ops {
+		if o.kind != 'd' {
+			continue
+		}
+		var d struct{ Tag string }
+		if json.Unmarshal(o.a, &d) != nil || !keepers[d.Tag] {
+			return false
+		}
+	}
+	return true
+}
+
+var keepers = map[string]bool{
+	"CREATE TABLE": true, "CREATE VIEW": true, "CREATE FUNCTION": true, "CREATE TRIGGER": true, "CREATE TYPE": true, "CREATE POLICY": true,
+	"COMMENT": true, "GRANT": true, "REVOKE": true,
 }
 
 // newShared takes shared objects out of a batch for members that are known to

@@ -73,6 +73,8 @@ type Set struct {
 	alarmed    int           // the percentage of the latest alarm about the journal
 	marker     string        // of the shared objects that all followers of this view have; "" is unknown
 	looked     time.Time     // when shared objects were last read unasked
+	deep       time.Time     // when sequences that nobody has called were last read, …
+	deepTook   time.Duration // … and how long that flush took
 	unseen     bool          // the leader has what no event trigger was told of (unseen.go)
 	troubles   int           // attempts in a row to flush that failed
 	duels      int           // proposals in a row that met another's, or that met an epoch without a view
@@ -107,8 +109,10 @@ type Change struct {
 
 func (c Change) depth() depth {
 	switch {
-	case c.Schema:
+	case c.Schema && c.Sequences:
 		return changed
+	case c.Schema:
+		return defined
 	case c.Sequences:
 		return sequences
 	}

@@ -34,6 +34,7 @@ type streamer struct {
 	epoch int64
 	chunk int
 	extra *extras
+	known *sequenceState // what the members hold of sequences; nil: not known
 	emit  func(op) error
 	read  tabSet // tables whose rows were read
 	leave bool   // tables that are in others' hands are left for another batch, …
@@ -134,6 +135,7 @@ func (s *streamer) pieces(ctx context.Context, floor uint64, how depth) (*batch,
 	if err != nil {
 		return nil, err
 	}
+	b.shown = b.newSequences(s.known)
 	if b.shared != nil {
 		if err := s.emit(op{kind: 'g', a: b.shared}); err != nil {
 			return nil, err

@@ -20,7 +20,8 @@ type streamJob struct {
 	floor       uint64
 	how         depth
 	extra       *extras
-	leave       bool // tables in others' hands
+	known       *sequenceState // what the members hold of sequences; nil: not known
+	leave       bool           // tables in others' hands
 	chunk       int
 	terms       []byte
 	gate        func(context.Context, *batch) func() error
@@ -53,7 +54,7 @@ func stream(ctx context.Context, j streamJob) (*batch, map[health.MemberID]error
 		runners[i] = r
 		wg.Go(func() { r.apply(ctx, j) })
 	}
-	st := &streamer{read: tabSet{}, c: j.leader, from: j.from, epoch: j.epoch, chunk: j.chunk, extra: j.extra, leave: j.leave, emit: func(o op) error {
+	st := &streamer{read: tabSet{}, c: j.leader, from: j.from, epoch: j.epoch, chunk: j.chunk, extra: j.extra, known: j.known, leave: j.leave, emit: func(o op) error {
 		if j.progress != nil {
 			j.progress(len(o.v))
 		}

@@ -26,7 +26,8 @@ END $$;
 -- keys it answers with the header alone, and the caller reads in pieces.
 -- floor is the highest xmax of all positions that this flush starts from;
 -- depth 1 asks for sequences that nobody has called, too, 2 for shared objects besides,
--- unless their marker is known, 3 for these in any case.
+-- unless their marker is known, 3 for these in any case; 4 for shared objects as 2, and no
+-- sequences.
 CREATE FUNCTION pgdist.batch(pterm bigint, psnap pg_snapshot, floor xid8, lim int, depth int, known text)
 RETURNS TABLE (op "char", tab int, a text, k text[], v text[])
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -81,7 +82,7 @@ BEGIN
     RETURN NEXT;
     IF depth > 1 OR ops ~ '[dm]' THEN
         a := pgdist.shared_marker();
-        IF depth > 2 OR a IS DISTINCT FROM known THEN
+        IF depth = 3 OR a IS DISTINCT FROM known THEN
             op := 'g'; k := ARRAY[a]; a := pgdist.shared_state()::text;
             RETURN NEXT;
             k := NULL;
@@ -151,7 +152,7 @@ BEGIN
             RAISE EXCEPTION 'a table was rewritten after the batch''s snapshot' USING ERRCODE = 'PD003';
         END IF;
     END IF;
-    SELECT x.names, x.vals INTO k, v FROM pgdist.read_sequences(depth > 0) x;
+    SELECT x.names, x.vals INTO k, v FROM pgdist.read_sequences(depth BETWEEN 1 AND 3) x;
     op := 's';
     IF k IS NOT NULL THEN RETURN NEXT; END IF;
 END $$;
