@@ -21,20 +21,23 @@ type catalog struct {
 	// by that besides, until answered is as much as asked was then.
 	leavers         atomic.Pointer[leavers]
 	asked, answered atomic.Int64
-	moment          atomic.Int64 // see Session.Moment
-	mu              sync.Mutex   // guards loading, and what follows
-	settings        string       // of the latest reading
-	active          bool         // a load is running
-	again           bool         // what it reads may be out of date already
+	moment          atomic.Int64              // see Session.Moment
+	latest          atomic.Pointer[functions] // what known was before it was forgotten
+	mu              sync.Mutex                // guards loading, and what follows
+	settings        string                    // of the latest reading
+	active          bool                      // a load is running
+	again           bool                      // what it reads may be out of date already
 }
 
 // functions is one reading of pg_proc; true is volatile in its worst overload.
 type functions struct {
 	qualified map[[2]string]bool
 	bare      map[string]bool // over all schemas: the search path is not asked
-	hollow    []string        // names of what reads a materialized view, in lower case
-	explains  bool            // one has EXPLAIN or REASSIGN in its text
+	hollow    *hollow
+	explains  bool // one has EXPLAIN or REASSIGN in its text
+	executes  map[string]bool
 	leavers   *leavers
+	code      string // the print of the functions that it was read from
 	settings  string // a digest of what roles and the database have set for connections
 	asked     int64  // catalog.asked when it was read
 	at        time.Time
@@ -99,8 +102,9 @@ func (c *catalog) store(f *functions) {
 	} else {
 		c.settings = f.settings
 	}
-	c.views.Store(len(f.hollow) > 0)
+	c.views.Store(len(f.hollow.names) > 0)
 	c.leavers.Store(f.leavers)
+	c.latest.Store(f)
 	c.answered.Store(f.asked)
 	c.known.Store(f)
 }
@@ -153,30 +157,49 @@ func (c *catalog) read(ctx context.Context) (*functions, error) {
 		return nil, err
 	}
 	defer h.give()
-	at, asked := time.Now(), c.asked.Load()
-	rows, err := h.c.Rows(ctx, functionsSQL)
-	if err != nil {
+	before := c.latest.Load()
+	if before == nil {
+		before = &functions{}
+	}
+	f := &functions{asked: c.asked.Load(), at: time.Now()}
+	// What a print was of may be older than what is read then, which the next print tells.
+	if f.code, err = h.c.print(ctx, codePrintSQL); err != nil {
 		return nil, err
 	}
-	f := &functions{qualified: map[[2]string]bool{}, bare: map[string]bool{}, asked: asked, at: at}
-	executes := map[string]bool{}
+	if err := f.volatile(ctx, h.c, before); err != nil {
+		return nil, err
+	}
+	if f.leavers, err = h.c.leavers(ctx, before.leavers, f.code, f.executes); err != nil {
+		return nil, err
+	}
+	if f.hollow, err = h.c.hollow(ctx, before.hollow, f.code); err != nil {
+		return nil, err
+	}
+	f.settings, err = h.c.roleSettings(ctx)
+	return f, err
+}
+
+// volatile reads which functions are, unless they are what they were before.
+func (f *functions) volatile(ctx context.Context, c *conn, before *functions) error {
+	if f.code == before.code && before.qualified != nil {
+		f.qualified, f.bare, f.explains, f.executes = before.qualified, before.bare, before.explains, before.executes
+		return nil
+	}
+	rows, err := c.Rows(ctx, functionsSQL)
+	if err != nil {
+		return err
+	}
+	f.qualified, f.bare, f.executes = map[[2]string]bool{}, map[string]bool{}, map[string]bool{}
 	for _, row := range rows {
 		schema, name, volatile := string(row[0]), string(row[1]), string(row[2]) == "true"
 		f.qualified[[2]string{schema, name}] = volatile
 		f.bare[name] = f.bare[name] || volatile
 		f.explains = f.explains || string(row[3]) == "true"
 		if string(row[4]) == "true" {
-			executes[strings.ToLower(name)] = true
+			f.executes[strings.ToLower(name)] = true
 		}
 	}
-	if f.leavers, err = h.c.leavers(ctx, c.leavers.Load(), executes); err != nil {
-		return nil, err
-	}
-	if f.hollow, err = h.c.hollow(ctx); err != nil {
-		return nil, err
-	}
-	f.settings, err = h.c.roleSettings(ctx)
-	return f, err
+	return nil
 }
 
 func (c *conn) roleSettings(ctx context.Context) (string, error) {

@@ -35,23 +35,45 @@ const hollowSQL = `WITH RECURSIVE ` + ownSQL + `, hollow(class, id, name) AS (
                               AND d.refclassid = h.class AND d.refobjid = h.id))) x)
   SELECT DISTINCT pg_catalog.lower(name) FROM hollow`
 
-// hollow reads these names. Compiling the query would take longer than running it.
-func (c *conn) hollow(ctx context.Context) ([]string, error) {
-	rows, err := c.Rows(ctx, `SELECT 1 FROM pg_catalog.pg_class WHERE relkind = 'm' LIMIT 1`)
-	if err != nil || len(rows) == 0 {
+// viewsPrintSQL gives what is another text if any view is another or has another name, and ""
+// if none is materialized.
+const viewsPrintSQL = `SELECT pg_catalog.count(*) || ' ' || pg_catalog.sum(pg_catalog.hashtextextended(d, 0)) FROM (
+    SELECT c.oid || ' ' || c.relname || ' ' || w.oid || ' ' || w.xmin::text
+      FROM pg_catalog.pg_class c JOIN pg_catalog.pg_rewrite w ON w.ev_class = c.oid WHERE c.oid >= 16384) AS u(d)
+  HAVING EXISTS (SELECT 1 FROM pg_catalog.pg_class WHERE relkind = 'm')`
+
+// hollow is one reading of these names, in lower case, nil if there are none; code and views
+// are prints of what it was read from.
+type hollow struct {
+	names       []string
+	code, views string
+}
+
+// hollow reads these names, unless all is as it was when before was read. Compiling the query
+// would take longer than running it.
+func (c *conn) hollow(ctx context.Context, before *hollow, code string) (*hollow, error) {
+	views, err := c.print(ctx, viewsPrintSQL)
+	if err != nil {
 		return nil, err
+	}
+	if before != nil && before.code == code && before.views == views {
+		return before, nil
+	}
+	h := &hollow{code: code, views: views}
+	if views == "" {
+		return h, nil
 	}
 	if _, err := c.exec(ctx, "BEGIN; SET LOCAL jit = off"); err != nil {
 		return nil, err
 	}
-	if rows, err = c.Rows(ctx, hollowSQL); err != nil {
+	rows, err := c.Rows(ctx, hollowSQL)
+	if err != nil {
 		return nil, errors.Join(err, c.end(ctx))
 	}
-	var names []string
 	for _, row := range rows {
-		names = append(names, string(row[0]))
+		h.names = append(h.names, string(row[0]))
 	}
-	return names, c.end(ctx)
+	return h, c.end(ctx)
 }
 
 // end ends a transaction of the engine's own.
@@ -67,13 +89,13 @@ func (c *catalog) hollow(sql string) bool {
 	if f == nil {
 		return c.views.Load() // definitions have changed, and are being read
 	}
-	if len(f.hollow) == 0 {
+	if len(f.hollow.names) == 0 {
 		return false
 	}
 	if time.Since(f.at) > catalogAge {
 		c.load(false)
 	}
-	for _, name := range f.hollow {
+	for _, name := range f.hollow.names {
 		if hasWord(sql, name) {
 			return true
 		}

@@ -65,11 +65,11 @@ const leaverUsesSQL = `WITH ` + ownSQL + `, named AS (
   UNION SELECT u.name, c.relname::text, 'true' FROM named u JOIN pg_catalog.pg_constraint k ON k.contype = 'f' AND k.conrelid = u.id AND u.class = 'pg_catalog.pg_class'::pg_catalog.regclass
         AND (k.confdeltype IN ('c', 'n', 'd') OR k.confupdtype IN ('c', 'n', 'd')) JOIN pg_catalog.pg_class c ON c.oid = k.confrelid`
 
-// codePrintSQL and usesPrintSQL give what is another text if any definition is another
-// that leavers are read from. To read functions' texts takes much longer. (pgdist's own change
-// with each table, and are none of them.)
+// codePrintSQL gives what is another text if any of the users' functions is another, usesPrintSQL
+// if anything else is that leavers are read from. To read functions' texts takes much longer.
+// (pgdist's own change with each table, and are none of them.)
 const (
-	codePrintSQL = `SELECT pg_catalog.count(*) || ' ' || pg_catalog.sum(pg_catalog.hashtextextended(p.oid || ' ' || p.xmin::text, 0))
+	codePrintSQL = `SELECT pg_catalog.count(*) || ' ' || pg_catalog.sum(pg_catalog.hashtextextended(p.oid || ' ' || p.xmin::text || ' ' || n.nspname, 0))
   FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname NOT IN ('pg_catalog', 'pgdist')`
 	usesPrintSQL = `SELECT pg_catalog.count(*) || ' ' || pg_catalog.sum(pg_catalog.hashtextextended(d, 0)) FROM (
     SELECT 'r' || oid || ' ' || xmin::text FROM pg_catalog.pg_rewrite WHERE oid >= 16384
@@ -89,20 +89,17 @@ func (c *conn) print(ctx context.Context, sql string) (string, error) {
 	return string(rows[0][0]), nil
 }
 
-// leavers reads which of the users' functions leave something, and what uses them, unless
-// that is as it was when before was read.
-func (c *conn) leavers(ctx context.Context, before *leavers, executes map[string]bool) (*leavers, error) {
-	code, err := c.print(ctx, codePrintSQL)
-	if err != nil {
-		return nil, err
-	}
+// leavers reads which of the users' functions, of which code is the print, leave something, and
+// what uses them, unless that is as it was when before was read.
+func (c *conn) leavers(ctx context.Context, before *leavers, code string, executes map[string]bool) (*leavers, error) {
 	uses := ""
 	if before != nil && len(before.calls) > 0 {
+		var err error
 		if uses, err = c.print(ctx, usesPrintSQL); err != nil {
 			return nil, err
 		}
 	}
-	if before != nil && before.code == code && before.uses == uses && code != "" {
+	if before != nil && before.code == code && before.uses == uses {
 		return before, nil
 	}
 	rows, err := c.Rows(ctx, leaverBodiesSQL)
