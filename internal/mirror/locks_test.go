@@ -93,3 +93,35 @@ func TestMoreDefinitionsThanLocks(t *testing.T) {
 		t.Errorf("%d tables, %v", n, err)
 	}
 }
+
+// TestUninstallWithFewLocks: what takes more locks to drop than a server has is dropped piece by piece.
+func TestUninstallWithFewLocks(t *testing.T) {
+	schema := ""
+	for i := range 60 {
+		schema += fmt.Sprintf("CREATE TABLE t%d (k serial PRIMARY KEY, v text);", i)
+	}
+	r := newRigOn(t, 2, fewLocks, schema)
+	r.open()
+	r.do(r.client(), `INSERT INTO t7 (v) VALUES ('x')`)
+	r.set.Close()
+	c, err := dial(r.ctx(), r.cfg.Members[0].Conn, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.exec(r.ctx(), deafSQL+dropSQL); sqlState(err) != "53200" {
+		t.Fatalf("the case is none: %v", err)
+	}
+	c.close()
+	for range 2 { // and nothing is to be done the second time
+		if err := Uninstall(r.ctx(), r.cfg, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, s := range r.servers {
+		var n int
+		err := pgtest.Connect(t, s.DSN()).QueryRow(r.ctx(), traces).Scan(&n)
+		if err != nil || n != 0 {
+			t.Fatalf("%d objects are left: %v", n, err)
+		}
+	}
+}

@@ -223,6 +223,10 @@ func TestMatviewsBeforeAndAfter(t *testing.T) {
 }
 
 // Uninstalled, a database is as if it had never been a member.
+// traces counts what would be left of pgdist.
+const traces = `SELECT (SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'pgdist%')
+	+ (SELECT count(*) FROM pg_event_trigger) + (SELECT count(*) FROM pg_namespace WHERE nspname = 'pgdist') + (SELECT count(*) FROM pg_proc WHERE proname LIKE '%pgdist%')`
+
 func TestUninstallLeavesNothing(t *testing.T) {
 	r := newRig(t, 2, basics)
 	r.do(r.client(), `INSERT INTO acc (id) VALUES (1)`)
@@ -231,8 +235,7 @@ func TestUninstallLeavesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	var n int
-	err := pgtest.Connect(t, r.servers[0].DSN()).QueryRow(r.ctx(), `SELECT (SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'pgdist%')
-		+ (SELECT count(*) FROM pg_event_trigger) + (SELECT count(*) FROM pg_namespace WHERE nspname = 'pgdist') + (SELECT count(*) FROM pg_proc WHERE proname LIKE '%pgdist%')`).Scan(&n)
+	err := pgtest.Connect(t, r.servers[0].DSN()).QueryRow(r.ctx(), traces).Scan(&n)
 	if err != nil || n != 0 {
 		t.Fatalf("%d objects are left: %v", n, err)
 	}

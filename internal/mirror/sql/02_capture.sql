@@ -39,13 +39,14 @@ END $$;
 -- Virtual generated columns (PostgreSQL 18) are NULL in a trigger's transition tables,
 -- so they are everywhere: what they show follows from the others.
 CREATE FUNCTION pgdist.row_text(rel oid, alias text) RETURNS text
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT 'pg_catalog.textin(pg_catalog.record_out(ROW(' ||
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN (SELECT 'pg_catalog.textin(pg_catalog.record_out(ROW(' ||
            coalesce(string_agg(CASE WHEN attgenerated = 'v' THEN 'NULL' ELSE alias || '.' || quote_ident(attname) ||
                -- xml_out drops the declaration; the text below it has it.
                CASE WHEN pgdist.base_type(atttypid) = 'xml'::regtype THEN '::pg_catalog.xml::pg_catalog.text' ELSE '' END END, ', ' ORDER BY attnum), '') || ')))'
-      FROM pg_attribute WHERE attrelid = rel AND attnum > 0 AND NOT attisdropped
-$$;
+      FROM pg_attribute WHERE attrelid = rel AND attnum > 0 AND NOT attisdropped);
+END $$;
 
 CREATE FUNCTION pgdist.type_name(t oid) RETURNS text
 LANGUAGE plpgsql STABLE AS $$
@@ -113,7 +114,7 @@ END $$;
 -- operator of the index, by name and schema.
 CREATE FUNCTION pgdist.key_columns(idx oid)
 RETURNS TABLE (ord int, col name, typ oid, coll oid, ident "char", eq text)
-LANGUAGE plpgsql STABLE AS $$
+LANGUAGE plpgsql STABLE ROWS 3 AS $$
 BEGIN
     RETURN QUERY SELECT k.ord::int, a.attname, pgdist.base_type(a.atttypid), a.attcollation, a.attidentity,
            (SELECT 'OPERATOR(' || quote_ident(n.nspname) || '.' || o.oprname || ')'
@@ -133,31 +134,34 @@ END $$;
 -- or composite types (enum_out, anyenum = anyenum) takes no domain over one; no cast
 -- of a user's applies to a domain.
 CREATE FUNCTION pgdist.key_column(idx oid, alias text, col name, base oid) RETURNS text
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT alias || '.' || quote_ident(col) || CASE WHEN a.atttypid = base THEN '' ELSE '::' || pgdist.type_name(base) END
-      FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attname = col WHERE i.indexrelid = idx
-$$;
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN (SELECT alias || '.' || quote_ident(col) || CASE WHEN a.atttypid = base THEN '' ELSE '::' || pgdist.type_name(base) END
+      FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attname = col WHERE i.indexrelid = idx);
+END $$;
 
 -- key_text is the expression for a key's text: a single column as it is, several
 -- as a JSON array of their texts.
 CREATE FUNCTION pgdist.key_text(idx oid, alias text) RETURNS text
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    WITH c AS (
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN (WITH c AS (
         SELECT k.ord, 'pg_catalog.textin(' || quote_ident(n.nspname) || '.' || quote_ident(p.proname) || '(' ||
                pgdist.key_column(idx, alias, k.col, k.typ) || '))' AS txt
           FROM pgdist.key_columns(idx) k JOIN pg_type t ON t.oid = k.typ
           JOIN pg_proc p ON p.oid = t.typoutput JOIN pg_namespace n ON n.oid = p.pronamespace)
     SELECT CASE WHEN count(*) = 1 THEN min(txt)
                 ELSE 'pg_catalog.textin(pg_catalog.json_out(pg_catalog.json_build_array(' || string_agg(txt, ', ' ORDER BY ord) || ')))' END
-      FROM c
-$$;
+      FROM c);
+END $$;
 
 -- key_match is the condition "row alias has the key whose text is val".
 CREATE FUNCTION pgdist.key_match(idx oid, alias text, val text) RETURNS text
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    WITH c AS (SELECT *, count(*) OVER () AS n FROM pgdist.key_columns(idx))
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN (WITH c AS (SELECT *, count(*) OVER () AS n FROM pgdist.key_columns(idx))
     SELECT string_agg(pgdist.key_column(idx, alias, col, typ) || ' ' || eq || ' ' ||
              CASE WHEN n = 1 THEN '(' || val || ')' ELSE '(' || val || '::pg_catalog.jsonb ->> ' || (ord - 1) || ')' END ||
              '::' || pgdist.type_name(typ), ' AND ' ORDER BY ord)
-      FROM c
-$$;
+      FROM c);
+END $$;

@@ -5,23 +5,25 @@
 -- a tenth of the capture. pgdist.last tells whoever ran a procedure that commits
 -- inside which of its transactions was the last. wide: source tells in w how wide the widest row is.
 CREATE FUNCTION pgdist.capture_insert(id int, gen int, op text, source text, wide boolean) RETURNS text
-LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT format($f$INSERT INTO pgdist.journal (slot, id, term, xid, tab, gen, op, conn, keys)
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN (SELECT format($f$INSERT INTO pgdist.journal (slot, id, term, xid, tab, gen, op, conn, keys)
         SELECT coalesce(pg_catalog.pg_sequence_last_value('pgdist.slot'::pg_catalog.regclass), 0), pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_insert_lsn(), '0/0'::pg_catalog.pg_lsn)::pg_catalog.int8,
                b.term, pg_catalog.set_config('pgdist.last', pg_catalog.pg_current_xact_id()::pg_catalog.text, false)::pg_catalog.xid8, %s, %s, %s, %s, k.keys
           FROM pgdist.boot b, (%s) k
          WHERE k.keys IS NOT NULL AND b.term OPERATOR(pg_catalog.=) pg_catalog.pg_sequence_last_value('pgdist.term'::pg_catalog.regclass)
            AND (pg_catalog.pg_sequence_last_value('pgdist.fence'::pg_catalog.regclass) OPERATOR(pg_catalog.&) 1) OPERATOR(pg_catalog.=) 1$f$, id, gen, op,
         CASE WHEN wide THEN format('CASE WHEN k.w OPERATOR(pg_catalog.>) 1000000000 THEN pgdist.oversize(%s, k.w) ELSE pg_catalog.current_setting(''pgdist.conn'', true) END', id)
-             ELSE 'pg_catalog.current_setting(''pgdist.conn'', true)' END, source)
-$$;
+             ELSE 'pg_catalog.current_setting(''pgdist.conn'', true)' END, source));
+END $$;
 
 -- capture_arm is one branch of a capture function: journal the texts that
 -- source yields, up to per in one entry. More go into further entries, from
 -- rest; skip is how many of these the first entry has already.
 CREATE FUNCTION pgdist.capture_arm(id int, gen int, op text, source text, rest text, any_row text, per int, skip int, wide boolean) RETURNS text
-LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT format($f$
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN (SELECT format($f$
         %s RETURNING pg_catalog.cardinality(keys) INTO pgdist_n;
         IF pgdist_n IS NULL THEN
             IF EXISTS (%s) THEN PERFORM pgdist.refuse(); END IF;
@@ -33,8 +35,8 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
         pgdist.capture_insert(id, gen, quote_literal(op), format(
             'SELECT pg_catalog.array_agg(x.k) AS keys%s FROM (SELECT z.*, (pg_catalog.row_number() OVER () OPERATOR(pg_catalog.-) 1) OPERATOR(pg_catalog./) %s AS g FROM (%s OFFSET %s) z) x GROUP BY x.g ORDER BY x.g',
             w.x, per, rest, skip), wide))
-      FROM (SELECT CASE WHEN wide THEN ', pg_catalog.max(x.w) AS w' ELSE '' END AS x) w
-$$;
+      FROM (SELECT CASE WHEN wide THEN ', pg_catalog.max(x.w) AS w' ELSE '' END AS x) w);
+END $$;
 
 -- merges tells whether a relation is, or is of, a partition tree that a MERGE may update. Of
 -- one, PostgreSQL (15 to 18) has the transition tables wrong: a row that goes to another
@@ -42,9 +44,10 @@ $$;
 -- triggers do not fire; and a row that is updated after another was inserted is there as that
 -- other. (An UPDATE has them right, and triggers on rows are, so those tell what MERGE does.)
 CREATE FUNCTION pgdist.merges(rel oid) RETURNS boolean
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT current_setting('server_version_num')::int >= 150000 AND EXISTS (SELECT 1 FROM pg_class c WHERE c.oid = rel AND (c.relkind = 'p' OR c.relispartition))
-$$;
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN (SELECT current_setting('server_version_num')::int >= 150000 AND EXISTS (SELECT 1 FROM pg_class c WHERE c.oid = rel AND (c.relkind = 'p' OR c.relispartition)));
+END $$;
 
 -- on_merge keeps in a setting that a MERGE is updating a partition tree; a number, since its
 -- triggers may run another. Before, what cannot be told to be none counts as one, which costs
@@ -106,16 +109,17 @@ END $body$;
 -- twice quoted; NULL if they cannot be long. Lengths are known without reading
 -- the values; only a text that could be too long is looked at.
 CREATE FUNCTION pgdist.width(rel oid, alias text) RETURNS text
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT string_agg(CASE WHEN pgdist.base_type(a.atttypid) = 'bytea'::regtype
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN (SELECT string_agg(CASE WHEN pgdist.base_type(a.atttypid) = 'bytea'::regtype
             THEN format('(coalesce(pg_catalog.octet_length(%s.%I), 0)::pg_catalog.int8 OPERATOR(pg_catalog.*) 2)', alias, a.attname) -- OPERATOR() knows no precedence
             ELSE replace($f$CASE WHEN pg_catalog.octet_length(@) OPERATOR(pg_catalog.>) 250000000
                 THEN pg_catalog.octet_length(pg_catalog.replace(pg_catalog.replace(@, E'\\', E'\\\\\\\\'), '"', '""""'))
                 ELSE coalesce(pg_catalog.octet_length(@), 0) END::pg_catalog.int8$f$, '@', format('%s.%I::pg_catalog.text', alias, a.attname)) END,
             ' OPERATOR(pg_catalog.+) ')
       FROM pg_attribute a WHERE a.attrelid = rel AND a.attnum > 0 AND NOT a.attisdropped AND a.atttypmod < 0 AND a.attgenerated = ''
-       AND pgdist.base_type(a.atttypid) = ANY ('{text,varchar,bytea}'::regtype[])
-$$;
+       AND pgdist.base_type(a.atttypid) = ANY ('{text,varchar,bytea}'::regtype[]));
+END $$;
 
 -- oversize refuses a row that could not be put into one message to a follower.
 CREATE FUNCTION pgdist.oversize(id int, bytes bigint) RETURNS text
@@ -149,7 +153,7 @@ DECLARE
     idx oid := pgdist.key_index(root);
     tag text := '$pgdist' || md5(gen_random_uuid()::text) || '$';
     tab text; owner name; onl text; sets text; known text; arms text; cols text; vals text; upd text; hasid boolean;
-    knew text; kold text; src text; per int := 1000; img text; ins text; fn text;
+    knew text; kold text; src text; per int := 1000; img text; ins text; fn text; theirs boolean;
     wide text; aligned text; misread text := ''; isnew text; isold text; newrow text; oldrow text; path text; own text := ''; merged text := '';
     -- Text must not depend on a session's settings.
     pins text := ' SET DateStyle = ''ISO, YMD'' SET IntervalStyle = postgres SET extra_float_digits = 1 SET bytea_output = hex'
@@ -323,10 +327,13 @@ BEGIN
     EXECUTE format('CREATE OR REPLACE FUNCTION pgdist.w_%s() RETURNS void LANGUAGE plpgsql SECURITY DEFINER', id) || own || ' AS ' || tag || ' BEGIN DELETE FROM ' || onl || tab || '; END ' || tag;
     EXECUTE format('CREATE FUNCTION pgdist.x_%s() RETURNS SETOF text LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = ', id) || path || ' AS ' || tag
         || ' BEGIN RETURN QUERY SELECT ' || img || ' FROM ' || onl || tab || ' t; END ' || tag;
-    FOR fn IN SELECT format('pgdist.%I(%s)', p.proname, pg_get_function_identity_arguments(p.oid)) FROM pg_proc p
-               WHERE p.pronamespace = 'pgdist'::regnamespace AND p.proname ~ ('^[cawxry]_' || id || '$') LOOP
+    -- ALTER FUNCTION locks the function to the transaction's end: of thousands of tables that is
+    -- more than a server has locks for, so it is left out where it would change nothing.
+    FOR fn, theirs IN SELECT format('pgdist.%I(%s)', p.proname, pg_get_function_identity_arguments(p.oid)), p.proowner = c.relowner
+                        FROM pg_proc p, pg_class c
+                       WHERE c.oid = root AND p.pronamespace = 'pgdist'::regnamespace AND p.proname = ANY (ARRAY(SELECT (l || '_' || id)::name FROM unnest('{c,a,w,x,r,y}'::text[]) l)) LOOP
         EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', fn);
-        IF fn NOT LIKE 'pgdist.c\_%' THEN EXECUTE format('ALTER FUNCTION %s OWNER TO %I', fn, owner); END IF;
+        IF NOT theirs AND fn NOT LIKE 'pgdist.c\_%' THEN EXECUTE format('ALTER FUNCTION %s OWNER TO %I', fn, owner); END IF;
     END LOOP;
 END $body$;
 
@@ -335,15 +342,16 @@ END $body$;
 -- the text of floating-point numbers, of what consists of such, and of bytea, and XML. A
 -- follower makes it anew, under settings of its own.
 CREATE FUNCTION pgdist.by_settings(rel oid) RETURNS boolean
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    WITH RECURSIVE d(oid) AS (SELECT rel UNION SELECT i.inhrelid FROM d JOIN pg_inherits i ON i.inhparent = d.oid)
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN (WITH RECURSIVE d(oid) AS (SELECT rel UNION SELECT i.inhrelid FROM d JOIN pg_inherits i ON i.inhparent = d.oid)
     SELECT EXISTS (SELECT 1 FROM (
         SELECT x.adbin::text AS e FROM d JOIN pg_attribute a ON a.attrelid = d.oid JOIN pg_attrdef x ON x.adrelid = d.oid AND x.adnum = a.attnum WHERE a.attgenerated = 's'
         UNION ALL SELECT p.partexprs::text FROM d JOIN pg_partitioned_table p ON p.partrelid = d.oid) x
      WHERE x.e ~ '\{XMLEXPR ' OR x.e ~ '\{COERCEVIAIO ' AND EXISTS (
         SELECT 1 FROM regexp_matches(x.e, 'type(?:id)? (\d+)', 'g') m
-         WHERE pgdist.base_type(m[1]::oid) = ANY ('{float4,float8,bytea,point,lseg,path,box,polygon,line,circle}'::regtype[]::oid[])))
-$$;
+         WHERE pgdist.base_type(m[1]::oid) = ANY ('{float4,float8,bytea,point,lseg,path,box,polygon,line,circle}'::regtype[]::oid[]))));
+END $$;
 
 -- odd_settings is the condition that a session's settings would show there.
 CREATE FUNCTION pgdist.odd_settings() RETURNS text
