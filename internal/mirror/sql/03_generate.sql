@@ -344,6 +344,11 @@ END $body$;
 CREATE FUNCTION pgdist.by_settings(rel oid) RETURNS boolean
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+    -- Most relations are neither, and it is asked of each partition.
+    IF NOT EXISTS (SELECT 1 FROM pg_attribute a WHERE a.attrelid = rel AND a.attgenerated = 's')
+       AND NOT EXISTS (SELECT 1 FROM pg_inherits i WHERE i.inhparent = rel) AND NOT EXISTS (SELECT 1 FROM pg_partitioned_table p WHERE p.partrelid = rel) THEN
+        RETURN false;
+    END IF;
     RETURN (WITH RECURSIVE d(oid) AS (SELECT rel UNION SELECT i.inhrelid FROM d JOIN pg_inherits i ON i.inhparent = d.oid)
     SELECT EXISTS (SELECT 1 FROM (
         SELECT x.adbin::text AS e FROM d JOIN pg_attribute a ON a.attrelid = d.oid JOIN pg_attrdef x ON x.adrelid = d.oid AND x.adnum = a.attnum WHERE a.attgenerated = 's'

@@ -90,15 +90,16 @@ $$;
 
 -- ingredients lists types and all that they are made of.
 CREATE FUNCTION pgdist.ingredients(types oid[]) RETURNS oid[]
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    WITH RECURSIVE made(t) AS (
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN (WITH RECURSIVE made(t) AS (
         SELECT t FROM unnest(types) t WHERE t <> 0
         UNION SELECT x.t FROM made m JOIN pg_type y ON y.oid = m.t, LATERAL (
             SELECT y.typbasetype AS t WHERE y.typtype = 'd' UNION ALL SELECT y.typelem WHERE y.typelem <> 0
             UNION ALL SELECT a.atttypid FROM pg_attribute a WHERE y.typtype = 'c' AND a.attrelid = y.typrelid AND a.attnum > 0 AND NOT a.attisdropped
             UNION ALL SELECT g.rngsubtype FROM pg_range g WHERE g.rngtypid = y.oid OR to_jsonb(g) ->> 'rngmultitypid' = y.oid::text) x)
-    SELECT coalesce(array_agg(m.t), '{}') FROM made m
-$$;
+    SELECT coalesce(array_agg(m.t), '{}') FROM made m);
+END $$;
 
 -- forbidden names a function that the owner of a relation's tree may not execute, though putting
 -- a row in place calls it: for what is generated, CHECKs (of domains, too), indexes, where
@@ -168,7 +169,8 @@ BEGIN
                    OR (k.castsource = ANY (types) AND k.castsource <> c.reltype AND k.castcontext = 'i'))) THEN
         RETURN 'has a user-defined cast from text, or an implicit one, for its row type or a column''s type, which would run in place of the type''s own functions; DROP CAST';
     END IF;
-    types := pgdist.ingredients(array_remove(types, c.reltype));
+    -- A partition's columns have the types that its tree's have.
+    types := CASE WHEN NOT c.relispartition THEN pgdist.ingredients(array_remove(types, c.reltype)) END;
     IF EXISTS (SELECT 1 FROM unnest(types) t WHERE t = ANY ('{regclass,regproc,regprocedure,regoper,regoperator,regconfig,regdictionary,regcollation}'::regtype[]::oid[])) THEN
         RETURN 'has a column that holds object numbers (regclass and the like), which differ between databases; store the name as text';
     END IF;
@@ -194,9 +196,10 @@ END $$;
 -- sync_of brings pgdist.tables, the generated functions and the triggers up to the
 -- catalog. On the leader new tables get new ids; on a follower ids holds the
 -- leader's ({"id","nsp","rel","gen"} each). Of tables that stay it looks at
--- these, or at all. It returns the tables whose contents only a copy can be sure of.
+-- these, or at all; made: a relation was made, and partitions that were there are as fit as they were. It
+-- returns the tables whose contents only a copy can be sure of.
 -- Users' event triggers are none of its business, hence replica.
-CREATE FUNCTION pgdist.sync_of(ids jsonb, these oid[]) RETURNS SETOF int
+CREATE FUNCTION pgdist.sync_of(ids jsonb, these oid[], made boolean DEFAULT false) RETURNS SETOF int
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET session_replication_role = replica AS $sync$
 DECLARE
     r record; why text; fn regprocedure; gone int[]; num int; g int; mirror name; dirty oid[]; def text; raised int[] := '{}';
@@ -221,14 +224,15 @@ BEGIN
         SELECT coalesce(array_agg(t.id), '{}') INTO raised FROM jsonb_array_elements(ids) i JOIN pgdist.tables t ON t.id = (i->>'id')::int WHERE t.gen <> (i->>'gen')::int;
     END IF;
 
-    FOR r IN SELECT u.*, t.id, t.gen, t.shape AS old_shape, t.form AS old_form, t.missing AS old_missing,
+    FOR r IN SELECT u.*, t.id, t.gen, t.shape AS old_shape, t.form AS old_form, t.missing AS old_missing, t.files AS old_files,
                     pgdist.triggers_of(u.rels, t.id) = pgdist.trigger_count(u.rels, u.byrow) AS triggered
                FROM pgdist.user_tables(these) u LEFT JOIN pgdist.tables t ON t.oid = u.oid ORDER BY u.oid LOOP
         -- Dropped meanwhile: this transaction's snapshot, or this query's, is older. What
         -- tells of rights goes by the catalog as it is.
         CONTINUE WHEN ids IS NULL AND has_table_privilege(r.oid, 'SELECT') IS NULL;
         SELECT w.why INTO why
-          FROM unnest(r.rels) x, LATERAL (SELECT pgdist.unfit(x) AS why) w WHERE w.why IS NOT NULL LIMIT 1;
+          FROM unnest(r.rels) x, LATERAL (SELECT pgdist.unfit(x) AS why OFFSET 0) w
+         WHERE NOT (made AND x = ANY (coalesce(r.old_files, '{}')) AND (SELECT c.relispartition FROM pg_class c WHERE c.oid = x)) AND w.why IS NOT NULL LIMIT 1;
         IF why IS NOT NULL THEN
             RAISE EXCEPTION 'table % cannot be mirrored', format('%I.%I', r.nsp, r.rel) USING ERRCODE = '0A000', DETAIL = 'It ' || split_part(why, '; ', 1) || '.',
                 HINT = upper(substr(split_part(why, '; ', 2), 1, 1)) || substr(split_part(why, '; ', 2), 2) || ', or keep the table in a database that pgdist does not mirror.';
@@ -261,9 +265,12 @@ BEGIN
         IF r.id <> num THEN gone := gone || r.id; END IF;
         IF r.id IS DISTINCT FROM num OR r.form <> r.old_form OR r.gen <> g OR NOT r.triggered THEN
             PERFORM pgdist.generate(r.oid, num, g, r.byrow, r.upsert, r.layout);
-            -- Those that are right stay: to make them anew would lock out readers, too.
+            -- Those that are right stay: to make them anew would lock out readers, too, of all
+            -- partitions where one is added.
             IF r.id IS DISTINCT FROM num OR NOT r.triggered THEN
-                PERFORM pgdist.triggers(x, num, r.byrow) FROM unnest(r.rels) x;
+                PERFORM pgdist.triggers(x, num, r.byrow) FROM unnest(r.rels) x
+                  WHERE NOT (made AND r.id = num AND x = ANY (coalesce(r.old_files, '{}')) AND (SELECT c.relispartition FROM pg_class c WHERE c.oid = x))
+                    AND pgdist.triggers_of(ARRAY[x], num) <> pgdist.trigger_count(ARRAY[x], r.byrow);
             END IF;
             FOR def IN SELECT format('pgdist.%I(%s)', p.proname, pg_get_function_identity_arguments(p.oid)) FROM pg_proc p
                         WHERE p.pronamespace = 'pgdist'::regnamespace AND p.proname = ANY (ARRAY(SELECT k || num FROM unnest('{a_,w_,x_,r_,y_}'::text[]) k)) LOOP

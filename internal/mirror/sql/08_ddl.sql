@@ -218,7 +218,7 @@ BEGIN
         UPDATE pgdist.tables t SET shape = '', form = '' WHERE t.oid = ANY (reworded); -- for sync_of to raise gen
     END IF;
     IF these IS NULL OR these <> '{}' OR tag !~ '^(CREATE|COMMENT|GRANT|REVOKE)' OR EXISTS (SELECT 1 FROM pg_event_trigger_ddl_commands() c WHERE c.classid = 'pg_class'::regclass) THEN
-        whole := ARRAY(SELECT pgdist.sync_of(NULL, these));
+        whole := ARRAY(SELECT pgdist.sync_of(NULL, these, tag = 'CREATE TABLE'));
     END IF;
     IF tag IN ('CREATE TABLE AS', 'SELECT INTO', 'CREATE MATERIALIZED VIEW') THEN
         IF made IS NULL THEN RETURN; END IF; -- IF NOT EXISTS, and it does
@@ -414,7 +414,7 @@ BEGIN
     END IF;
     PERFORM pgdist.give(d->'owners');
     PERFORM pgdist.list();
-    PERFORM pgdist.sync_of(d->'tables', CASE WHEN d->'some' = 'true' THEN pgdist.listed(d->'tables') END);
+    PERFORM pgdist.sync_of(d->'tables', CASE WHEN d->'some' = 'true' THEN pgdist.listed(d->'tables') END, d->>'tag' = 'CREATE TABLE');
     PERFORM pgdist.call_roles(called);
     UPDATE pgdist.position p SET ddl = p.ddl + 1 WHERE p.ctid = (SELECT q.ctid FROM pgdist.position q ORDER BY q.one DESC LIMIT 1);
 END $$;
