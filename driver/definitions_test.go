@@ -263,3 +263,39 @@ func sleep(ctx context.Context, d time.Duration) bool {
 		return true
 	}
 }
+
+// Functions of one's own, made and dropped in transactions side by side (Sequelize's findOrCreate),
+// keep nobody waiting.
+func TestTemporaryFunctionsSideBySide(t *testing.T) {
+	db, _ := mirrored(t, "")
+	ctx := context.Background()
+	var txs [2]*sql.Tx
+	for i := range txs {
+		tx, err := db.BeginTx(ctx, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer tx.Rollback() //nolint:errcheck // committed
+		if _, err := tx.Exec(`CREATE OR REPLACE FUNCTION pg_temp.f() RETURNS int LANGUAGE sql AS 'SELECT 1'`); err != nil {
+			t.Fatal(err)
+		}
+		txs[i] = tx
+	}
+	dropped := make(chan error)
+	for _, tx := range txs {
+		go func() {
+			_, err := tx.Exec(`DROP FUNCTION IF EXISTS pg_temp.f()`)
+			dropped <- err
+		}()
+	}
+	for range txs {
+		if err := <-dropped; err != nil {
+			t.Error(err)
+		}
+	}
+	for _, tx := range txs {
+		if err := tx.Commit(); err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -331,8 +331,11 @@ DECLARE body text; owner name; relation boolean := tag ~ '(TABLE|TABLE AS|SELECT
 BEGIN
     IF pgdist.busy() OR tag = 'REINDEX' THEN RETURN; END IF;
     body := current_setting('pgdist.ddl', true);
+    -- What was not announced, and is run by no function, is about something temporary, or is
+    -- refused once it has run: it concerns nobody else.
+    IF coalesce(body, '') = '' AND strpos(around, E'\n') = 0 THEN NULL;
     -- The text of what a function runs is not at hand yet: any ALTER counts there.
-    IF NOT relation AND (tag LIKE 'DROP %' OR tag LIKE 'ALTER %' AND (coalesce(body, '') = '' OR body ~* '\m(RENAME|SCHEMA)\M' OR tag = 'ALTER DEFAULT PRIVILEGES')
+    ELSIF NOT relation AND (tag LIKE 'DROP %' OR tag LIKE 'ALTER %' AND (coalesce(body, '') = '' OR body ~* '\m(RENAME|SCHEMA)\M' OR tag = 'ALTER DEFAULT PRIVILEGES')
             OR tag IN ('CREATE CAST', 'CREATE OPERATOR', 'CREATE OPERATOR CLASS')
             -- Privileges on columns: no lock keeps their table's name.
             OR tag IN ('GRANT', 'REVOKE') AND coalesce(nullif(body, ''), around) ~* '\mON\s+ALL\M|\m(SELECT|INSERT|UPDATE|REFERENCES|ALL|PRIVILEGES)\s*\(') THEN
