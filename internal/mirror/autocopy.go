@@ -3,7 +3,6 @@ package mirror
 import (
 	"context"
 	"errors"
-	"slices"
 	"time"
 )
 
@@ -98,9 +97,8 @@ func (s *Set) copyUnasked(ctx context.Context, m *member) (done bool) {
 		m.joining.Store(false)
 		done = true
 	}
-	cfg := s.cfg // which need not name who was added since
-	cfg.Members = slices.DeleteFunc(slices.Clone(cfg.Members), func(mc MemberConfig) bool { return mc.Host() == m.host })
-	cfg.Members = append(cfg.Members, MemberConfig{Conn: m.cfg, Health: m.health})
+	cfg := s.cfg
+	cfg.Members = s.reached()
 	res, err := Resync(ctx, cfg, o)
 	switch {
 	case ctx.Err() != nil:
@@ -147,6 +145,17 @@ func (s *Set) copyUnasked(ctx context.Context, m *member) (done bool) {
 		s.log.Warn("a member could not be copied afresh", "member", m.host, "err", err, "next_try_in", wait)
 	}
 	return done
+}
+
+// reached is how this program connects to the members that are databases. The configuration need
+// not name all: were the one it names to be copied, nobody else would be found.
+func (s *Set) reached() (out []MemberConfig) {
+	for _, id := range s.sortedIDs() {
+		if m := s.members.get(id); m.register == nil {
+			out = append(out, MemberConfig{Conn: m.cfg, Health: m.health})
+		}
+	}
+	return out
 }
 
 // spotted is where a member was when it was last asked.

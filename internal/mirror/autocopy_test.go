@@ -97,6 +97,19 @@ func TestCopiesUnasked(t *testing.T) {
 	r.same()
 }
 
+// A program copies the member by which its configuration finds the set, though that names no other.
+func TestCopiesTheOnlyOneConfigured(t *testing.T) {
+	soon(t)
+	r := newRig(t, 3, `CREATE TABLE w (id int PRIMARY KEY); INSERT INTO w VALUES (1)`)
+	r.reopen(func(c *Config) { c.AutoResync, c.Members = true, c.Members[2:] })
+	r.inSync(3)
+	before := r.set.View()
+	r.replace(3)
+	r.do(r.client(), `INSERT INTO w VALUES (2)`) // which notices, had the other server come between two probes
+	r.back(before)
+	r.same()
+}
+
 // Two programs do not copy to one server at once.
 func TestCopiesOneAtATime(t *testing.T) {
 	r := newRig(t, 3, `CREATE TABLE w (id int PRIMARY KEY); INSERT INTO w SELECT generate_series(1, 1000)`)
