@@ -7,7 +7,6 @@ import (
 	"io"
 	"maps"
 	"net"
-	"os"
 	"path/filepath"
 	"strconv"
 	"sync"
@@ -21,7 +20,7 @@ import (
 // were read, and could not all be told to libpq again. The program finds a socket in a directory
 // that is this user's alone; whoever connects there is logged in already.
 type bridge struct {
-	dir    string
+	tmp    *scratch
 	cfg    *pgconn.Config
 	listen net.Listener
 	done   sync.WaitGroup
@@ -34,14 +33,14 @@ const bridgePort = 5432
 
 // newBridge waits for programs. params are the settings of their sessions.
 func newBridge(ctx context.Context, cfg *pgconn.Config, params map[string]string) (*bridge, error) {
-	dir, err := os.MkdirTemp("", "pgdist-")
+	tmp, err := newScratch()
 	if err != nil {
 		return nil, err
 	}
-	b := &bridge{dir: dir, cfg: cfg.Copy()}
+	b := &bridge{tmp: tmp, cfg: cfg.Copy()}
 	b.cfg.Fallbacks, b.cfg.RuntimeParams = cfg.Fallbacks, maps.Clone(params)
-	if b.listen, err = net.Listen("unix", filepath.Join(dir, ".s.PGSQL."+strconv.Itoa(bridgePort))); err != nil {
-		return nil, errors.Join(err, os.RemoveAll(dir))
+	if b.listen, err = net.Listen("unix", filepath.Join(tmp.dir, ".s.PGSQL."+strconv.Itoa(bridgePort))); err != nil {
+		return nil, errors.Join(err, tmp.close())
 	}
 	b.done.Go(func() {
 		for {
@@ -57,12 +56,12 @@ func newBridge(ctx context.Context, cfg *pgconn.Config, params map[string]string
 
 // env is where the program finds the bridge.
 func (b *bridge) env() []string {
-	return []string{"PGHOST=" + b.dir, "PGPORT=" + strconv.Itoa(bridgePort), "PGSSLMODE=disable", "PGUSER=" + b.cfg.User, "PGDATABASE=" + b.cfg.Database, "PGGSSENCMODE=disable"}
+	return []string{"PGHOST=" + b.tmp.dir, "PGPORT=" + strconv.Itoa(bridgePort), "PGSSLMODE=disable", "PGUSER=" + b.cfg.User, "PGDATABASE=" + b.cfg.Database, "PGGSSENCMODE=disable"}
 }
 
 // close ends it, and tells why no connection could be made.
 func (b *bridge) close() error {
-	err := errors.Join(b.listen.Close(), os.RemoveAll(b.dir))
+	err := errors.Join(b.listen.Close(), b.tmp.close())
 	b.done.Wait()
 	return errors.Join(b.err, err)
 }

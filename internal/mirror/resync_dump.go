@@ -104,12 +104,12 @@ var restricted = regexp.MustCompile(`(?m)^\\(?:un)?restrict .*$`)
 // major is of the server that they are for; disordered are tables that pg_dump would make
 // with columns in another order.
 func (t *tools) definitions(ctx context.Context, cfg *pgconn.Config, snapshot string, major int, disordered []string) (*dumped, error) {
-	dir, err := os.MkdirTemp("", "pgdist-resync-")
+	tmp, err := newScratch()
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(dir)
-	archive, list := filepath.Join(dir, "archive"), filepath.Join(dir, "list")
+	defer tmp.close() //nolint:errcheck // what is left is swept up by the next copy
+	archive, list := filepath.Join(tmp.dir, "archive"), filepath.Join(tmp.dir, "list")
 	args := []string{"--format=custom", "--schema-only", "--no-sync", "--exclude-schema=pgdist", "--lock-wait-timeout=" + dumpLockWait, "--snapshot=" + snapshot, "--file=" + archive}
 	if _, err := t.dumping(ctx, cfg, args...); err != nil {
 		return nil, err
