@@ -67,7 +67,8 @@ func oneLine(err error) string {
 	if errors.As(err, &m) {
 		short := *m
 		short.Err = errors.New(reason(m.Err))
-		return flat(short.Error())
+		// What is said around it may be what to do.
+		return flat(strings.Replace(err.Error(), m.Error(), short.Error(), 1))
 	}
 	return flat(reason(err))
 }

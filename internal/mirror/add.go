@@ -124,8 +124,25 @@ func (a *addition) examine(ctx context.Context) error {
 		return a.refuse("turn both on: without them a crash loses what was acknowledged", "fsync is %s, full_page_writes is %s", f.Fsync, f.FPW)
 	case f.Version < MinServer:
 		return a.refuse("upgrade this server", "PostgreSQL %d is older than what pgdist needs", f.Version/10000)
+	case !a.o.Witness:
+		return a.newEnough(f.Version / 10000)
 	}
 	return nil
+}
+
+// newEnough refuses a server that no member in sync could be copied to.
+func (a *addition) newEnough(major int) error {
+	oldest := 0
+	for _, id := range a.s.View().InSync {
+		if m := a.s.members.get(id); m != nil && m.major.Load() != 0 && (oldest == 0 || int(m.major.Load()) < oldest) {
+			oldest = int(m.major.Load())
+		}
+	}
+	if major >= oldest {
+		return nil
+	}
+	return a.refuse(fmt.Sprintf("give the member a server of PostgreSQL %d or later: a copy goes to the same major version or a newer one", oldest),
+		"its PostgreSQL %d is older than what the members in sync have, %d", major, oldest)
 }
 
 // reach connects to the database, or, where there is none of that name, to another of

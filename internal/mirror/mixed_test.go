@@ -150,6 +150,39 @@ func deparsed(majors []int) []string {
 	return nil
 }
 
+// A function with another body differs, whatever versions its servers are of: that one of them
+// might write it otherwise is no excuse.
+func TestMixedBodies(t *testing.T) {
+	r := mixed(t, `CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'; CREATE FUNCTION g() RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN 1; END'`, 15, 18).made()
+	r.server(2).Exec(t, tamper+`CREATE OR REPLACE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 2'`)
+	rep, err := r.set.Verify(r.ctx(), VerifyOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"2: function public.f() is defined differently: body: SELECT 2 instead of SELECT 1"}; !slices.Equal(said(rep), want) || len(rep.Unclear) > 0 {
+		t.Errorf("%q, unclear %+v", said(rep), rep.Unclear)
+	}
+}
+
+// A server that no member could be copied to is refused before it is on the list.
+func TestMixedAddRefuses(t *testing.T) {
+	r := mixed(t, `CREATE TABLE w (id int PRIMARY KEY)`, 18).made()
+	older := pgtest.Start(t, pgtest.Options{Bin: serverOf(t, 15)})
+	conn, err := pgconn.ParseConfig(older.DSN())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Add(r.ctx(), r.cfg, AddOptions{Member: MemberConfig{Conn: conn}, Votes: -1, Report: t.Logf}); err == nil || !strings.Contains(err.Error(), "PostgreSQL 15 is older than what the members in sync have, 18") {
+		t.Errorf("%v", err)
+	}
+	if v := r.set.View(); len(v.Members) != 1 {
+		t.Errorf("it is on the list: %v", v.Members)
+	}
+	if v, err := Add(r.ctx(), r.cfg, AddOptions{Member: MemberConfig{Conn: conn}, Witness: true, Votes: -1, Report: t.Logf}); err != nil || len(v.Members) != 2 {
+		t.Errorf("as a witness: %v, %v", v, err)
+	}
+}
+
 // A newer version leads older ones for as long as an upgrade takes: rows go on, and what
 // the older ones do not know costs the set these, with a word about it.
 func TestNewerLeader(t *testing.T) {

@@ -85,13 +85,17 @@ var objectQueries = []objectQuery{
 				FROM (SELECT CASE x WHEN 0 THEN 'public' ELSE pg_get_userbyid(x)::text END AS u FROM unnest(p.polroles) x) y)) FROM pg_policy p`},
 	{sql: `SELECT 'pg_statistic_ext'::regclass, s.oid, 0, s.stxrelid, jsonb_build_object('statistics', pg_get_statisticsobjdef(s.oid), 'owner', pg_get_userbyid(s.stxowner),
 			'target', nullif(to_jsonb(s) ->> 'stxstattarget', '-1')) FROM pg_statistic_ext s JOIN ns ON ns.oid = s.stxnamespace`},
+	// A body that is text is no version's to write in another way, so it is told apart from what a server
+	// deparses; what an extension brings may be other text in another version.
 	{sql: `SELECT 'pg_proc'::regclass, p.oid, 0, NULL::oid, jsonb_build_object('owner', pg_get_userbyid(p.proowner), 'privileges', ` + acl("p.proacl", "f", "p.proowner") + `,
-			'definition', CASE WHEN p.prokind <> 'a' THEN pg_get_functiondef(p.oid) END, 'parallel', p.proparallel, 'settings', p.proconfig::text,
+			'definition', CASE WHEN b.plain THEN regexp_replace(pg_get_functiondef(p.oid), '\nAS .*', '') WHEN p.prokind <> 'a' THEN pg_get_functiondef(p.oid) END,
+			'body', CASE WHEN b.plain THEN concat_ws(' of ', p.prosrc, p.probin) END, 'parallel', p.proparallel, 'settings', p.proconfig::text,
 			'aggregate', (SELECT jsonb_build_object('kind', g.aggkind, 'direct', g.aggnumdirectargs, 'functions', concat_ws(' ', g.aggtransfn::regproc, g.aggfinalfn::regproc, g.aggcombinefn::regproc,
 					g.aggserialfn::regproc, g.aggdeserialfn::regproc, g.aggmtransfn::regproc, g.aggminvtransfn::regproc, g.aggmfinalfn::regproc), 'extra', g.aggfinalextra, 'moving extra', g.aggmfinalextra,
 				'modify', g.aggfinalmodify, 'moving modify', g.aggmfinalmodify, 'sort', g.aggsortop::regoperator::text, 'state', g.aggtranstype::regtype::text, 'space', g.aggtransspace,
 				'moving state', g.aggmtranstype::regtype::text, 'moving space', g.aggmtransspace, 'initial', g.agginitval, 'moving initial', g.aggminitval)
-				FROM pg_aggregate g WHERE g.aggfnoid = p.oid)) FROM pg_proc p JOIN ns ON ns.oid = p.pronamespace`},
+				FROM pg_aggregate g WHERE g.aggfnoid = p.oid)) FROM pg_proc p
+			CROSS JOIN LATERAL (SELECT p.prokind <> 'a' AND p.prosrc <> '' AND NOT EXISTS (SELECT 1 FROM pg_depend e WHERE e.classid = 'pg_proc'::regclass AND e.objid = p.oid AND e.deptype = 'e') AS plain) b JOIN ns ON ns.oid = p.pronamespace`},
 	// Row types and arrays come with what they are of.
 	{sql: `SELECT 'pg_type'::regclass, t.oid, 0, NULL::oid, jsonb_build_object('kind', t.typtype, 'owner', pg_get_userbyid(t.typowner), 'privileges', ` + acl("t.typacl", "T", "t.typowner") + `,
 			'defined', t.typisdefined, 'base', CASE WHEN t.typbasetype <> 0 THEN format_type(t.typbasetype, t.typtypmod) END, 'not null', t.typnotnull, 'default', t.typdefault,
@@ -179,7 +183,7 @@ var unlike = []struct {
 	{14, `, (to_jsonb(r) ->> 'rngmultitypid')::oid::regtype)`, `)`},
 	{14, `, to_jsonb(t) ->> 'typsubscript')`, `)`},
 	{14, `AND NOT EXISTS (SELECT 1 FROM pg_type e WHERE e.typarray = t.oid)`, `AND NOT EXISTS (SELECT 1 FROM pg_type e WHERE e.typarray = t.oid) AND t.typtype <> 'm'`},
-	{14, `FROM pg_proc p JOIN ns ON ns.oid = p.pronamespace`, `FROM pg_proc p JOIN ns ON ns.oid = p.pronamespace WHERE NOT EXISTS (SELECT 1 FROM pg_depend d
+	{14, `b JOIN ns ON ns.oid = p.pronamespace`, `b JOIN ns ON ns.oid = p.pronamespace WHERE NOT EXISTS (SELECT 1 FROM pg_depend d
 		WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.refclassid = 'pg_type'::regclass AND d.deptype = 'i')`},
 	{14, `FROM pg_cast k WHERE k.` + usersOwn, `FROM pg_cast k WHERE k.` + usersOwn + ` AND NOT EXISTS (SELECT 1 FROM pg_type y WHERE y.oid IN (k.castsource, k.casttarget) AND y.typtype = 'm')`},
 	// The locale of a collation of ICU.

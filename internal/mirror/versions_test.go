@@ -46,6 +46,7 @@ func TestWeigh(t *testing.T) {
 		diff("written", [3]string{"query", "SELECT a()", "SELECT b()"}),
 		diff("owner", [3]string{"owner", "a", "b"}, [3]string{"query", "SELECT 1", "SELECT 2"}),
 		diff("gone", [3]string{"default", "", "1"}),
+		diff("body", [3]string{"body", "SELECT 1", "SELECT 2"}),
 		{name: "missing", here: true},
 	})
 	var got []string
@@ -55,7 +56,7 @@ func TestWeigh(t *testing.T) {
 	for _, d := range unclear {
 		got = append(got, d.name)
 	}
-	if s := strings.Join(got, " "); s != "owner gone missing | written owner" {
+	if s := strings.Join(got, " "); s != "owner gone body missing | written owner" {
 		t.Error(s)
 	}
 }
