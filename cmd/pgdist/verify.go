@@ -172,7 +172,7 @@ func verify(ctx context.Context, mc mirror.Config, o verifyOptions, steps io.Wri
 	}
 	f := &finding{Equal: !slices.ContainsFunc(r.Differences, func(d mirror.Difference) bool { return !d.Repaired }), Report: r, NotCompared: []string{}, repair: o.repair}
 	for _, m := range r.View.Data() {
-		if !r.View.Has(m.ID) {
+		if !r.Whole(m.ID) {
 			f.NotCompared = append(f.NotCompared, m.Host)
 		}
 	}

@@ -198,13 +198,19 @@ func union(a, b []byte) []byte {
 	return finish(lit)
 }
 
-// awaitBack waits until a member is in sync again, and returns why it cannot be.
+// backTries is how often a member's server may refuse what is to be put right before nobody waits for it.
+const backTries = 4
+
+// awaitBack waits until a member is in sync again, and returns why it cannot be. Attempts to take it
+// back go on after that.
 func (s *Set) awaitBack(ctx context.Context, id health.MemberID) error {
 	m := s.members.get(id)
 	if m == nil {
 		return fmt.Errorf("member %d was removed from the set", id)
 	}
+	before := m.tries.Load()
 	for v := s.View(); !v.Has(id); {
+		before = min(before, m.tries.Load()) // it may begin to count anew
 		limited, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
 		next, err := s.WaitView(limited, v.Epoch)
 		cancel()
@@ -216,6 +222,8 @@ func (s *Set) awaitBack(ctx context.Context, id health.MemberID) error {
 				return &Error{Op: "put right what differs", Member: id, Host: m.host, Err: errors.Join(context.Cause(ctx), n.Err), Hint: "it stays excluded until it has caught up; see: pgdist status"}
 			}
 			return context.Cause(ctx)
+		case n != nil && sqlState(n.Err) != "" && m.tries.Load() >= before+backTries:
+			return &Error{Op: "put right what differs", Member: id, Host: m.host, Err: n.Err, Hint: "it stays excluded until it has caught up; see: pgdist status"}
 		case n != nil && (n.Text == textLost || n.Text == textRefused):
 			return &Error{Op: "put right what differs", Member: id, Host: m.host, Err: n.Err, Hint: resyncHint(m.host)}
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -26,7 +27,7 @@ var ErrLeaderAlone = errors.New("all followers hold the same, and the leader som
 // Repair compares like Verify, and puts right from the leader what rows and sequences
 // differ, while writes go on: a member that differs leaves the view, so that nobody reads
 // it, gets the rows anew as it catches up, and comes back; members one after the other. What was repaired is then compared
-// again. Definitions are named and left alone. Nothing of the leader's is changed. Where all followers (two or more) agree against
+// again. One that does not come back does not keep the others from being put right; the error tells. Definitions are named and left alone. Nothing of the leader's is changed. Where all followers (two or more) agree against
 // the leader nothing is done without force: ErrLeaderAlone.
 //
 // The report has what was found; Repaired tells what is equal now.
@@ -40,16 +41,25 @@ func (s *Set) Repair(ctx context.Context, o VerifyOptions, force bool) (*Report,
 		return first, &Error{Op: "repair", Err: fmt.Errorf("%w: %s", ErrLeaderAlone, strings.Join(first.Against, ", ")),
 			Hint: "if the followers are right, have one of them lead (pgdist switchover) and repair again; if the leader is, give --force"}
 	}
-	last, err := s.repairTables(ctx, o, first)
+	last, failed, err := s.repairTables(ctx, o, first)
 	if err != nil {
 		return first, err
 	}
 	numbers, err := s.repairSequences(ctx, o, first)
 	if err != nil {
-		return first, err
+		return first, errors.Join(failed, err)
 	}
+	for _, id := range first.View.InSync {
+		if !last.Whole(id) && !slices.Contains(first.Left, id) {
+			first.Left = append(first.Left, id)
+		}
+	}
+	first.leave(s.View())
 	for i := range first.Differences {
 		d := &first.Differences[i]
+		if !first.Whole(d.Member) {
+			continue // nobody knows
+		}
 		if d.table != "" {
 			d.Repaired = !d.in(last.Differences)
 		} else if d.number {
@@ -61,7 +71,7 @@ func (s *Set) Repair(ctx context.Context, o VerifyOptions, force bool) (*Report,
 			first.Differences = append(first.Differences, d)
 		}
 	}
-	return first, nil
+	return first, failed
 }
 
 // in tells whether the list has a difference of the same object on the same member.
@@ -91,8 +101,9 @@ func against(list []Difference) (out []string) {
 }
 
 // repairTables puts right what a comparison found, compares again, and returns the last
-// comparison.
-func (s *Set) repairTables(ctx context.Context, o VerifyOptions, found *Report) (*Report, error) {
+// comparison, and why members could not be put right.
+func (s *Set) repairTables(ctx context.Context, o VerifyOptions, found *Report) (last *Report, failed, err error) {
+	why := map[health.MemberID]error{}
 	for range repairTries {
 		o.Tables, o.gone = nil, true
 		for _, d := range found.Differences {
@@ -104,16 +115,23 @@ func (s *Set) repairTables(ctx context.Context, o VerifyOptions, found *Report) 
 			break
 		}
 		for _, id := range found.View.Followers() {
-			if err := s.repairMember(ctx, found, id); err != nil {
-				return nil, err
+			if err := s.repairMember(ctx, found, id); ctx.Err() != nil {
+				return nil, nil, err
+			} else if err != nil {
+				why[id] = err
 			}
 		}
-		var err error
 		if found, err = s.compare(ctx, o); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
-	return found, nil
+	var errs []error
+	for _, id := range slices.Sorted(maps.Keys(why)) {
+		if !found.Whole(id) {
+			errs = append(errs, why[id])
+		}
+	}
+	return found, errors.Join(errs...), nil
 }
 
 // repairMember puts one member right.

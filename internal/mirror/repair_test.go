@@ -223,3 +223,67 @@ func notElected(t *testing.T, servers []*pgtest.Server) {
 	a.same()
 	a.everywhere("55", `SELECT sum(v)::text FROM acc`)
 }
+
+// A member that cannot be taken back does not keep others from being put right, and is said to be
+// as it was.
+func TestRepairGoesOn(t *testing.T) {
+	a := trial{schema: `CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t SELECT g, g FROM generate_series(1, 5) g`}.on(t, ground(t, 3, nil))
+	a.spoil(2, `UPDATE t SET v = -1 WHERE id = 1; CREATE FUNCTION never() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE ''not here''; END';
+		CREATE TRIGGER never BEFORE INSERT OR UPDATE OR DELETE ON t FOR EACH ROW EXECUTE FUNCTION never(); ALTER TABLE t ENABLE ALWAYS TRIGGER never`)
+	a.spoil(3, `UPDATE t SET v = -1 WHERE id = 2`)
+	over := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() { // no pauses between attempts
+		for m := a.set.members.get(2); ; {
+			select {
+			case <-over:
+				return
+			case <-time.After(10 * time.Millisecond):
+				m.retry.Store(0)
+			}
+		}
+	})
+	rep, err := a.set.Repair(a.ctx(), VerifyOptions{}, false)
+	close(over)
+	wg.Wait()
+	if err == nil || !strings.Contains(err.Error(), "put right what differs on "+a.server(2).Addr()) {
+		t.Errorf("a member that cannot be taken back: %v", err)
+	}
+	want := []string{
+		"2 left: function public.never() is not on the leader", "2 left: trigger never on public.t is not on the leader",
+		"2 left: table public.t has other contents: 1 row differs", "3 repaired: table public.t has other contents: 1 row differs",
+	}
+	if diff := cmp.Diff(want, found(rep)); diff != "" {
+		t.Error(diff)
+	}
+	if rep.Whole(2) || !rep.Whole(3) {
+		t.Errorf("left: %v", rep.Left)
+	}
+}
+
+// What was found on a member that is lost before it is put right is not said to be put right.
+func TestRepairOfWhoLeaves(t *testing.T) {
+	var a *arena
+	var once sync.Once
+	a = trial{schema: `CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t SELECT g, g FROM generate_series(1, 5) g`, config: func(c *Config) {
+		c.Notice = func(what string) {
+			if !strings.Contains(what, "was read until now") {
+				return
+			}
+			once.Do(func() {
+				if err := a.server(3).Kill(); err != nil {
+					t.Error(err)
+				}
+				a.inSync(2)
+			})
+		}
+	}}.on(t, ground(t, 3, nil))
+	a.spoil(3, `UPDATE t SET v = -1 WHERE id = 2`)
+	rep, err := a.set.Repair(a.ctx(), VerifyOptions{}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"3 left: table public.t has other contents: 1 row differs"}, found(rep)); diff != "" || rep.Whole(3) {
+		t.Errorf("%s; left: %v", diff, rep.Left)
+	}
+}

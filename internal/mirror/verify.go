@@ -101,6 +101,7 @@ func (s *Set) compare(ctx context.Context, o VerifyOptions) (*Report, error) {
 		if err := v.compareSequences(ctx); err != nil {
 			return nil, err
 		}
+		v.r.leave(s.View())
 	}
 	slices.SortFunc(v.tables, func(a, b Difference) int { return strings.Compare(a.Object, b.Object) })
 	v.r.Differences = append(v.r.Differences, slices.Concat(v.definitions, v.tables, v.numbers)...) // an empty list in JSON, not null
@@ -122,6 +123,7 @@ func (v *verification) pass(ctx context.Context) error {
 	} else if v.view.Leader != v.r.View.Leader {
 		return fmt.Errorf("the leader changed while contents were compared: %w", ErrTermOver)
 	}
+	v.r.leave(v.view)
 	sides, err := v.sides(ctx, a)
 	if err != nil {
 		return err

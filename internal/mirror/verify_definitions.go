@@ -66,13 +66,31 @@ func (v *verification) settleDefinitions(sides []*side, diffs map[health.MemberI
 	for _, s := range sides[1:] {
 		for _, d := range diffs[s.m.id] {
 			if slices.ContainsFunc(v.suspect[s.m.id], func(o objectDiff) bool { return o.name == d.name }) {
-				x := difference(s.m, d.name, d.String())
-				x.Attributes = d.attrs
-				v.definitions = append(v.definitions, x)
+				v.define(s.m, d, "")
 			}
 		}
 	}
+	if v.o.bare {
+		return nil // there is a next time
+	}
+	// Who has left is not looked at again, and what was seen is more than nothing.
+	for id, list := range v.suspect {
+		m := v.set.members.get(id)
+		if m == nil || slices.ContainsFunc(sides, func(s *side) bool { return s.m.id == id }) {
+			continue
+		}
+		for _, d := range list {
+			v.define(m, d, "; it left before that was looked at again")
+		}
+	}
 	return nil
+}
+
+// define reports a definition that differs.
+func (v *verification) define(m *member, d objectDiff, note string) {
+	x := difference(m, d.name, d.String()+note)
+	x.Attributes = d.attrs
+	v.definitions = append(v.definitions, x)
 }
 
 // diffDefinitions lists what differs on one member, and how.

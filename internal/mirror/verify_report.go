@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/pgdist/pgdist/health"
@@ -11,6 +12,9 @@ import (
 type Report struct {
 	// View is the view at the moment compared; its in-sync members were.
 	View *health.View `json:"view"`
+	// Left are members that left the view before all of theirs had been compared: what is
+	// said of them is not all.
+	Left []health.MemberID `json:"left_meanwhile,omitempty"`
 	// Tables and Rows are what the leader holds, Rows only of the tables compared.
 	Tables int   `json:"tables"`
 	Rows   int64 `json:"rows"`
@@ -121,6 +125,20 @@ func (d RowDifference) String() string {
 		return head + ": only there: " + d.Row
 	}
 	return fmt.Sprintf("%s: %d there, %d on the leader: %s", head, d.Member, d.Leader, d.Row)
+}
+
+// leave notes who was in sync in the view compared and is not in a later one.
+func (r *Report) leave(now *health.View) {
+	for _, id := range r.View.InSync {
+		if !now.Has(id) && !slices.Contains(r.Left, id) {
+			r.Left = append(r.Left, id)
+		}
+	}
+}
+
+// Whole tells whether all of a member's was compared.
+func (r *Report) Whole(id health.MemberID) bool {
+	return r.View.Has(id) && !slices.Contains(r.Left, id)
 }
 
 // rates fills in what the comparison cost.

@@ -239,6 +239,29 @@ func TestVerifyOtherColumns(t *testing.T) {
 	}
 }
 
+// What differs is told also of a member that leaves before it could be looked at once more, and
+// that not all of it was compared.
+func TestVerifyOfWhoLeaves(t *testing.T) {
+	r := newRig(t, 3, basics)
+	r.server(3).Exec(t, tamper+`ALTER TABLE ser ALTER COLUMN x SET NOT NULL`)
+	var once sync.Once
+	rep := r.verify(VerifyOptions{Progress: func(g Progress) {
+		if g.Tables == 0 || g.TablesDone < g.Tables {
+			return
+		}
+		once.Do(func() {
+			if err := r.server(3).Kill(); err != nil {
+				t.Error(err)
+			}
+			r.inSync(2)
+		})
+	}})
+	want := []string{"3: table column public.ser.x is defined differently: not null: true instead of false; it left before that was looked at again"}
+	if diff := cmp.Diff(want, said(rep)); diff != "" || rep.Whole(3) || !rep.Whole(2) {
+		t.Errorf("%s; left: %v", diff, rep.Left)
+	}
+}
+
 // What was found equal is not read again, as long as its definition stays.
 func TestVerifyResumes(t *testing.T) {
 	r := newRig(t, 2, rowsSchema)
