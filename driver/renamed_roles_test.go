@@ -4,6 +4,9 @@ import (
 	"context"
 	"testing"
 
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/pgdist/pgdist/internal/mirror"
 	"github.com/pgdist/pgdist/internal/pgtest"
 )
 
@@ -110,4 +113,84 @@ func TestRightsThatWentSince(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), ages)
 	defer cancel()
 	converge(ctx, t, servers)
+}
+
+// TestRolesOfEarlierLeaders: a role is the same whoever leads. What was renamed, dropped or made anew
+// under one leader, on a member that comes back under another, or led before, is what it is there.
+func TestRolesOfEarlierLeaders(t *testing.T) {
+	db, servers := mirrored(t, "")
+	d := defined{t, db}
+	d.session([]string{
+		`CREATE ROLE a; CREATE ROLE b; CREATE ROLE c; CREATE ROLE e; GRANT ALL ON SCHEMA public TO a, b, c; GRANT a TO b WITH ADMIN OPTION; CREATE TABLE t (k int PRIMARY KEY, v int); GRANT SELECT ON t TO a; GRANT INSERT ON t TO b; GRANT UPDATE (v) ON t TO c; GRANT DELETE ON t TO e`,
+		`CREATE SCHEMA of_b AUTHORIZATION b; CREATE TABLE of_b.t (k int PRIMARY KEY); ALTER TABLE of_b.t OWNER TO b; ALTER DEFAULT PRIVILEGES FOR ROLE b GRANT SELECT ON TABLES TO c; ALTER ROLE c SET work_mem = '3MB'`,
+	})
+	if pgtest.SameBytes(t, servers...); t.Failed() {
+		t.FailNow()
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), ages)
+	defer cancel()
+	numbers := func() (list []uint32) { // which a copy would change
+		for _, s := range servers {
+			var oid uint32
+			if err := pgtest.Connect(t, s.DSN()).QueryRow(ctx, `SELECT oid FROM pg_database WHERE datname = current_database()`).Scan(&oid); err != nil {
+				t.Fatal(err)
+			}
+			list = append(list, oid)
+		}
+		return list
+	}
+	before := numbers()
+	var config mirror.Config
+	for _, s := range servers {
+		c, err := pgconn.ParseConfig(s.DSN())
+		if err != nil {
+			t.Fatal(err)
+		}
+		config.Members = append(config.Members, mirror.MemberConfig{Conn: c})
+	}
+	admin, err := mirror.Open(ctx, config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer admin.Close()
+	lead := func(i int) {
+		t.Helper()
+		if _, err := admin.Switchover(ctx, servers[i].Addr(), ages); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := db.ExecContext(ctx, `INSERT INTO t VALUES ($1)`, i); err != nil { // which finds the new leader
+			t.Fatal(err)
+		}
+	}
+	away := func(i int, while func()) {
+		t.Helper()
+		if err := servers[i].Kill(); err != nil {
+			t.Fatal(err)
+		}
+		while()
+		if err := servers[i].StartAgain(); err != nil {
+			t.Fatal(err)
+		}
+		converge(ctx, t, servers)
+	}
+	away(2, func() {
+		d.session([]string{
+			`GRANT REFERENCES ON t TO b; GRANT TRUNCATE ON t TO c; ALTER ROLE b RENAME TO was_b; CREATE ROLE b; GRANT SELECT ON of_b.t TO b`,
+			`DROP OWNED BY a; DROP ROLE a; CREATE ROLE a; GRANT TRIGGER ON t TO a`,
+		})
+		lead(1)
+		d.session([]string{
+			`ALTER ROLE c RENAME TO x; ALTER ROLE e RENAME TO c; ALTER ROLE x RENAME TO e; GRANT REFERENCES ON t TO e; CREATE ROLE brief; GRANT SELECT ON t TO brief; DROP OWNED BY brief; DROP ROLE brief; CREATE ROLE brief`,
+		})
+	})
+	away(0, func() { // which led, and knows its roles by its own numbers
+		d.session([]string{`GRANT SELECT ON t TO was_b; ALTER ROLE was_b RENAME TO again; ALTER ROLE b RENAME TO was_b; CREATE ROLE b; GRANT UPDATE ON t TO b`})
+		lead(2)
+		d.session([]string{`DROP OWNED BY brief; DROP ROLE brief; ALTER ROLE b RENAME TO brief; ALTER ROLE again RENAME TO b; GRANT DELETE ON t TO b`})
+	})
+	for i, n := range numbers() {
+		if n != before[i] {
+			t.Errorf("member %d was copied: its database was %d and is %d", i+1, before[i], n)
+		}
+	}
 }

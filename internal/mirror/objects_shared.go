@@ -44,6 +44,7 @@ func (st *sharedState) objects(plain bool) map[string]map[string]any {
 	out := map[string]map[string]any{"database": st.Database}
 	for name, r := range st.Roles {
 		delete(r, "oid")
+		delete(r, "id")
 		if p, ok := r["password"].(string); ok { // reports are no place for verifiers
 			delete(r, "password")
 			r["digest of its password"] = digestOf(p)[:8]

@@ -126,11 +126,14 @@ INSERT INTO pgdist.slots SELECT generate_series(0, 2);
 CREATE TABLE pgdist.renames ();
 
 -- The roles that are the set's, not this server's alone, and the number each had
--- at the leader of that term.
+-- at the leader of that term. id is what all members know it by, whoever leads: the server where
+-- it was first the set's, and its number there; oid is its number here. NULL: not known.
 CREATE TABLE pgdist.roles (
     name  name   PRIMARY KEY,
     term  bigint NOT NULL,
-    was   bigint NOT NULL
+    was   bigint NOT NULL,
+    id    text,
+    oid   oid
 );
 
 -- The mirrored tables. id is the same on every member, oid is this one's.

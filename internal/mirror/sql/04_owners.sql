@@ -97,7 +97,7 @@ CREATE FUNCTION pgdist.note_owners(given jsonb, these oid[]) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM pgdist.note(0, 'd', jsonb_build_object('tag', 'REASSIGN OWNED', 'text', '', 'owners', given, 'objects', '[]'::jsonb,
-        'roles', (SELECT coalesce(jsonb_agg(DISTINCT e -> 3), '[]') FROM jsonb_array_elements(given) e WHERE e ->> 3 !~ '^pg_'), 'numbers', pgdist.role_numbers((SELECT jsonb_agg(e -> 3) FROM jsonb_array_elements(given) e)), 'some', these IS NOT NULL,
+        'roles', (SELECT coalesce(jsonb_agg(DISTINCT e -> 3), '[]') FROM jsonb_array_elements(given) e WHERE e ->> 3 !~ '^pg_'), 'numbers', pgdist.role_numbers((SELECT jsonb_agg(e -> 3) FROM jsonb_array_elements(given) e)), 'ids', pgdist.ids_of((SELECT jsonb_agg(e -> 3) FROM jsonb_array_elements(given) e)), 'some', these IS NOT NULL,
         'tables', (SELECT coalesce(jsonb_agg(jsonb_build_object('id', t.id, 'nsp', t.nsp, 'rel', t.rel, 'gen', t.gen)), '[]') FROM pgdist.tables t WHERE these IS NULL OR t.oid = ANY (these)))::text);
 END $$;
 

@@ -234,7 +234,7 @@ BEGIN
         rights := pgdist.rights_of(who);
         named := (SELECT coalesce(jsonb_agg(a.rolname), '[]') FROM pg_authid a WHERE a.rolname !~ '^pg_' AND (a.rolname = who OR rights -> 'as' ? a.rolname OR strpos(body, a.rolname) > 0 OR given @@ format('$[*][3] == %s', to_json(a.rolname))::jsonpath));
         PERFORM pgdist.note(0, 'd', jsonb_build_object('tag', tag, 'text', body, 'path', path, 'role', who,
-        'roles', named, 'numbers', pgdist.role_numbers(named), 'rights', rights,
+        'roles', named, 'numbers', pgdist.role_numbers(named), 'ids', pgdist.ids_of(named), 'rights', rights,
         'owners', given,
         'settings', (SELECT jsonb_object_agg(g.name, g.setting) FROM pg_settings g WHERE g.name IN (
             'DateStyle', 'IntervalStyle', 'TimeZone', 'lc_monetary', 'lc_numeric', 'lc_time', 'bytea_output', 'extra_float_digits', 'xmloption', 'xmlbinary',
@@ -400,7 +400,7 @@ DECLARE body text := d->>'text'; called jsonb; lent jsonb;
 BEGIN
     IF pgdist.was_replayed(d) THEN RETURN; END IF;
     PERFORM set_config('pgdist.at', d->>'at', true);
-    called := pgdist.roles_then(d->'roles', d->'numbers', (d->'at'->>0)::bigint);
+    called := pgdist.roles_then(d);
     PERFORM pgdist.roles_of(d->'roles');
     IF jsonb_typeof(d->'enums') = 'array' THEN
         PERFORM pgdist.labels(d->'enums');

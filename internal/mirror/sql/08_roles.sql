@@ -22,6 +22,21 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
       FROM aclexplode(coalesce(acl, acldefault(kind, owner))) x LEFT JOIN pg_authid r ON r.oid = x.grantee WHERE x.grantee = 0 OR r.oid IS NOT NULL
 $$;
 
+-- role_ids tells what all members know this server's roles by. The number that a role has here says it,
+-- not its name, which it may have got since; one that nobody has told of was made here. NULL: it is of
+-- before roles had ids, and another member may call it otherwise.
+CREATE FUNCTION pgdist.role_ids() RETURNS TABLE (oid oid, id text)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT a.oid, CASE WHEN k.oid IS NOT NULL THEN k.id WHEN old.name IS NULL THEN c.system_identifier || '/' || a.oid END
+      FROM pg_authid a CROSS JOIN pg_control_system() c LEFT JOIN (SELECT r.oid, max(r.id) AS id FROM pgdist.roles r GROUP BY r.oid) k ON k.oid = a.oid
+      LEFT JOIN pgdist.roles old ON old.name = a.rolname AND old.oid IS NULL
+$$;
+
+-- same_role tells whether a role that is known here is the one that a leader has, or had, as that id,
+-- or, where either knows no ids yet, under that number in that term. NULL: nobody can tell.
+CREATE FUNCTION pgdist.same_role(k pgdist.roles, id text, number bigint, at bigint) RETURNS boolean
+LANGUAGE sql IMMUTABLE AS $$ SELECT CASE WHEN k.id IS NOT NULL AND id IS NOT NULL THEN k.id = id WHEN k.term = at THEN k.was = number END $$;
+
 -- clustered lists the tables and materialized views that CLUSTER puts in the order of an index,
 -- unless another is named, with that.
 CREATE FUNCTION pgdist.clustered() RETURNS TABLE (tab text, idx text)
@@ -55,12 +70,12 @@ BEGIN
     END IF;
     RETURN jsonb_build_object(
         'term', (SELECT t.last_value FROM pgdist.term t),
-        'roles', (SELECT jsonb_object_agg(r.rolname, jsonb_build_object('oid', r.oid::bigint,
+        'roles', (SELECT jsonb_object_agg(r.rolname, jsonb_build_object('oid', r.oid::bigint, 'id', i.id,
             'options', concat_ws(' ', CASE WHEN r.rolsuper THEN 'SUPERUSER' ELSE 'NOSUPERUSER' END, CASE WHEN r.rolinherit THEN 'INHERIT' ELSE 'NOINHERIT' END,
                 CASE WHEN r.rolcreaterole THEN 'CREATEROLE' ELSE 'NOCREATEROLE' END, CASE WHEN r.rolcreatedb THEN 'CREATEDB' ELSE 'NOCREATEDB' END,
                 CASE WHEN r.rolcanlogin THEN 'LOGIN' ELSE 'NOLOGIN' END, CASE WHEN r.rolreplication THEN 'REPLICATION' ELSE 'NOREPLICATION' END,
                 CASE WHEN r.rolbypassrls THEN 'BYPASSRLS' ELSE 'NOBYPASSRLS' END, 'CONNECTION LIMIT ' || r.rolconnlimit),
-            'password', r.rolpassword, 'until', r.rolvaliduntil::text, 'comment', shobj_description(r.oid, 'pg_authid'))) FROM pg_authid r WHERE r.rolname !~ '^pg_'),
+            'password', r.rolpassword, 'until', r.rolvaliduntil::text, 'comment', shobj_description(r.oid, 'pg_authid'))) FROM pg_authid r JOIN pgdist.role_ids() i ON i.oid = r.oid WHERE r.rolname !~ '^pg_'),
         'members', (SELECT coalesce(jsonb_agg(m.x ORDER BY m.x::text), '[]') FROM (
             SELECT jsonb_build_array(r.rolname, u.rolname, g.rolname, a.admin_option, to_jsonb(a) -> 'inherit_option', to_jsonb(a) -> 'set_option') AS x
               FROM pg_auth_members a JOIN pg_authid r ON r.oid = a.roleid JOIN pg_authid u ON u.oid = a.member LEFT JOIN pg_authid g ON g.oid = a.grantor
@@ -162,35 +177,36 @@ END $$;
 -- here, while roles of this server alone stay.
 CREATE FUNCTION pgdist.role_names(names jsonb, at bigint) RETURNS void
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    INSERT INTO pgdist.roles AS k (name, term, was) SELECT r.key, at, (r.value ->> 'oid')::bigint FROM jsonb_each(names) r
-    ON CONFLICT (name) DO UPDATE SET term = EXCLUDED.term, was = EXCLUDED.was WHERE (k.term, k.was) IS DISTINCT FROM (EXCLUDED.term, EXCLUDED.was)
+    INSERT INTO pgdist.roles AS k (name, term, was, id, oid) SELECT r.key, at, (r.value ->> 'oid')::bigint, r.value ->> 'id', a.oid FROM jsonb_each(names) r LEFT JOIN pg_authid a ON a.rolname = r.key
+    ON CONFLICT (name) DO UPDATE SET term = EXCLUDED.term, was = EXCLUDED.was, id = EXCLUDED.id, oid = EXCLUDED.oid
+     WHERE (k.term, k.was, k.id, k.oid) IS DISTINCT FROM (EXCLUDED.term, EXCLUDED.was, EXCLUDED.id, EXCLUDED.oid)
 $$;
 
 CREATE FUNCTION pgdist.shared_begin(w jsonb) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET TimeZone = UTC SET DateStyle = 'ISO, YMD' AS $$
 DECLARE h jsonb; r record; x jsonb; db text := 'DATABASE ' || quote_ident(current_database()); modern boolean := current_setting('server_version_num')::int >= 160000; nameless boolean;
 BEGIN
-    -- Renamed at the leader: the same number under another name. By way of
+    -- Renamed at the leader, whoever led then: the same role under another name. By way of
     -- names that nobody has, for two may have changed places.
-    FOR r IN SELECT k.name, e.key AS to_name FROM pgdist.roles k JOIN jsonb_each(w -> 'roles') e ON (e.value ->> 'oid')::bigint = k.was AND e.key <> k.name
-              WHERE k.term = (w ->> 'term')::bigint AND EXISTS (SELECT 1 FROM pg_authid a WHERE a.rolname = k.name) LOOP
+    FOR r IN SELECT k.name, e.key AS to_name FROM pgdist.roles k JOIN jsonb_each(w -> 'roles') e ON pgdist.same_role(k, e.value ->> 'id', (e.value ->> 'oid')::bigint, (w ->> 'term')::bigint) AND e.key <> k.name
+              WHERE EXISTS (SELECT 1 FROM pg_authid a WHERE a.rolname = k.name AND a.oid = coalesce(k.oid, a.oid)) LOOP
         EXECUTE format('ALTER ROLE %I RENAME TO %I', r.name, 'pgdist ' || md5(r.to_name));
         DELETE FROM pgdist.roles k WHERE k.name = r.name;
+    END LOOP;
+    -- Dropped at the leader, and another has its name now, which is not to have what this one was
+    -- given. DDL that is still to be run knows it by what it was (roles_then).
+    FOR r IN SELECT k.name, coalesce(k.id, k.was::text) AS was FROM pgdist.roles k JOIN pg_authid a ON a.rolname = k.name AND a.oid = coalesce(k.oid, a.oid)
+              WHERE NOT pgdist.same_role(k, w -> 'roles' -> k.name ->> 'id', (w -> 'roles' -> k.name ->> 'oid')::bigint, (w ->> 'term')::bigint) LOOP
+        EXECUTE format('ALTER ROLE %I RENAME TO %I', r.name, 'pgdist dropped ' || r.was);
+        UPDATE pgdist.roles k SET name = 'pgdist dropped ' || r.was WHERE k.name = r.name;
     END LOOP;
     FOR r IN SELECT e.key FROM jsonb_each(w -> 'roles') e JOIN pg_authid a ON a.rolname = 'pgdist ' || md5(e.key) LOOP
         EXECUTE format('ALTER ROLE %I RENAME TO %I', 'pgdist ' || md5(r.key), r.key);
     END LOOP;
-    -- Dropped at the leader, and another has its name now, which is not to have what this one was
-    -- given. DDL that is still to be run knows it by its number (roles_then).
-    FOR r IN SELECT k.name, k.was FROM pgdist.roles k JOIN pg_authid a ON a.rolname = k.name
-              WHERE k.term = (w ->> 'term')::bigint AND (w -> 'roles' -> k.name ->> 'oid')::bigint <> k.was LOOP
-        EXECUTE format('ALTER ROLE %I RENAME TO %I', r.name, 'pgdist dropped ' || r.was);
-        UPDATE pgdist.roles k SET name = 'pgdist dropped ' || r.was WHERE k.name = r.name;
-    END LOOP;
     h := pgdist.shared_state();
     FOR r IN SELECT e.key AS name, e.value AS want, h -> 'roles' -> e.key AS have FROM jsonb_each(w -> 'roles') e LOOP
         IF r.have IS NULL THEN EXECUTE format('CREATE ROLE %I', r.name); END IF;
-        IF r.have - 'oid' IS DISTINCT FROM r.want - 'oid' THEN
+        IF r.have - '{oid,id}'::text[] IS DISTINCT FROM r.want - '{oid,id}'::text[] THEN
             -- A password's verifier is taken as it is.
             EXECUTE format('ALTER ROLE %I %s PASSWORD %s', r.name, r.want ->> 'options', coalesce(quote_literal(r.want ->> 'password'), 'NULL'))
                 || CASE WHEN coalesce(r.want ->> 'until', r.have ->> 'until') IS NULL THEN '' ELSE format(' VALID UNTIL %L', coalesce(r.want ->> 'until', 'infinity')) END;
@@ -296,6 +312,12 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     SELECT coalesce(jsonb_object_agg(a.rolname, a.oid::bigint), '{}') FROM pg_authid a WHERE names ? a.rolname
 $$;
 
+-- ids_of tells what all members know roles by that DDL names.
+CREATE FUNCTION pgdist.ids_of(names jsonb) RETURNS jsonb
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT coalesce(jsonb_object_agg(a.rolname, i.id), '{}') FROM pg_authid a JOIN pgdist.role_ids() i USING (oid) WHERE names ? a.rolname
+$$;
+
 -- rights_of tells what a role may do by being what it is, and not by privileges, which are
 -- DDL themselves (but for that to make schemas): whether it is a superuser, or else as which
 -- other roles it may act.
@@ -338,22 +360,23 @@ END $$;
 
 -- roles_then calls roles what they were called when DDL was run that names them: they have
 -- the leader's names of now already, and a name may be another role's since. For one that the
--- leader has dropped since there is a stand-in, known by its number whatever it was called, and
+-- leader has dropped since there is a stand-in, known by what it was whatever it was called, and
 -- dropped at the batch's end: whoever has its name now must not get what it was given. It tells
 -- what call_roles has to undo.
-CREATE FUNCTION pgdist.roles_then(names jsonb, numbers jsonb, at bigint) RETURNS jsonb
+CREATE FUNCTION pgdist.roles_then(d jsonb) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE undo jsonb; others jsonb; gone bigint;
+DECLARE undo jsonb; others jsonb; gone record; at bigint := (d -> 'at' ->> 0)::bigint; names jsonb := coalesce(nullif(d -> 'roles', 'null'), '[]');
 BEGIN
-    FOR gone IN SELECT (numbers ->> n.old)::bigint FROM jsonb_array_elements_text(coalesce(nullif(names, 'null'), '[]')) n(old)
-                 WHERE (numbers ->> n.old)::bigint >= 16384 AND EXISTS (SELECT 1 FROM pgdist.roles k WHERE k.term = at) -- whose numbers are known
-                   AND NOT EXISTS (SELECT 1 FROM pgdist.roles k WHERE k.term = at AND k.was = (numbers ->> n.old)::bigint) LOOP
-        EXECUTE format('CREATE ROLE %I', 'pgdist dropped ' || gone);
-        INSERT INTO pgdist.roles (name, term, was) VALUES ('pgdist dropped ' || gone, at, gone);
+    FOR gone IN SELECT d -> 'ids' ->> n.old AS id, (d -> 'numbers' ->> n.old)::bigint AS number FROM jsonb_array_elements_text(names) n(old)
+                 WHERE (d -> 'numbers' ->> n.old)::bigint >= 16384
+                   AND EXISTS (SELECT 1 FROM pgdist.roles k WHERE pgdist.same_role(k, d -> 'ids' ->> n.old, (d -> 'numbers' ->> n.old)::bigint, at) IS NOT NULL) -- it can be told
+                   AND NOT EXISTS (SELECT 1 FROM pgdist.roles k WHERE pgdist.same_role(k, d -> 'ids' ->> n.old, (d -> 'numbers' ->> n.old)::bigint, at)) LOOP
+        EXECUTE format('CREATE ROLE %I', 'pgdist dropped ' || coalesce(gone.id, gone.number::text));
+        INSERT INTO pgdist.roles (name, term, was, id) VALUES ('pgdist dropped ' || coalesce(gone.id, gone.number::text), at, gone.number, gone.id);
     END LOOP;
     SELECT jsonb_object_agg(n.old, k.name) INTO undo
-      FROM jsonb_array_elements_text(coalesce(nullif(names, 'null'), '[]')) n(old) JOIN pgdist.roles k ON k.was = (numbers ->> n.old)::bigint AND k.term = at AND k.name <> n.old
-      JOIN pg_authid a ON a.rolname = k.name;
+      FROM jsonb_array_elements_text(names) n(old) JOIN pgdist.roles k ON pgdist.same_role(k, d -> 'ids' ->> n.old, (d -> 'numbers' ->> n.old)::bigint, at) AND k.name <> n.old
+      JOIN pg_authid a ON a.rolname = k.name AND a.oid = coalesce(k.oid, a.oid);
     IF undo IS NULL THEN RETURN NULL; END IF;
     SELECT jsonb_object_agg('pgdist ' || md5(a.rolname), a.rolname) INTO others FROM pg_authid a
      WHERE undo ? a.rolname AND NOT EXISTS (SELECT 1 FROM jsonb_each_text(undo) u WHERE u.value = a.rolname);

@@ -35,7 +35,7 @@ BEGIN
         body := CASE r.kind WHEN 'r' THEN pgdist.table_text(r.oid) ELSE pgdist.matview_text(r.oid) END;
         PERFORM pgdist.sync_of(NULL, ARRAY[r.oid]);
         PERFORM pgdist.note(0, 'd', jsonb_build_object('tag', CASE r.kind WHEN 'r' THEN 'CREATE TABLE AS' ELSE 'CREATE MATERIALIZED VIEW' END, 'text', body, 'path', '',
-            'role', r.owner, 'roles', jsonb_build_array(r.owner), 'numbers', pgdist.role_numbers(jsonb_build_array(r.owner)), 'settings', '{}'::jsonb,
+            'role', r.owner, 'roles', jsonb_build_array(r.owner), 'numbers', pgdist.role_numbers(jsonb_build_array(r.owner)), 'ids', pgdist.ids_of(jsonb_build_array(r.owner)), 'settings', '{}'::jsonb,
             'objects', (SELECT coalesce(jsonb_agg(t.id), '[]') FROM pgdist.tables t WHERE t.oid = r.oid),
             'some', true,
             'tables', (SELECT coalesce(jsonb_agg(jsonb_build_object('id', t.id, 'nsp', t.nsp, 'rel', t.rel, 'gen', t.gen)), '[]') FROM pgdist.tables t WHERE t.oid = r.oid))::text);

@@ -29,6 +29,11 @@ CREATE TABLE pgdist.views (oid oid PRIMARY KEY);
 CREATE TABLE pgdist.owners (class oid NOT NULL, obj oid NOT NULL, owner oid NOT NULL, PRIMARY KEY (class, obj));
 -- Why members could not be taken back.
 CREATE TABLE pgdist.kept_out (member int PRIMARY KEY, why text NOT NULL, till timestamptz NOT NULL);
+-- Roles are known by what they are, not by the term's number of them alone.
+-- The leader's ids are those that the others will know.
+ALTER TABLE pgdist.roles ADD COLUMN id text, ADD COLUMN oid oid;
+UPDATE pgdist.roles k SET id = c.system_identifier || '/' || a.oid, oid = a.oid FROM pg_authid a, pg_control_system() c
+ WHERE a.rolname = k.name AND (SELECT f.last_value & 1 = 1 FROM pgdist.fence f);
 -- Rows say for which columns they are.
 ALTER TABLE pgdist.tables ADD COLUMN layout text;
 DROP FUNCTION pgdist.known();
