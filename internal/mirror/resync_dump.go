@@ -236,7 +236,8 @@ type frozen struct {
 	ids    string // of the tables, for pgdist.sync
 	floor  Place
 	tables []*relation
-	roles  []byte // the leader's shared objects; not of the snapshot: they are state
+	named  []byte // JSON: what all members know the source's roles by that the snapshot has
+	roles  string // the leader's shared objects; not of the snapshot: they are state
 	gate   string // up to where the source's WAL must be on disk
 	public bool   // there is a schema public
 }
@@ -305,6 +306,9 @@ func (r *resync) freeze(ctx context.Context, t *tools) (*dumped, error) {
 			changed, err = r.ddlSince(ctx)
 		}
 		if err == nil && !changed {
+			changed, err = r.rolesSince(ctx)
+		}
+		if err == nil && !changed {
 			return defs, nil
 		}
 		if err != nil { // DDL may have been the reason
@@ -316,7 +320,7 @@ func (r *resync) freeze(ctx context.Context, t *tools) (*dumped, error) {
 			return nil, context.Cause(ctx)
 		}
 	}
-	return nil, r.source.fail("read definitions", errors.New("the schema changes all the time, or tables stay locked"))
+	return nil, r.source.fail("read definitions", errors.New("the schema, or who has which role's name, changes all the time, or tables stay locked"))
 }
 
 func (r *resync) snapshot(ctx context.Context) (*frozen, error) {
@@ -349,6 +353,11 @@ func (r *resync) snapshot(ctx context.Context) (*frozen, error) {
 	if f.place.Snapshot == "" && f.place.Term > 0 { // all of term 0 is what every member has at init
 		return f, fmt.Errorf("it has no position to copy: it is at %v", f.place)
 	}
+	named, err := c.one(ctx, `SELECT coalesce(json_object_agg(a.rolname, i.id), '{}') FROM pg_authid a JOIN pgdist.role_ids() i USING (oid) WHERE a.rolname !~ '^pg_'`)
+	if err != nil {
+		return f, err
+	}
+	f.named = []byte(named)
 	if f.gate, err = c.one(ctx, `SELECT pg_current_wal_insert_lsn()`); err != nil {
 		return f, err
 	}
@@ -376,6 +385,46 @@ func (r *resync) snapshot(ctx context.Context) (*frozen, error) {
 		f.name, err = f.c.one(ctx, exportSQL)
 	}
 	return f, err
+}
+
+// rolesSince reads the leader's roles, and tells whether another has the name of one that the
+// definitions name: who has it now would get what they grant.
+func (r *resync) rolesSince(ctx context.Context) (bool, error) {
+	l, err := r.s.members.get(r.view.Leader).connect(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer l.close()
+	if r.snap.roles, err = l.one(ctx, `SELECT pgdist.shared_state()`); err != nil {
+		return false, err
+	}
+	var now struct {
+		Roles map[string]struct {
+			ID *string `json:"id"`
+		} `json:"roles"`
+	}
+	var then map[string]*string
+	if err := errors.Join(decode([]byte(r.snap.roles), &now), decode(r.snap.named, &then)); err != nil {
+		return false, err
+	}
+	names := map[string]string{}
+	for name, role := range now.Roles {
+		if role.ID != nil {
+			names[*role.ID] = name
+		}
+	}
+	for name, id := range then {
+		if id == nil {
+			continue
+		}
+		if at, ok := names[*id]; ok && at != name {
+			return true, nil
+		}
+		if other := now.Roles[name].ID; other != nil && *other != *id {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // ddlSince tells whether the source got DDL after the snapshot.

@@ -1,6 +1,8 @@
 package mirror
 
 import (
+	"strings"
+	"sync"
 	"testing"
 
 	"github.com/pgdist/pgdist/internal/pgtest"
@@ -86,4 +88,31 @@ func TestResyncKeepsPrivileges(t *testing.T) {
 	r.ddl(c, `DROP ROLE permits_a, "permits 'b'"`)
 	r.ddl(c, `DROP TYPE untouched`)
 	r.same()
+}
+
+// What a copy's definitions grant gets who had the name when they were read, and not who has it by the time
+// at which they are made.
+func TestResyncBesideRenamedRoles(t *testing.T) {
+	r := newRig(t, 3, `CREATE ROLE renamed_a; CREATE TABLE w (id int PRIMARY KEY); GRANT INSERT ON w TO renamed_a; CREATE SCHEMA of_a AUTHORIZATION renamed_a`)
+	r.replace(3)
+	c := r.client()
+	r.do(c, `INSERT INTO w VALUES (1)`) // which notices, had the other server come between two probes
+	r.inSync(2)
+	var once sync.Once
+	res, err := r.resync(r.ctx(), 3, func(o *ResyncOptions) {
+		yes(o)
+		o.Report = func(format string, args ...any) {
+			t.Logf(format, args...)
+			if strings.HasPrefix(format, "making the database") {
+				once.Do(func() { r.do(c, `ALTER ROLE renamed_a RENAME TO renamed_b`, `CREATE ROLE renamed_a`) })
+			}
+		}
+	})
+	if err != nil || !res.InSync {
+		t.Fatalf("%+v, %v", res, err)
+	}
+	r.ddl(c, `GRANT SELECT ON w TO renamed_a`)
+	if rep := r.verify(VerifyOptions{}); len(rep.Differences) > 0 {
+		t.Errorf("%v", said(rep))
+	}
 }

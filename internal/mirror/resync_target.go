@@ -159,16 +159,7 @@ func (r *resync) makeAnew(ctx context.Context, create string) error {
 
 // meetRoles makes the roles that definitions name.
 func (r *resync) meetRoles(ctx context.Context) error {
-	l, err := r.s.members.get(r.view.Leader).connect(ctx)
-	if err != nil {
-		return err
-	}
-	defer l.close()
-	roles, err := l.one(ctx, `SELECT pgdist.shared_state()`)
-	if err != nil {
-		return err
-	}
-	_, err = r.setup.call(ctx, `SELECT pgdist.shared_begin($1::jsonb)`, text(roles))
+	_, err := r.setup.call(ctx, `SELECT pgdist.shared_begin($1::jsonb)`, text(r.snap.roles))
 	return r.target.fail("make roles", err)
 }
 
