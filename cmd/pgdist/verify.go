@@ -20,7 +20,7 @@ const verifyHelp = `Compare all members, at one state of the set, while writes g
 of every kind, privileges, roles, every row, sequences.
 
 verify joins the set like a program that uses it, brings the followers to the
-same point, opens one snapshot on each, and compares digests, several tables at
+same point (which sets sequences and roles right; what differed of them is told), opens one snapshot on each, and compares digests, several tables at
 once. What differs is named: of definitions, what in them; of tables, the first
 rows by primary key, and their columns. Members that are not in sync yet are
 waited for, up to --wait.
@@ -67,6 +67,8 @@ type finding struct {
 	*mirror.Report
 	// NotCompared are the hosts of members that were not in sync.
 	NotCompared []string `json:"not_compared"`
+	// Mended is what differed until the comparison began, which put it right.
+	Mended []mirror.Difference `json:"mended_beforehand,omitempty"`
 
 	repair bool // it was to be put right
 }
@@ -139,6 +141,10 @@ func (o verifyOptions) validate() error {
 // none.
 func verify(ctx context.Context, mc mirror.Config, o verifyOptions, steps io.Writer) (_ *finding, err error) {
 	mc.Brief = true
+	var mended []mirror.Difference
+	if len(o.tables) == 0 {
+		mended = mirror.Beforehand(ctx, mc)
+	}
 	set, err := mirror.Open(ctx, mc)
 	if err != nil {
 		return nil, err
@@ -170,7 +176,7 @@ func verify(ctx context.Context, mc mirror.Config, o verifyOptions, steps io.Wri
 	if r == nil {
 		return nil, err
 	}
-	f := &finding{Equal: !slices.ContainsFunc(r.Differences, func(d mirror.Difference) bool { return !d.Repaired }), Report: r, NotCompared: []string{}, repair: o.repair}
+	f := &finding{Equal: !slices.ContainsFunc(r.Differences, func(d mirror.Difference) bool { return !d.Repaired }), Report: r, NotCompared: []string{}, Mended: mended, repair: o.repair}
 	for _, m := range r.View.Data() {
 		if !r.Whole(m.ID) {
 			f.NotCompared = append(f.NotCompared, m.Host)
@@ -237,6 +243,9 @@ func printFinding(w io.Writer, f *finding) error {
 		if more := d.Differing - len(d.Rows); more > 0 && len(d.Rows) > 0 {
 			fmt.Fprintf(&b, "    and %d more\n", more)
 		}
+	}
+	for _, d := range f.Mended {
+		fmt.Fprintf(&b, "%s (member %d): %s, until this comparison began, which put it right\n", d.Host, d.Member, d.What)
 	}
 	for _, d := range f.Unclear {
 		fmt.Fprintf(&b, "%s (member %d), of another major version, may write this otherwise, see for yourself: %s\n", d.Host, d.Member, d.What)

@@ -33,6 +33,19 @@ func TestVerify(t *testing.T) {
 			t.Errorf("what it cost is not said:\n%s%s", r.out, r.errs)
 		}
 	})
+	t.Run("a sequence that is put right", func(t *testing.T) {
+		tamper(t, three[2], "SELECT setval('s_id_seq', 77)")
+		moved := three[2].Addr() + " (member 3): sequence public.s_id_seq is at 77,true instead of "
+		pgdist(t, "verify", set).want(t, statusOK, "equal: "+three[0].Addr(), moved, "until this comparison began, which put it right")
+		if r := pgdist(t, "verify", set); strings.Contains(r.out, "put it right") {
+			t.Errorf("nothing was amiss: %s", r.out)
+		}
+		on(t, three[0], "postgres", "INSERT INTO s DEFAULT VALUES") // and nobody has shipped it
+		if r := pgdist(t, "verify", set); strings.Contains(r.out, "put it right") {
+			t.Errorf("it had only not been shipped: %s", r.out)
+		}
+		on(t, three[0], "postgres", "DELETE FROM s WHERE id = (SELECT max(id) FROM s)")
+	})
 	t.Run("a row tampered with", func(t *testing.T) {
 		tamper(t, three[1], "UPDATE t SET v = 'forged' WHERE id = 7; DELETE FROM t WHERE id = 9; INSERT INTO t VALUES (1000, 'smuggled')")
 		r := pgdist(t, "verify", set)
