@@ -88,6 +88,7 @@ type resync struct {
 	own     map[string]ownTable    // the mirrored relations, by name
 	taken   map[string]copiedTable // what an attempt before has copied, and is kept
 	ops     map[Place]map[int]string
+	roles   string      // JSON: those that the old database knew as the set's
 	relaxed string      // constraints that an attempt before has set aside
 	posted  bool        // it had come to foreign keys and triggers
 	aside   map[int]int // tables that the catch-up ships whole, and their generations

@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -114,5 +115,40 @@ func TestResyncBesideRenamedRoles(t *testing.T) {
 	r.ddl(c, `GRANT SELECT ON w TO renamed_a`)
 	if rep := r.verify(VerifyOptions{}); len(rep.Differences) > 0 {
 		t.Errorf("%v", said(rep))
+	}
+}
+
+// Roles that were dropped while a member could not be brought up to date are not left on its server by the
+// copy: they would be back everywhere once it leads. What another database there needs stays, and is told.
+func TestResyncDropsRoles(t *testing.T) {
+	r := newRig(t, 3, `CREATE ROLE shed_gone SUPERUSER LOGIN; CREATE ROLE shed_needed; CREATE ROLE shed_renamed; GRANT shed_needed TO shed_renamed; CREATE TABLE w (id int PRIMARY KEY); GRANT SELECT ON w TO shed_renamed`)
+	c := r.client()
+	r.ddl(c, `GRANT INSERT ON w TO shed_renamed`)
+	r.server(3).Exec(t, `CREATE ROLE shed_own`)
+	r.server(3).Exec(t, `CREATE DATABASE beside OWNER shed_needed`)
+	if err := r.set.expel(r.ctx(), r.set.View(), 3, []wound{{}}, "test"); err != nil {
+		t.Fatal(err)
+	}
+	r.do(c, `DROP ROLE shed_gone`, `DROP ROLE shed_needed`, `ALTER ROLE shed_renamed RENAME TO shed_now`, `CREATE ROLE shed_renamed`)
+	var said strings.Builder
+	res, err := r.resync(r.ctx(), 3, func(o *ResyncOptions) {
+		yes(o)
+		o.Report = func(format string, args ...any) { fmt.Fprintf(&said, format+"\n", args...) }
+	})
+	if err != nil || !res.InSync {
+		t.Fatalf("%+v, %v", res, err)
+	}
+	var names string
+	if err := pgtest.Connect(t, r.server(3).DSN()).QueryRow(r.ctx(), `SELECT string_agg(rolname, ' ' ORDER BY rolname) FROM pg_roles WHERE rolname ~ '^(shed|pgdist)'`).Scan(&names); err != nil {
+		t.Fatal(err)
+	}
+	if names != "shed_needed shed_now shed_own shed_renamed" {
+		t.Errorf("roles: %s", names)
+	}
+	if !strings.Contains(said.String(), "use roles that the set has no more: shed_needed; they stay") {
+		t.Errorf("said: %s", said.String())
+	}
+	if rep := r.verify(VerifyOptions{}); len(rep.Differences) > 0 {
+		t.Errorf("%v", rep.Differences)
 	}
 }

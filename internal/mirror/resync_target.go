@@ -133,6 +133,9 @@ func (r *resync) makeAnew(ctx context.Context, create string) error {
 		return err
 	}
 	defer c.close()
+	if err := r.knownRoles(ctx); err != nil {
+		return err
+	}
 	r.dropped = true
 	for _, sql := range []string{"DROP DATABASE IF EXISTS " + quoteIdent(r.target.cfg.Database) + " WITH (FORCE)", create} {
 		if err := c.exec(ctx, sql); err != nil {
@@ -157,10 +160,34 @@ func (r *resync) makeAnew(ctx context.Context, create string) error {
 	return r.meetRoles(ctx)
 }
 
-// meetRoles makes the roles that definitions name.
+// meetRoles makes the roles that definitions name, and drops those of the set that are no more: the
+// server has them still, and would bring them back to all others should it lead.
 func (r *resync) meetRoles(ctx context.Context) error {
-	_, err := r.setup.call(ctx, `SELECT pgdist.shared_begin($1::jsonb)`, text(r.snap.roles))
+	kept, err := r.setup.one(ctx, `SELECT coalesce(pgdist.shed($1::jsonb, $2::jsonb), '')`, nullable(r.roles), text(r.snap.roles))
+	if err == nil && kept != "" {
+		r.o.Report("other databases of %s use roles that the set has no more: %s; they stay", r.target.host, kept)
+	}
 	return r.target.fail("make roles", err)
+}
+
+// knownRoles reads which roles the database that is to be dropped knows as the set's.
+func (r *resync) knownRoles(ctx context.Context) error {
+	r.roles = "[]"
+	c, err := dial(ctx, r.target.cfg, nil)
+	if noDatabase(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	known, err := c.one(ctx, `SELECT coalesce(jsonb_agg(to_jsonb(k)), '[]') FROM pgdist.roles k WHERE NOT EXISTS (SELECT 1 FROM pgdist.meta m WHERE m.set_id <> $1)`, text(r.view.Set))
+	switch sqlState(err) {
+	case "42P01", "3F000":
+		return nil // it is nobody's
+	}
+	r.roles = known
+	return err
 }
 
 // restore runs a script of definitions, in one transaction or, if the server has no room

@@ -306,6 +306,27 @@ BEGIN
     PERFORM pgdist.cluster(w -> 'clustered');
 END $$;
 
+-- shed makes a database that is to be filled by a copy go on with the roles that the one before it knew
+-- as the set's: they are made what they are at the leader, and what the leader has no more is dropped. It tells
+-- which ones other databases of this server keep from that: they are this server's own from now on. before is
+-- NULL where a copy is gone on with, whose catch-up does the rest.
+CREATE FUNCTION pgdist.shed(before jsonb, w jsonb) RETURNS text
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE r record; kept text[];
+BEGIN
+    INSERT INTO pgdist.roles SELECT k.* FROM jsonb_populate_recordset(NULL::pgdist.roles, before) k JOIN pg_authid a ON a.rolname = k.name AND a.oid = coalesce(k.oid, a.oid) ON CONFLICT DO NOTHING;
+    PERFORM pgdist.shared_begin(w);
+    FOR r IN SELECT k.name FROM pgdist.roles k WHERE NOT w -> 'roles' ? k.name AND before IS NOT NULL LOOP
+        BEGIN
+            EXECUTE format('DROP ROLE IF EXISTS %I', r.name);
+        EXCEPTION WHEN dependent_objects_still_exist THEN
+            kept := kept || r.name::text;
+        END;
+        DELETE FROM pgdist.roles k WHERE k.name = r.name;
+    END LOOP;
+    RETURN array_to_string(kept, ', ');
+END $$;
+
 -- role_numbers tells the leader's numbers of roles that DDL names.
 CREATE FUNCTION pgdist.role_numbers(names jsonb) RETURNS jsonb
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
