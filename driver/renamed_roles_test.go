@@ -6,6 +6,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/pgdist/pgdist/health"
 	"github.com/pgdist/pgdist/internal/mirror"
 	"github.com/pgdist/pgdist/internal/pgtest"
 )
@@ -155,6 +156,12 @@ func TestRolesOfEarlierLeaders(t *testing.T) {
 	defer admin.Close()
 	lead := func(i int) {
 		t.Helper()
+		for v := admin.View(); !v.Has(health.MemberID(i + 1)); {
+			var err error
+			if v, err = admin.WaitView(ctx, v.Epoch); err != nil {
+				t.Fatal(err)
+			}
+		}
 		if _, err := admin.Switchover(ctx, servers[i].Addr(), ages); err != nil {
 			t.Fatal(err)
 		}

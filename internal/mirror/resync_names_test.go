@@ -152,3 +152,27 @@ func TestResyncDropsRoles(t *testing.T) {
 		t.Errorf("%v", rep.Differences)
 	}
 }
+
+// The same of a member that led, whose own list of roles is not what it had as the leader.
+func TestResyncDropsRolesOfWhoLed(t *testing.T) {
+	r := newRig(t, 3, `CREATE ROLE led_gone SUPERUSER LOGIN; CREATE TABLE w (id int PRIMARY KEY)`)
+	if err := r.server(1).Kill(); err != nil {
+		t.Fatal(err)
+	}
+	r.inSync(2)
+	r.do(r.client(), `DROP ROLE led_gone`)
+	r.set.Close() // or it would come back before it can be copied
+	if err := r.server(1).StartAgain(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.resync(r.ctx(), 1, func(o *ResyncOptions) { yes(o); o.Wait = -1 }); err != nil {
+		t.Fatal(err)
+	}
+	r.open()
+	r.inSync(3)
+	var there bool
+	if err := pgtest.Connect(t, r.server(1).DSN()).QueryRow(r.ctx(), `SELECT EXISTS (SELECT 1 FROM pg_roles WHERE rolname = 'led_gone')`).Scan(&there); err != nil || there {
+		t.Errorf("the role is there: %v, %v", there, err)
+	}
+	r.same()
+}

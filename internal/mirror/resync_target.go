@@ -181,7 +181,12 @@ func (r *resync) knownRoles(ctx context.Context) error {
 		return err
 	}
 	defer c.close()
-	known, err := c.one(ctx, `SELECT coalesce(jsonb_agg(to_jsonb(k)), '[]') FROM pgdist.roles k WHERE NOT EXISTS (SELECT 1 FROM pgdist.meta m WHERE m.set_id <> $1)`, text(r.view.Set))
+	// One that led has not been told of its roles.
+	_, err = c.call(ctx, `SELECT pgdist.role_names(pgdist.shared_state() -> 'roles', 0) FROM pgdist.fence f WHERE f.last_value & 1 = 1`)
+	known := ""
+	if err == nil {
+		known, err = c.one(ctx, `SELECT coalesce(jsonb_agg(to_jsonb(k)), '[]') FROM pgdist.roles k WHERE NOT EXISTS (SELECT 1 FROM pgdist.meta m WHERE m.set_id <> $1)`, text(r.view.Set))
+	}
 	switch sqlState(err) {
 	case "42P01", "3F000":
 		return nil // it is nobody's
