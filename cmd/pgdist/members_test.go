@@ -20,6 +20,10 @@ func TestMembers(t *testing.T) {
 	pgdist(t, "init", set).want(t, statusOK, four[0].Addr()+" has the casting vote")
 	pgdist(t, "add", set, "--jobs", "0", four[2].Addr()).wantErrors(t, 1, "--jobs=0")
 	pgdist(t, "add", set, "--witness", four[3].Addr()).want(t, statusOK, "witness")
+	// What was broken off says how to go on, and so does a copy by hand, which gives no vote.
+	on(t, four[2], "postgres", "CREATE TABLE stray (x int)")
+	pgdist(t, "add", set, "-q", four[2].Addr()).wantErrors(t, 1, "holds 1 tables", "run pgdist add again to go on, or pgdist remove to give up")
+	pgdist(t, "resync", set, "-q", "--yes", "--wait", "0", "--member", four[2].Addr()).want(t, statusOK, "it has no vote: run pgdist add DSN "+four[2].Addr())
 	pgdist(t, "add", set, "-q", four[2].Addr()).want(t, statusOK, "is in sync; votes are given anew", "has the casting vote")
 	// All are seen by a configuration that names two.
 	r := pgdist(t, "status", set)

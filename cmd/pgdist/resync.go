@@ -110,6 +110,9 @@ func showResync(w io.Writer, member string, r *mirror.ResyncResult) error {
 	} else {
 		fmt.Fprintln(w, "it is not in sync yet: the program that uses the set brings it up to date as soon as it runs; see pgdist status")
 	}
+	if r.NoVote {
+		fmt.Fprintf(w, "it has no vote: run pgdist add DSN %s, if it is to have one\n", member)
+	}
 	return nil
 }
 

@@ -65,6 +65,7 @@ type ResyncResult struct {
 	Kept   int // tables that an attempt before, which was broken off, had copied
 	Took   time.Duration
 	InSync bool // it was taken back while we waited
+	NoVote bool // it is on the list without a vote, as an addition that was broken off leaves it
 }
 
 // resync is one full copy under way.
@@ -160,6 +161,9 @@ func Resync(ctx context.Context, cfg Config, o ResyncOptions) (*ResyncResult, er
 		r.o.completed()
 	}
 	res.InSync = r.await(held.ctx)
+	me, _ := r.view.Member(r.target.id)
+	_, elsewhere := r.view.Register()
+	res.NoVote = me.Weight == 0 && !elsewhere
 	return res, nil
 }
 
