@@ -353,7 +353,8 @@ func (r *resync) snapshot(ctx context.Context) (*frozen, error) {
 	if f.place.Snapshot == "" && f.place.Term > 0 { // all of term 0 is what every member has at init
 		return f, fmt.Errorf("it has no position to copy: it is at %v", f.place)
 	}
-	named, err := c.one(ctx, `SELECT coalesce(json_object_agg(a.rolname, i.id), '{}') FROM pg_authid a JOIN pgdist.role_ids() i USING (oid) WHERE a.rolname !~ '^pg_'`)
+	named, err := c.one(ctx, `SELECT coalesce(json_object_agg(a.rolname, i.id), '{}') FROM pg_authid a JOIN pgdist.role_ids() i USING (oid)
+		WHERE a.rolname !~ '^pg_' AND (EXISTS (SELECT 1 FROM pgdist.roles k WHERE k.oid = a.oid) OR (SELECT f.last_value & 1 = 1 FROM pgdist.fence f))`)
 	if err != nil {
 		return f, err
 	}

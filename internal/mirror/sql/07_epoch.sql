@@ -108,6 +108,11 @@ BEGIN
     END IF;
     LOCK TABLE pgdist.boot IN ACCESS EXCLUSIVE MODE;
     SELECT x.term, x.snap INTO p FROM pgdist.position x ORDER BY x.one DESC LIMIT 1 FOR UPDATE;
+    -- Roles that the leader before did not tell of are not said to be made here: others may know them.
+    IF (SELECT t.leader FROM pgdist.terms t WHERE t.term = p.term) <> me THEN
+        INSERT INTO pgdist.roles (name, term, was) SELECT a.rolname, 0, a.oid FROM pg_authid a WHERE a.rolname !~ '^pg_' AND NOT EXISTS (SELECT 1 FROM pgdist.roles k WHERE k.oid = a.oid)
+        ON CONFLICT (name) DO UPDATE SET term = 0, was = EXCLUDED.was, id = NULL, oid = NULL;
+    END IF;
     INSERT INTO pgdist.terms (term, leader, prev, snap) VALUES (e, me, p.term, p.snap);
     UPDATE pgdist.position SET term = e, snap = NULL, at = now(), tick = tick + 1;
     crashed := NOT EXISTS (SELECT 1 FROM pgdist.boot);
