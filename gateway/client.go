@@ -50,6 +50,7 @@ type client struct {
 	about      map[string]int // one more than the place of the last of ops that concerns a statement's name
 	dropped    int            // the same of the last DEALLOCATE ALL
 	leaving    bool           // one of ops ends the transaction, if it is an aborted one
+	ended      int            // one more than the place of the last of ops that has ended a transaction
 	groups     []group
 	portals    map[string]*portal
 	script     *engine.Script // of a pipeline that was run in part

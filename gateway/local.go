@@ -37,7 +37,7 @@ func (c *client) runLocal(g *group, x *engine.Script) (failed bool) {
 			o.portal.made = true
 			c.out = appendMessage(c.out, msgBindComplete, nil)
 		case msgDescribe:
-			if o.portal != nil && o.portal.gone {
+			if o.portal != nil && c.gone(o.portal) {
 				return c.failPortal(o, "34000", "does not exist")
 			}
 			if c.body(o)[0] == 'S' {
@@ -73,7 +73,7 @@ func (c *client) heldCursor(o *op) error {
 func (c *client) runPortal(i int, x *engine.Script) (failed bool) {
 	o := &c.ops[i]
 	switch {
-	case o.portal.gone:
+	case c.gone(o.portal):
 		return c.failPortal(o, "34000", "does not exist")
 	case c.session.Status() == 'E' && !leaves(o.st):
 		c.fail(abortedError())
@@ -94,7 +94,7 @@ func (c *client) runPortal(i int, x *engine.Script) (failed bool) {
 	before := c.before(false)
 	tag, err := c.execute(o.st, x)
 	if only.Tx != nil && (only.Tx.Kind == classify.TxCommit || only.Tx.Kind == classify.TxRollback) || only.Set != nil && only.Set.Kind == classify.SetDiscardAll {
-		c.endPortals(i)
+		c.ended = i + 1
 	}
 	if err != nil {
 		c.warnCommit(only, before)
@@ -128,19 +128,9 @@ func (c *client) failPortal(o *op, code, what string) bool {
 	return true
 }
 
-// endPortals follows the end of a transaction by the op at i: portals made before it are gone.
-func (c *client) endPortals(i int) {
-	for k := range c.ops[i:] {
-		if p := c.ops[i+k].portal; p != nil && p.at <= i {
-			p.gone = true
-		}
-	}
-	for name, p := range c.portals {
-		if p.at <= i {
-			delete(c.portals, name)
-		}
-	}
-}
+// gone tells a portal that has gone with its transaction. It is asked for, and not noted in each portal
+// when a transaction ends: a pipeline may have tens of thousands of either.
+func (c *client) gone(p *portal) bool { return c.ended > 0 && p.at < c.ended }
 
 // leaves tells the statements that a transaction takes after an error.
 func leaves(st *statement) bool {

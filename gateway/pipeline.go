@@ -154,7 +154,7 @@ func (c *client) reset() {
 		c.about = nil // clearing it would cost every pipeline to come as much as this one
 	}
 	clear(c.about)
-	c.ops, c.text, c.dropped, c.leaving = c.ops[:0], c.text[:0], 0, false
+	c.ops, c.text, c.dropped, c.leaving, c.ended = c.ops[:0], c.text[:0], 0, false, 0
 	if cap(c.text) > 2*largeBuffer {
 		c.text = nil
 	}
@@ -179,6 +179,13 @@ func (c *client) runPipeline() error {
 
 // endPipeline follows what the end of a pipeline means for its portals, and forgets it.
 func (c *client) endPipeline(failed bool) {
+	if c.ended > 0 {
+		for name, p := range c.portals {
+			if c.gone(p) {
+				delete(c.portals, name)
+			}
+		}
+	}
 	if failed {
 		c.skip = true
 		if c.script != nil {
@@ -296,9 +303,10 @@ func (c *client) runScripted(p plan) (failed bool, err error) {
 // undo takes back what an attempt at a pipeline has answered, and done to its portals.
 func (c *client) undo(begun uint64) {
 	c.cut(begun)
+	c.ended = 0
 	for i := range c.ops {
 		if p := c.ops[i].portal; p != nil && p.at >= 0 {
-			p.ran, p.gone, p.made, p.listed = false, false, false, 0
+			p.ran, p.made, p.listed = false, false, 0
 		}
 	}
 }

@@ -17,7 +17,6 @@ type portal struct {
 	at   int  // its Bind's place in the pipeline, -1 if it is from an earlier one
 	seen bool // an Execute of it is in the pipeline
 	ran  bool // by the session: it cannot be run once more
-	gone bool // with its transaction
 	here bool // no server has it
 	made bool // its Bind was answered
 	// to is whom a signal is for, nil if it is none or a server's affair; binary is how the
