@@ -9,7 +9,6 @@ import (
 // describe passes a description of rows or parameters on, in the leader's numbers
 // of tables and types (RowDescription: name, table, column, type, size, modifier, format).
 func (c *client) describe(typ byte, body []byte) {
-	r := &c.relaying
 	from := len(c.out)
 	c.out = appendMessage(c.out, typ, body)
 	user := false
@@ -29,12 +28,8 @@ func (c *client) describe(typ byte, body []byte) {
 	if st := c.describing(); st != nil && user {
 		c.learn(st, c.out[from+headerSize:], typ)
 	}
-	if r.u.writes {
-		c.remember(typ, c.out[from+headerSize:])
-		return
-	}
-	c.renumber(c.out[from+headerSize:], each)
-	c.remember(typ, c.out[from+headerSize:])
+	term := c.renumber(c.out[from+headerSize:], each)
+	c.remember(typ, c.out[from+headerSize:], term)
 }
 
 // describing is the statement that a Describe asked for, nil if it was a portal's.
@@ -62,14 +57,21 @@ func (c *client) learn(st *statement, body []byte, typ byte) {
 }
 
 // renumber puts the leader's numbers in place of the follower's. Where it cannot,
-// the statement is to run on the leader instead.
-func (c *client) renumber(body []byte, each func([]byte, func(oid []byte, format int, relation bool) bool) bool) {
+// the statement is to run on the leader instead. It returns the term whose numbers of users' types
+// there are then, 0 if there are none.
+func (c *client) renumber(body []byte, each func([]byte, func(oid []byte, format int, relation bool) bool) bool) (term int64) {
 	oids, looked := c.relaying.oids, c.relaying.looked
 	var failed error
 	lease := c.relaying.lease
 	each(body, func(oid []byte, format int, relation bool) bool {
 		n := binary.BigEndian.Uint32(oid)
 		if n < firstUserOID {
+			return true
+		}
+		if c.relaying.u.writes {
+			if !relation {
+				term = lease.Term(nil)
+			}
 			return true
 		}
 		for fresh := false; ; fresh = true {
@@ -79,8 +81,11 @@ func (c *client) renumber(body []byte, each func([]byte, func(oid []byte, format
 				}
 				looked = true
 			}
+			if !relation {
+				term = lease.Term(oids)
+			}
 			if oids == nil {
-				return false
+				return relation
 			}
 			to, ok := translateOID(oids, n, format, relation)
 			if ok {
@@ -96,6 +101,7 @@ func (c *client) renumber(body []byte, each func([]byte, func(oid []byte, format
 	if failed != nil {
 		c.relaying.elsewhere = true
 	}
+	return term
 }
 
 func translateOID(oids *engine.OIDs, n uint32, format int, relation bool) (uint32, bool) {

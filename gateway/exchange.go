@@ -281,7 +281,7 @@ func (c *client) translate(u *upstream, o *op) {
 			return
 		}
 		u.out = appendMessage(u.out, msgDescribe, body)
-		c.expected = append(c.expected, expected{kind: msgDescribe})
+		c.expected = append(c.expected, expected{kind: msgDescribe, portal: o.portal})
 	case msgExecute:
 		u.out = appendMessage(u.out, msgExecute, body)
 		c.expected = append(c.expected, expected{kind: msgExecute, st: st})

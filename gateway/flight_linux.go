@@ -220,7 +220,7 @@ func (c *client) fits(conn engine.ServerConn) bool {
 	}
 	for i := g.from; i < g.to; i++ {
 		if o := &c.ops[i]; o.compared() {
-			if p := u.prepared[o.st.key.id]; p == nil || p.moment < o.st.moment || !bytes.Equal(p.row, o.st.row) {
+			if p := u.prepared[o.st.key.id]; p == nil || p.moment < o.st.moment || !o.st.holds(&p.result) {
 				return false
 			}
 		}

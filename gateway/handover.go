@@ -78,6 +78,8 @@ type movedStatement struct {
 	Rest       []byte // of its Parse
 	Scope      string
 	Row        []byte // nil if it was not described
+	OfPortal   bool
+	Term       int64
 	LeaderOnly bool
 }
 
@@ -109,7 +111,7 @@ func (c *client) depart(h *Handover) error {
 		Unread: bytes.Clone(c.in.buf[c.in.r:c.in.w]),
 	}
 	for _, st := range c.statements {
-		m.Statements = append(m.Statements, movedStatement{Name: st.name, SQL: st.sql, Rest: st.rest, Scope: st.scope, Row: st.row, LeaderOnly: st.leaderOnly})
+		m.Statements = append(m.Statements, movedStatement{Name: st.name, SQL: st.sql, Rest: st.rest, Scope: st.scope, Row: st.row, OfPortal: st.ofPortal, Term: st.term, LeaderOnly: st.leaderOnly})
 	}
 	t := c.server.tenantOf(c.source, c.user)
 	h.mu.Lock()

@@ -25,8 +25,7 @@ type statement struct {
 	leaderOnly bool
 	// signal is set if it may be for another client.
 	signal *signal
-	// row is how its result was described to the client, nil if it was not.
-	row []byte
+	result // as it was described to the client
 	// deallocates is set for DEALLOCATE, which concerns the client's names.
 	deallocates bool
 }
@@ -93,8 +92,8 @@ func serverName(id uint64) string { return serverPrefix + strconv.FormatUint(id,
 // prepared is a statement that a server connection has.
 type prepared struct {
 	used   uint64 // the connection's clock when it was used last
-	row    []byte // the shape of its result, nil if it is not known
 	moment int64  // engine.Session.Moment before it was prepared
+	result        // as the server describes it
 }
 
 // newStatement takes a Parse's body apart: a name, a text, the number of

@@ -133,7 +133,7 @@ func (c *client) resumeStatement(m *movedStatement) error {
 	if wrong != "" {
 		return fmt.Errorf("statement %q: %s", m.Name, wrong)
 	}
-	st.scope, st.row, st.leaderOnly = m.Scope, m.Row, m.LeaderOnly
+	st.scope, st.leaderOnly, st.result = m.Scope, m.LeaderOnly, result{row: m.Row, ofPortal: m.OfPortal, term: m.Term}
 	c.register(st)
 	return nil
 }

@@ -129,5 +129,5 @@ func (l *Lease) KnownOIDs() (oids *OIDs, ok bool) {
 		return nil, false
 	}
 	defer t.mu.Unlock()
-	return t.oids, t.oids != nil && t.leader == r.leader.id
+	return t.oids, t.oids != nil && t.leader == r.leader.id && t.oids.term == r.view.Term
 }

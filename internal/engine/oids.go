@@ -23,6 +23,7 @@ var ErrNotHere = errors.New("the result has types that have other numbers on the
 type OIDs struct {
 	relations, types map[uint32]uint32
 	plain            map[uint32]bool // types, by the leader's number, whose values hold no such number in binary form
+	term             int64           // the leader's
 }
 
 // Relation is the leader's number of a table or view.
@@ -36,6 +37,21 @@ func (o *OIDs) Relation(oid uint32) (uint32, bool) {
 func (o *OIDs) Type(oid uint32) (to uint32, plain, ok bool) {
 	to, ok = o.types[oid]
 	return to, o.plain[to], ok
+}
+
+// unknownTerm is that of a member which began to lead after it was chosen.
+const unknownTerm = -1
+
+// Term is that of the leader whose numbers what the lease's member tells is in once oids has translated
+// it. Those of another term are others: of one that leads again, too, if it was copied meanwhile.
+func (l *Lease) Term(oids *OIDs) int64 {
+	switch {
+	case oids != nil:
+		return oids.term
+	case l.view.Leader == l.c.member.id:
+		return l.view.Term
+	}
+	return unknownTerm
 }
 
 // oidTables are the translations in use.
@@ -122,15 +138,15 @@ func (l *Lease) oids(ctx context.Context, r *routes, fresh bool) (*OIDs, error) 
 	if !fresh {
 		age = forever
 	}
-	return t.get(ctx, r.leader, m, age)
+	return t.get(ctx, r, m, age)
 }
 
 // get returns a translation that is not older than age.
-func (t *oidTable) get(ctx context.Context, leader, m *member, age time.Duration) (*OIDs, error) {
+func (t *oidTable) get(ctx context.Context, r *routes, m *member, age time.Duration) (*OIDs, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	at := time.Now()
-	if t.oids != nil && t.leader == leader.id && at.Sub(t.at) < age {
+	at, leader := time.Now(), r.leader
+	if t.oids != nil && t.leader == leader.id && t.oids.term == r.view.Term && at.Sub(t.at) < age {
 		return t.oids, nil
 	}
 	theirs, _, err := readOIDs(ctx, m)
@@ -141,7 +157,7 @@ func (t *oidTable) get(ctx context.Context, leader, m *member, age time.Duration
 	if err != nil {
 		return nil, err
 	}
-	o := &OIDs{relations: map[uint32]uint32{}, types: map[uint32]uint32{}, plain: plain}
+	o := &OIDs{relations: map[uint32]uint32{}, types: map[uint32]uint32{}, plain: plain, term: r.view.Term}
 	for name, from := range theirs {
 		to, ok := ours[name]
 		switch {
