@@ -86,3 +86,23 @@ func TestParseThatWasLost(t *testing.T) {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 }
+
+// TestCloseInLostTransaction: what a driver closes of a transaction that was lost with its server, in front of its
+// ROLLBACK, is no reason not to roll back.
+func TestCloseInLostTransaction(t *testing.T) {
+	s := newSet(t, nil)
+	c := talk(t, s.addr, nil)
+	c.run("Q CREATE TABLE p (i int)\nZ 1\nP s|SELECT 1|\nS\nZ 1")
+	for _, begin := range []string{"BEGIN; INSERT INTO p VALUES (1)", "BEGIN READ ONLY"} {
+		c.run("Q " + begin + "\nP |SELECT generate_series(1, 100) AS closed|\nB c|\nE c|5\nS\nZ 2")
+		s.loseServers(t, "%AS closed%")
+		c.log = nil
+		log := strings.Join(c.run("E c|5\nS\nC P|c\nS\nC S|nosuch\nS\nC P|c\nC S|s\nP |ROLLBACK|\nB |\nE |0\nS\nP s|SELECT 1|\nC S|s\nS\nZ 5"), "\n")
+		_, got, _ := strings.Cut(log, "\n")
+		want := "ready E\nCloseComplete &{}\nready E\nCloseComplete &{}\nready E\nCloseComplete &{}\nCloseComplete &{}\nParseComplete &{}\nBindComplete &{}\ncomplete ROLLBACK\nready I\nParseComplete &{}\nCloseComplete &{}\nready I"
+		if !strings.HasPrefix(log, "error ERROR 40001") || got != want {
+			t.Errorf("%s: got\n%s\nwant, after the first line,\n%s", begin, log, want)
+		}
+		c.run("P s|SELECT 1|\nS\nZ 1")
+	}
+}

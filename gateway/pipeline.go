@@ -214,6 +214,7 @@ type plan struct {
 type group struct {
 	from, to int
 	local    bool
+	neutral  bool // it can be answered wherever what follows is
 	executes int
 	binds    bool
 }
@@ -240,8 +241,15 @@ func (c *client) plan() plan {
 		}
 		copying = copying || o.typ == msgExecute && !o.local && copiesIn(o.st)
 		n := len(p.groups)
-		neutral := o.typ == msgClose && o.st != nil
-		if n == 0 || p.groups[n-1].local != o.local && !neutral {
+		neutral := o.typ == msgClose && o.st != nil && !copying
+		switch {
+		case n == 0:
+			p.groups = append(p.groups, group{from: i, local: o.local || neutral, neutral: neutral})
+			n++
+		case neutral:
+		case p.groups[n-1].neutral: // no server is asked for that alone: there may be none
+			p.groups[n-1].local, p.groups[n-1].neutral = o.local, false
+		case p.groups[n-1].local != o.local:
 			p.groups = append(p.groups, group{from: i, local: o.local})
 			n++
 		}

@@ -199,6 +199,9 @@ func (c *client) resolve(i int) {
 			}
 		default:
 			delete(c.portals, string(name))
+			if c.aborted() && c.session.Held() == nil { // it has gone with its server
+				o.st = noStatement
+			}
 		}
 	case msgExecute:
 		name, rest, ok := cstring(body)
