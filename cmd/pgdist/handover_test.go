@@ -164,6 +164,33 @@ func TestRestartClients(t *testing.T) {
 	}
 }
 
+// TestRestartAfterTheLast: a restart in place goes on without waiting for anybody else to connect, whoever has
+// connected while it waited for a transaction.
+func TestRestartAfterTheLast(t *testing.T) {
+	three := pgtest.Set(t, 3, pgtest.Options{})
+	pgdist(t, "init", dsn("postgres", three...)).want(t, statusOK)
+	p := start(t, os.Args[0], dsn("postgres", three...), "--auth", "trust", "--listen", "127.0.0.1:0")
+	ctx := context.Background()
+	inTx := p.connect(t)
+	if _, err := inTx.Exec(ctx, "BEGIN"); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Process.Signal(syscall.SIGUSR2); err != nil {
+		t.Fatal(err)
+	}
+	p.out.wait(t, `msg=restart`)
+	late := p.connect(t)
+	if _, err := inTx.Exec(ctx, "COMMIT"); err != nil {
+		t.Fatal(err)
+	}
+	p.out.wait(t, `(?s)(serving at 127.*){2}`)
+	for _, conn := range []*pgx.Conn{inTx, late} {
+		if _, err := conn.Exec(ctx, "SELECT 1"); err != nil {
+			t.Errorf("afterwards: %v\n%s", err, p.out)
+		}
+	}
+}
+
 // short is a transaction that adds 1 to a row's n.
 func short(ctx context.Context, conn *pgx.Conn, id int) error {
 	tx, err := conn.Begin(ctx)

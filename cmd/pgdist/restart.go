@@ -116,7 +116,9 @@ func (r *gatewayRun) prepareRestart(ctx context.Context) (*restart, error) {
 			return nil, errors.Join(err, again.close())
 		}
 		again.files = append(again.files, f)
-		s.FD = int(f.Fd())
+		if s.FD, err = descriptor(f); err != nil {
+			return nil, errors.Join(err, again.close())
+		}
 		again.sockets = append(again.sockets, s)
 	}
 	for _, s := range r.sockets { // the path stays
@@ -125,6 +127,18 @@ func (r *gatewayRun) prepareRestart(ctx context.Context) (*restart, error) {
 		}
 	}
 	return again, nil
+}
+
+// descriptor is a file's number. Fd would have its calls wait in the kernel, and those of all copies: of the socket
+// that is still accepted from, too, which nothing but another client would end then.
+func descriptor(f *os.File) (int, error) {
+	c, err := f.SyscallConn()
+	if err != nil {
+		return -1, err
+	}
+	fd := -1
+	err = c.Control(func(have uintptr) { fd = int(have) })
+	return fd, err
 }
 
 func (again *restart) close() error {
@@ -141,8 +155,8 @@ func (again *restart) exec() error {
 	if err != nil {
 		return err
 	}
-	for _, f := range again.files {
-		if _, err := unix.FcntlInt(f.Fd(), unix.F_SETFD, 0); err != nil { // it stays open
+	for _, s := range again.sockets {
+		if _, err := unix.FcntlInt(uintptr(s.FD), unix.F_SETFD, 0); err != nil { // it stays open
 			return fmt.Errorf("handing a socket over: %w", err)
 		}
 	}
