@@ -150,9 +150,10 @@ type credential struct {
 func (c *credential) empty() bool { return c.clientKey == nil && c.password == "" && c.md5 == "" }
 
 // dialAs connects as a user of the clients', by the keys that the log-in gave: every
-// server has the same verifier for it.
+// server has the same verifier for it. A password that the configuration has comes before: the keys
+// that a client proved it by are made with a salt of this program's.
 func dialAs(ctx context.Context, config *pgx.ConnConfig, cred *credential) (engine.ServerConn, error) {
-	if cred == nil || cred.clientKey == nil && cred.md5 == "" {
+	if cred == nil || cred.password != "" || cred.clientKey == nil && cred.md5 == "" {
 		if cred != nil {
 			config = config.Copy()
 			config.Password = cred.password

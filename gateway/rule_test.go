@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"encoding/base64"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -419,5 +420,42 @@ func TestServersTakeCertificates(t *testing.T) {
 	s.serve(t, func(c *Config) { c.HBA = rulesOf(t, "host all all all trust") })
 	if _, _, err := ask("carl", ""); code(err) != "28000" {
 		t.Errorf("without a certificate: %v", err)
+	}
+}
+
+// TestPasswordsOfUsers: whose password, or verifier, is in the configuration logs in by it.
+func TestPasswordsOfUsers(t *testing.T) {
+	v, err := newVerifier("hers", []byte("sixteen of these"), scramIterations)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := base64.StdEncoding.EncodeToString
+	hers := fmt.Sprintf("%s$%d:%s$%s:%s", mechanism, v.iterations, text(v.salt), text(v.stored), text(v.server))
+	s := newSet(t, func(c *Config) {
+		c.HBA, c.Users = rulesOf(t, "host all joe,ann all scram-sha-256\nhost all all all trust"), map[string]string{"joe": "secret", "ann": hers}
+	})
+	execute(t, connect(t, s.url("")), "CREATE ROLE joe LOGIN PASSWORD 'secret'; CREATE ROLE ann LOGIN PASSWORD '"+hers+"'")
+	for _, server := range s.servers {
+		requireScram(t, server.DataDir(), "joe,ann")
+		reload(t, server.DSN())
+	}
+	log := func(user, password string) error {
+		conn, err := pgx.Connect(context.Background(), fmt.Sprintf("postgres://%s:%s@%s/postgres?sslmode=disable", user, password, s.addr))
+		if err != nil {
+			return err
+		}
+		defer conn.Close(context.Background())
+		if who := ask(t, conn, "SELECT session_user"); who != user {
+			t.Errorf("%s is %s", user, who)
+		}
+		return nil
+	}
+	for user, password := range map[string]string{"joe": "secret", "ann": "hers"} {
+		if err := log(user, password); err != nil {
+			t.Errorf("%s: %v", user, err)
+		}
+		if err := log(user, "wrong"); code(err) != "28P01" {
+			t.Errorf("%s with another password: %v", user, err)
+		}
 	}
 }
