@@ -419,3 +419,34 @@ func newSets(t *testing.T, s, two *set) {
 		t.Errorf("events: %v", events)
 	}
 }
+
+// TestWaitersAreSpread: reads that find no connection free wait for all databases alike, and not for one while
+// those of the others are soon without anything to do.
+func TestWaitersAreSpread(t *testing.T) {
+	s := newSet(t, func(c *Config) { c.DSN += "&pool_size=2" })
+	waiting := func() (n []int, sum int) {
+		s.gateway.eachMember(func(_ *source, m engine.MemberStats) {
+			n, sum = append(n, m.ReadPool.Waiting), sum+m.ReadPool.Waiting
+		})
+		return n, sum
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	var under sync.WaitGroup
+	defer under.Wait()
+	defer stop()
+	conns := make([]*pgx.Conn, 15)
+	for i := range conns { // a log-in asks a server, too
+		conns[i] = connect(t, s.url(""))
+	}
+	for i, conn := range conns {
+		under.Go(func() { _, _ = conn.Exec(ctx, "SELECT pg_sleep(600)", pgx.QueryExecModeSimpleProtocol) })
+		if i < 6 {
+			s.awaitSleeping(t, "%pg_sleep(600)%", i+1)
+			continue
+		}
+		eventually(t, func() bool { _, sum := waiting(); return sum == i-5 })
+	}
+	if n, _ := waiting(); slices.Max(n) != 3 {
+		t.Errorf("%v wait", n)
+	}
+}

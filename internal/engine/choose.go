@@ -24,7 +24,7 @@ func (e *Engine) choose(r *routes, tried uint64) (*member, int) {
 		list = make([]candidate, 0, len(r.readers))
 	}
 	for _, m := range r.readers {
-		list = append(list, candidate{m.weight, m.outstanding.Load(), time.Duration(m.latency.Load())})
+		list = append(list, candidate{m.weight, m.load(), time.Duration(m.latency.Load())})
 	}
 	turn := e.turn.Add(1)
 	i := pick(e.config.Balance, list, tried|e.unusable(r), turn)
@@ -225,12 +225,12 @@ func (e *Engine) chooseNear(r *routes, tried uint64, near *affinity) (*member, i
 // one of at least its weight.
 func crowded(r *routes, seat int) bool {
 	mine := r.readers[seat]
-	busy := mine.outstanding.Load()
+	busy := mine.load()
 	if busy == 0 {
 		return false
 	}
 	for _, m := range r.readers {
-		if m.weight >= mine.weight && 2*(m.outstanding.Load()+1) < busy {
+		if m.weight >= mine.weight && 2*(m.load()+1) < busy {
 			return true
 		}
 	}

@@ -31,6 +31,7 @@ type member struct {
 	gate   gate // for tenants
 
 	outstanding atomic.Int64
+	awaited     atomic.Int64 // by those who wait for one of its connections
 	latency     atomic.Int64 // moving average, nanoseconds
 	reads       atomic.Uint64
 	writes      atomic.Uint64
@@ -88,6 +89,9 @@ func (m *member) close() {
 		ps.close()
 	}
 }
+
+// load is how much the member has to do, and will have as soon as it can.
+func (m *member) load() int64 { return m.outstanding.Load() + m.awaited.Load() }
 
 // PoolStats counts one pool's connections.
 type PoolStats struct {

@@ -168,8 +168,10 @@ func (pl *pool) acquireLimited(ctx context.Context, near *conn) (*conn, error) {
 	}
 	defer cancel()
 	pl.queued.Add(1)
+	pl.member.awaited.Add(1)
 	err := pl.member.gate.enter(limited, pl.user)
 	pl.queued.Add(-1)
+	pl.member.awaited.Add(-1)
 	if err != nil {
 		return nil, pl.waited(ctx, err)
 	}
@@ -199,7 +201,11 @@ func (pl *pool) lease(ctx context.Context, near *conn) (*conn, error) {
 		return c, nil
 	}
 	pl.waiters.Add(1)
-	defer pl.waiters.Add(-1)
+	pl.member.awaited.Add(1)
+	defer func() {
+		pl.waiters.Add(-1)
+		pl.member.awaited.Add(-1)
+	}()
 	if c := pl.pop(); c != nil { // parked before it could see that somebody waits
 		pl.inUse.Add(1)
 		return c, nil
