@@ -24,7 +24,7 @@ func (c *client) callFor(g *group) engine.Call {
 			named = named || c.body(o)[0] != 0
 		case msgDescribe, msgClose:
 			body := c.body(o)
-			named = named || body[0] == 'P' && body[1] != 0
+			named = named || body[0] == 'P' && body[1] != 0 || o.typ == msgClose && o.st == nil // portals, and what SQL has prepared
 		case msgExecute:
 			open--
 			body := c.body(o)

@@ -513,6 +513,22 @@ var comparedToo = map[string]string{
 		E |0
 		S
 		Z 4`,
+	"what SQL has prepared is closed": `
+		Q PREPARE x AS SELECT 1
+		C S|x
+		S
+		Q EXECUTE x
+		Q PREPARE x AS SELECT 2
+		C S|
+		C S|nosuch
+		S
+		Q EXECUTE x
+		Q BEGIN; SELECT 1/0
+		C S|x
+		S
+		Q ROLLBACK
+		Q EXECUTE x
+		Z 10`,
 	"a broken Parse behind a COPY": `
 		P |COPY nosuch FROM STDIN|
 		B q|

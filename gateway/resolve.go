@@ -184,8 +184,8 @@ func (c *client) resolve(i int) {
 		case body[0] != 'S' && body[0] != 'P':
 			o.err = protocolError(fmt.Sprintf("invalid %s message subtype %d", map[byte]string{msgDescribe: "DESCRIBE", msgClose: "CLOSE"}[o.typ], body[0]))
 		case body[0] == 'S' && o.typ == msgClose:
-			if o.st = c.lookup(string(name), i); o.st == nil {
-				o.st = noStatement
+			if o.st = c.lookup(string(name), i); o.st == nil && c.unknownStatement(string(name)) != nil {
+				o.st = noStatement // else the server may know it, by SQL
 			}
 		case body[0] == 'S':
 			if o.st = c.lookup(string(name), i); o.st == nil {
