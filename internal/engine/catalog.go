@@ -17,16 +17,15 @@ type catalog struct {
 	looked  atomic.Bool  // it was read at least once
 	views   atomic.Bool  // materialized views were there then, or DDL may have made some
 	changes atomic.Int64 // Mirror.Changes when it was last told to forget
-	// leavers are kept while definitions that changed are being read: whose DDL it was goes
-	// by that besides, until answered is as much as asked was then.
-	leavers         atomic.Pointer[leavers]
+	// latest is kept while definitions that changed are being read: whose DDL it was goes
+	// by its leavers besides, until answered is as much as asked was then.
+	latest          atomic.Pointer[functions]
 	asked, answered atomic.Int64
-	moment          atomic.Int64              // see Session.Moment
-	latest          atomic.Pointer[functions] // what known was before it was forgotten
-	mu              sync.Mutex                // guards loading, and what follows
-	settings        string                    // of the latest reading
-	active          bool                      // a load is running
-	again           bool                      // what it reads may be out of date already
+	moment          atomic.Int64 // see Session.Moment
+	mu              sync.Mutex   // guards loading, and what follows
+	settings        string       // of the latest reading
+	active          bool         // a load is running
+	again           bool         // what it reads may be out of date already
 }
 
 // functions is one reading of pg_proc; true is volatile in its worst overload.
@@ -103,7 +102,6 @@ func (c *catalog) store(f *functions) {
 		c.settings = f.settings
 	}
 	c.views.Store(len(f.hollow.names) > 0)
-	c.leavers.Store(f.leavers)
 	c.latest.Store(f)
 	c.answered.Store(f.asked)
 	c.known.Store(f)

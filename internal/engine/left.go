@@ -42,9 +42,17 @@ func (l leaving) with(o leaving) leaving {
 // lasting are the kinds that a rollback does not undo.
 const lasting = classify.PinAdvisoryLock | classify.PinPrepared | classify.PinSeed
 
+// leavers are the latest that were read, nil before.
+func (c *catalog) leavers() *leavers {
+	if f := c.latest.Load(); f != nil {
+		return f.leavers
+	}
+	return nil
+}
+
 // leaves tells what a call's statements may leave behind that they do not show.
 func (c *catalog) leaves(call *Call) (l leaving) {
-	k := c.leavers.Load()
+	k := c.leavers()
 	for i := range call.Verdict.Statements {
 		st := &call.Verdict.Statements[i]
 		switch {
@@ -107,7 +115,7 @@ func (k *leavers) words(sql string) (l leaving) {
 func (c *catalog) brings(call *Call) (l leaving) {
 	for i := range call.Verdict.Statements {
 		if st := &call.Verdict.Statements[i]; st.Class == classify.DDL && codeTags[st.Tag] {
-			l = l.with(leavesBehind(call.SQL)).with(c.leavers.Load().words(call.SQL))
+			l = l.with(leavesBehind(call.SQL)).with(c.leavers().words(call.SQL))
 		}
 	}
 	return l

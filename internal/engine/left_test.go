@@ -57,7 +57,7 @@ func TestLeaversByName(t *testing.T) {
 		executes: map[string]bool{"runs": true},
 	}
 	c := &catalog{}
-	c.leavers.Store(k)
+	c.latest.Store(&functions{leavers: k})
 	setting, temp := leaving{settings: []string{"a.b"}}, leaving{pins: classify.PinTemp}
 	for sql, want := range map[string]leaving{
 		"SELECT 1": {}, "SELECT * FROM t": {}, "SELECT g(1)": {}, "ALTER TABLE t ADD x int": {},
