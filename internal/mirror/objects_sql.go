@@ -26,6 +26,10 @@ func sorted(column string) string {
 	return fmt.Sprintf(`(SELECT jsonb_agg(o ORDER BY o COLLATE "C") FROM unnest(%s) o)`, column)
 }
 
+// ownOptions is the options of a column that a user can set: those that begin with pg_ are the server's own, as pg_attver,
+// the place in its log at which the column was last changed (PostgreSQL 15.20 and its siblings; docs 53.7, pg_attribute).
+const ownOptions = `(SELECT jsonb_agg(o ORDER BY o COLLATE "C") FROM unnest(a.attoptions) o WHERE o !~ '^pg_')`
+
 // regranted tells whether an access control list is not initdb's any more.
 func regranted(column, class, oid, sub string) string {
 	return fmt.Sprintf(`%s IS DISTINCT FROM (SELECT i.initprivs FROM pg_init_privs i WHERE i.classoid = '%s'::regclass AND i.objoid = %s AND i.objsubid = %s)`, column, class, oid, sub)
@@ -59,7 +63,7 @@ var objectQueries = []objectQuery{
 	{sql: `SELECT 'pg_class'::regclass, a.attrelid, a.attnum::int, a.attrelid, jsonb_build_object('place', row_number() OVER (PARTITION BY a.attrelid ORDER BY a.attnum),
 			'type', format_type(a.atttypid, a.atttypmod), 'not null', a.attnotnull, 'default', pg_get_expr(d.adbin, d.adrelid), 'identity', nullif(a.attidentity, ''),
 			'generated', nullif(a.attgenerated, ''), 'collation', nullif(a.attcollation, 0)::regcollation::text, 'storage', a.attstorage,
-			'compression', nullif(to_jsonb(a) ->> 'attcompression', ''), 'statistics target', nullif(a.attstattarget, -1), 'options', ` + sorted("a.attoptions") + `,
+			'compression', nullif(to_jsonb(a) ->> 'attcompression', ''), 'statistics target', nullif(a.attstattarget, -1), 'options', ` + ownOptions + `,
 			'server options', ` + sorted("a.attfdwoptions") + `, 'privileges', ` + acl("a.attacl", "c", "c.relowner") + `, 'local', a.attislocal, 'inherited', a.attinhcount)
 		FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN ns ON ns.oid = c.relnamespace LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
 		WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r', 'p', 'f', 'v', 'm', 'c')`},
