@@ -248,7 +248,7 @@ func printFinding(w io.Writer, f *finding) error {
 		fmt.Fprintf(&b, "%s (member %d): %s, until this comparison began, which put it right\n", d.Host, d.Member, d.What)
 	}
 	for _, d := range f.Unclear {
-		fmt.Fprintf(&b, "%s (member %d), of another major version, may write this otherwise, see for yourself: %s\n", d.Host, d.Member, d.What)
+		fmt.Fprintf(&b, "%s (member %d), of another version, may write this otherwise, see for yourself: %s\n", d.Host, d.Member, d.What)
 	}
 	if f.Equal {
 		hosts := make([]string, len(f.View.InSync))

@@ -420,12 +420,12 @@ func sameContents(ctx context.Context, all []*candidate, lead int, report func(s
 		if i == lead {
 			continue
 		}
-		objects, unclear, err := settleObjects(ctx, all[lead].c, all[i].c, floor, majors[i] != majors[lead], diffObjects(sums[lead].Objects, sums[i].Objects))
+		objects, unclear, err := settleObjects(ctx, all[lead].c, all[i].c, floor, diffObjects(sums[lead].Objects, sums[i].Objects))
 		if err != nil {
 			return &Error{Op: "compare definitions", Host: all[i].cfg.Host(), Err: err}
 		}
 		for _, d := range unclear {
-			report("PostgreSQL %d and %d write it differently, see for yourself whether it is the same on %s: %s", majors[lead], majors[i], all[i].cfg.Host(), d)
+			report("PostgreSQL %s and %s write it differently, see for yourself whether it is the same on %s: %s", all[lead].c.release(), all[i].c.release(), all[i].cfg.Host(), d)
 		}
 		if d := sums[lead].diff(sums[i], objects); len(d) > 0 {
 			errs = append(errs, &Error{Op: "init", Host: all[i].cfg.Host(), Err: fmt.Errorf("its contents differ from the leader's: %s", summary(d)),

@@ -57,7 +57,7 @@ type verification struct {
 	suspect map[health.MemberID][]objectDiff // differed at the first look
 	forms   map[string]string                // digests of the leader's tables' definitions
 	floor   int                              // the lowest major version, 0 if all are of the same
-	unclear map[health.MemberID][]objectDiff // what two major versions write differently
+	unclear map[health.MemberID][]objectDiff // what two versions write differently
 
 	mu                           sync.Mutex // of what follows
 	done                         Progress

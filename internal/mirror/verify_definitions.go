@@ -103,7 +103,7 @@ func (v *verification) diffDefinitions(ctx context.Context, lead, other *side, a
 		return v.reading(ctx, other, func(o *conn) (err error) {
 			var unclear []objectDiff
 			floor := floorOf([]int{l.major(), o.major()})
-			if diffs, unclear, err = settleObjects(ctx, l, o, v.floor, floor != 0, diffs); err != nil {
+			if diffs, unclear, err = settleObjects(ctx, l, o, v.floor, diffs); err != nil {
 				return err
 			}
 			v.unclear[other.m.id] = unclear

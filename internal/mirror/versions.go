@@ -25,7 +25,8 @@ import (
 //   - Clients read from members of the leader's major version alone (Alike): what a
 //     statement means, and how results are written, differs between versions.
 //   - DDL that an older follower does not know costs the set that follower.
-//   - Definitions are compared as far as the versions describe them alike (samples).
+//   - Definitions are compared as far as the versions describe them alike (samples). Here
+//     minor versions count, too: 15.20 mends how 15.18 writes rules and expressions.
 
 // major is the major version of the server at the other end, 0 if it does not say.
 func (c *conn) major() int {
@@ -34,6 +35,12 @@ func (c *conn) major() int {
 		return 0
 	}
 	return v
+}
+
+// release is the version of the server at the other end with its minor one: 15.20.
+func (c *conn) release() string {
+	release, _, _ := strings.Cut(c.ParameterStatus("server_version"), " ")
+	return release
 }
 
 // floorOf is the lowest of several major versions, or 0 if all are the same, and
@@ -86,7 +93,7 @@ func (s *Set) warnOlder(v *health.View) {
 // samples are attributes of definitions that a server deparses, in its version's way.
 var samples = []string{"query", "default", "partition key", "partition bound", "index", "constraint", "trigger", "rule", "using", "with check", "statistics", "definition", "where"}
 
-// weigh splits what differs between servers of different major versions into what
+// weigh splits what differs between servers of different versions into what
 // does and what is only written differently, as far as that can be told, or may be.
 func weigh(diffs []objectDiff) (differ, unclear []objectDiff) {
 	for _, d := range diffs {
@@ -115,9 +122,9 @@ func weigh(diffs []objectDiff) (differ, unclear []objectDiff) {
 }
 
 // settleObjects describes what differs between two members. If they are of different
-// major versions it is told from what these only write differently.
-func settleObjects(ctx context.Context, lead, other *conn, floor int, mixed bool, diffs []objectDiff) (differ, unclear []objectDiff, err error) {
-	if !mixed {
+// versions it is told from what these only write differently.
+func settleObjects(ctx context.Context, lead, other *conn, floor int, diffs []objectDiff) (differ, unclear []objectDiff, err error) {
+	if lead.release() == other.release() {
 		return diffs, nil, describeObjects(ctx, lead, other, floor, diffs)
 	}
 	if diffs, err = withoutNews(ctx, lead, other, diffs); err != nil {
@@ -170,7 +177,9 @@ var (
 	// A top-level FROM with one relation, whose columns versions before 16 write with its name.
 	fromOne = regexp.MustCompile(`(?m)^   FROM (?:ONLY )?(?:` + identifier + `\.)?(` + identifier + `)(?: (` + identifier + `))?(;|$|\n  (?:[^ ]| [^ ]))`)
 	spaces  = regexp.MustCompile(`\s+`)
-	literal = regexp.MustCompile(`'((?:[^']|'')*)'::(?:text|character varying|"char")`)
+	// An alias of what a rule writes to, which releases since November 2026 write with AS.
+	targetAs = regexp.MustCompile(`((?:UPDATE|DELETE FROM|MERGE INTO) (?:ONLY )?(?:` + identifier + `\.)?` + identifier + `) AS (` + identifier + `)`)
+	literal  = regexp.MustCompile(`'((?:[^']|'')*)'::(?:text|character varying|"char")`)
 )
 
 // plainForm makes of a deparsed text what two versions that mean the same are most
@@ -179,5 +188,5 @@ func plainForm(s string) string {
 	if m := fromOne.FindStringSubmatch(s); m != nil {
 		s = strings.ReplaceAll(s, cmp.Or(m[2], m[1])+".", "")
 	}
-	return strings.TrimSpace(spaces.ReplaceAllString(literal.ReplaceAllString(s, "'$1'"), " "))
+	return strings.TrimSpace(spaces.ReplaceAllString(literal.ReplaceAllString(targetAs.ReplaceAllString(s, "$1 $2"), "'$1'"), " "))
 }

@@ -22,6 +22,7 @@ func TestPlainForm(t *testing.T) {
 		{" SELECT t.id\n   FROM t,\n    u;", " SELECT u.id\n   FROM t,\n    u;", false},
 		{" SELECT a.x,\n    ( SELECT max(b.y) AS max\n           FROM b\n          WHERE (b.y < a.x)) AS m\n   FROM a;", " SELECT x,\n    ( SELECT max(b.y) AS max\n           FROM b\n          WHERE (b.y < a.x)) AS m\n   FROM a;", true},
 		{" SELECT a.x,\n    ( SELECT max(b.y) AS max\n           FROM b\n          WHERE (b.y < a.x)) AS m\n   FROM a;", " SELECT x,\n    ( SELECT max(b.y) AS max\n           FROM b\n          WHERE (b.y < b.x)) AS m\n   FROM a;", false},
+		{"DO INSTEAD  UPDATE s.t r SET b = 1", "DO INSTEAD  UPDATE s.t AS r SET b = 1", true}, {"DO INSTEAD  DELETE FROM ONLY t AS \"R\"", "DO INSTEAD  DELETE FROM ONLY t \"R\"", true}, {"SELECT a AS b", "SELECT a b", false},
 		{"'x'::text", "'x'", true}, {"'x''y'::character varying", "'x''y'", true}, {"1", "2", false}, {"'1'::integer", "'1'", false},
 	} {
 		if got := plainForm(x.a) == plainForm(x.b); got != x.same {
