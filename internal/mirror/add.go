@@ -150,6 +150,15 @@ func (a *addition) newEnough(major int) error {
 func (a *addition) reach(ctx context.Context) (*conn, *here, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, openTimeout, health.ErrTimeout)
 	defer cancel()
+	for {
+		c, h, err := a.ask(ctx)
+		if sqlState(err) != "57P01" || !sleep(ctx, switchPause) { // it is: another program's proposal ended ours
+			return c, h, err
+		}
+	}
+}
+
+func (a *addition) ask(ctx context.Context) (*conn, *here, error) {
 	c, err := dial(ctx, a.o.Member.Conn, nil)
 	if noDatabase(err) {
 		other := a.o.Member.Conn.Copy()
