@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/pgdist/pgdist/classify"
 )
 
 // tools are the programs that write a database's definitions as SQL.
@@ -141,7 +143,7 @@ func (t *tools) definitions(ctx context.Context, cfg *pgconn.Config, snapshot st
 		if err != nil {
 			return nil, err
 		}
-		*part.script = forServer(string(restricted.ReplaceAll(text, nil)), major)
+		*part.script = withoutInternals(forServer(string(restricted.ReplaceAll(text, nil)), major))
 	}
 	d.pre, err = t.inOrder(ctx, cfg, snapshot, d.pre, disordered)
 	return d, err
@@ -196,6 +198,40 @@ func forServer(script string, major int) string {
 		}
 	}
 	return head + body
+}
+
+var (
+	// columnOptions is a statement by which pg_dump gives a column options.
+	columnOptions = regexp.MustCompile(`^(ALTER (?:FOREIGN )?TABLE ONLY (?:` + identifier + `\.)?` + identifier + ` ALTER COLUMN ` + identifier + ` SET) \(([^()]*)\)$`)
+	// internalOption is one that a server keeps for itself.
+	internalOption = regexp.MustCompile(`pg_\w+=(?:'[^']*'|[^,]*)(?:, |$)`)
+)
+
+// withoutInternals leaves out what servers since November 2026 (15.20 and its siblings) note among
+// the options of each column, which a pg_dump of before takes for options, and servers of before
+// do not know.
+func withoutInternals(script string) string {
+	if !strings.Contains(script, " SET (") || !strings.Contains(script, "pg_attver=") {
+		return script
+	}
+	var b strings.Builder
+	for _, statement := range classify.Split(script) {
+		before, after, _ := strings.Cut(script, statement)
+		b.WriteString(before)
+		script = after
+		m := columnOptions.FindStringSubmatch(statement)
+		if m == nil || !internalOption.MatchString(m[2]) {
+			b.WriteString(statement)
+			continue
+		}
+		if rest := strings.TrimSuffix(internalOption.ReplaceAllString(m[2], ""), ", "); rest != "" {
+			b.WriteString(m[1] + " (" + rest + ")")
+		} else {
+			script = strings.TrimPrefix(script, ";")
+		}
+	}
+	b.WriteString(script)
+	return b.String()
 }
 
 // dumping runs pg_dump on a server.

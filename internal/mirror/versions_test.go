@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -112,6 +113,24 @@ func TestMemberships(t *testing.T) {
 		}
 		if !strings.Contains(got, want) {
 			t.Errorf("%s\ngot  %s\nwant %s", list, got, want)
+		}
+	}
+}
+
+// Of a pg_dump that is older than its server's notes among columns' options only the options are left,
+// and what merely looks like it stays.
+func TestWithoutInternals(t *testing.T) {
+	for _, x := range [][2]string{
+		{"ALTER TABLE ONLY public.a ALTER COLUMN x SET (pg_attver=224333624);", ""},
+		{"ALTER TABLE ONLY public.\"A \"\"b\" ALTER COLUMN \"pg_attver=1\" SET (pg_attver=224333624, n_distinct=5);", "ALTER TABLE ONLY public.\"A \"\"b\" ALTER COLUMN \"pg_attver=1\" SET (n_distinct=5);"},
+		{"ALTER FOREIGN TABLE ONLY s.f ALTER COLUMN y SET (n_distinct=-0.5, pg_attver='7', pg_more=8);", "ALTER FOREIGN TABLE ONLY s.f ALTER COLUMN y SET (n_distinct=-0.5);"},
+		{"ALTER TABLE ONLY public.a ALTER COLUMN \"pg_attver=1\" SET (n_distinct=5);", "ALTER TABLE ONLY public.a ALTER COLUMN \"pg_attver=1\" SET (n_distinct=5);"},
+		{"CREATE FUNCTION f() AS '\nALTER TABLE ONLY public.z ALTER COLUMN x SET (pg_attver=1);\n';\nALTER TABLE ONLY public.z ALTER COLUMN x SET (pg_attver=1);", "CREATE FUNCTION f() AS '\nALTER TABLE ONLY public.z ALTER COLUMN x SET (pg_attver=1);\n';\n"},
+	} {
+		frame := "SET x = 1;\n\n--\n-- Name: a; Type: TABLE; Schema: public\n--\n\nCREATE TABLE public.a (x int);\n%s\n%s\nALTER TABLE public.a OWNER TO b;\n"
+		first := "ALTER TABLE ONLY public.a ALTER COLUMN \"of all\" SET (pg_attver=99);"
+		if got, want := withoutInternals(fmt.Sprintf(frame, first, x[0])), fmt.Sprintf(frame, "", x[1]); got != want {
+			t.Errorf("%s:\n%s\ninstead of\n%s", x[0], got, want)
 		}
 	}
 }
