@@ -56,6 +56,8 @@ type client struct {
 	script     *engine.Script // of a pipeline that was run in part
 	skip       bool           // an error was reported: all up to Sync is passed over
 	copied     bool           // a COPY has taken the pipeline's Sync
+	silent     bool           // the wait for its rest was ended for that to be run which has come
+	withheld   bool           // what has been answered of it waits for the client's next message
 	failure    error          // what the latest group failed with
 	failedAt   uint64         // where it is reported
 	relaying   relaying
@@ -106,6 +108,7 @@ func (c *client) run() error {
 			}
 		}
 		if c.parkable() {
+			c.withheld = false
 			if err := c.flush(); err != nil {
 				return err
 			}
@@ -122,8 +125,15 @@ func (c *client) run() error {
 				_ = c.conn.SetReadDeadline(time.Time{}) // it may finish its transaction
 				continue
 			}
+			if c.silent && errors.Is(err, os.ErrDeadlineExceeded) {
+				if err := c.runSilent(); err != nil {
+					return err
+				}
+				continue
+			}
 			return c.inputError(err)
 		}
+		c.withheld = false
 		c.begun()
 		if c.server.paused.Load() != nil {
 			pass, err := c.gate(typ)
@@ -341,16 +351,21 @@ func (c *client) beforeWait() error {
 
 // sendAll sends what there is for the client, which is then waited for.
 func (c *client) sendAll() error {
-	if err := c.flush(); err != nil {
-		return err
+	if !c.withheld {
+		if err := c.flush(); err != nil {
+			return err
+		}
 	}
-	if cap(c.out) > smallBuffer && c.idle() {
+	if cap(c.out) > smallBuffer && len(c.out) == 0 && c.idle() {
 		c.out = nil
 	}
 	c.show()
 	c.busySince.Store(0)
 	if c.session.Listening() && c.in.woken == nil {
 		c.overhear()
+	}
+	if len(c.ops) > 0 {
+		c.awaitRest()
 	}
 	return nil
 }

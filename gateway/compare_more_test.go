@@ -53,6 +53,46 @@ var comparedToo = map[string]string{
 		Q SELECT count(*) FROM t WHERE id = 910
 		Q SHOW DateStyle
 		Z 2`,
+	"a pipeline that stops": `
+		P ins|INSERT INTO t (id) VALUES ($1) RETURNING id|23
+		S
+		Z 1
+		B |ins|915
+		E |0
+		R
+		B |ins|915
+		E |0
+		B |ins|916
+		E |0
+		R
+		P |SELECT 1|
+		R
+		S
+		Z 1
+		P |DO $$BEGIN RAISE NOTICE 'soon'; END$$|
+		B |
+		E |0
+		R
+		S
+		Z 1
+		P |SELECT repeat('x', 20000)|
+		B |
+		E |0
+		R
+		S
+		Z 1
+		P |VACUUM t|
+		B |
+		E |0
+		R
+		S
+		Z 1
+		P |SELECT nosuch|
+		R
+		S
+		Z 1
+		Q SELECT count(*) FROM t WHERE id IN (915, 916)
+		Z 1`,
 	"one transaction in a string": `
 		Q INSERT INTO t (id) VALUES (911); SELECT 1/0
 		Q SELECT count(*) FROM t WHERE id = 911
