@@ -65,15 +65,23 @@ func (c *client) served(lease *engine.Lease) {
 	c.cancels.Wait()
 }
 
-// enter and leave bracket what the engine runs for the client by itself: a cancel
-// request reaches it too.
-func (c *client) enter(u *upstream) {
+// enter and leave bracket what is run for the client besides its statement: a cancel
+// request reaches it too. within tells that the statement is under way, for which u goes on
+// serving the client.
+func (c *client) enter(u *upstream) (within bool) {
 	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.serving == u {
+		return true
+	}
 	c.serving, c.cancelled = u, false
-	c.mu.Unlock()
+	return false
 }
 
-func (c *client) leave() {
+func (c *client) leave(within bool) {
+	if within {
+		return
+	}
 	c.mu.Lock()
 	c.serving = nil
 	c.mu.Unlock()

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 
@@ -146,5 +147,32 @@ func TestWatch(t *testing.T) {
 	}
 	if err := c.session.Close(context.Background()); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestCancelAfterComparing: a statement is described anew on a connection that lacks it, before
+// it runs there. A cancel request reaches it none the less.
+func TestCancelAfterComparing(t *testing.T) {
+	s := newSet(t, nil)
+	k := talk(t, s.addr, nil)
+	k.run(`
+		P s|SELECT pg_sleep(60)|
+		D S|s
+		S
+		Q BEGIN
+		Q CREATE TABLE written (i int)
+		Z 3
+		B |s
+		E |0
+		S`)
+	k.flush()
+	s.awaitSleeping(t, "SELECT pg_sleep(60)%", 1)
+	s.gateway.mu.Lock()
+	c := s.gateway.clients[k.pid]
+	s.gateway.mu.Unlock()
+	c.cancel(t.Context())
+	k.patience = 30 * time.Second
+	if k.until(1); !strings.Contains(strings.Join(k.log, "\n"), "57014") {
+		t.Errorf("the client hears %q", k.log)
 	}
 }

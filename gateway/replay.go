@@ -187,9 +187,9 @@ func (u *upstream) repeat(ctx context.Context, swallow int, data []byte, d *engi
 	stop := u.watch(ctx)
 	defer stop()
 	if c := u.owner; c != nil {
-		c.enter(u)
+		within := c.enter(u)
 		defer func() {
-			c.leave()
+			c.leave(within)
 			if c.cancelled { // by the client, which waits for another statement
 				err = context.Canceled
 			}

@@ -242,8 +242,7 @@ func (u *upstream) converse(ctx context.Context, swallow int, see func(typ byte,
 	stop := u.watch(ctx)
 	defer stop()
 	if c := u.owner; c != nil {
-		c.enter(u)
-		defer c.leave()
+		defer c.leave(c.enter(u))
 	}
 	var failed error
 	err := u.send()
