@@ -53,6 +53,28 @@ var comparedToo = map[string]string{
 		Q SELECT count(*) FROM t WHERE id = 910
 		Q SHOW DateStyle
 		Z 2`,
+	"the default in a read-only transaction": `
+		Q BEGIN READ ONLY
+		Q SHOW default_transaction_read_only
+		Q COMMIT
+		Q BEGIN READ ONLY
+		Q SELECT current_setting('default_transaction_read_only')
+		Q COMMIT
+		Q BEGIN READ ONLY
+		Q SELECT id FROM t WHERE id = 1
+		Q SELECT setting FROM pg_settings WHERE name = 'default_transaction_read_only'
+		Q SHOW transaction_read_only
+		Q COMMIT
+		Q BEGIN READ ONLY
+		Q SELECT id FROM t WHERE id = 1
+		Q SHOW default_transaction_read_only
+		Q DELETE FROM t WHERE id = 1
+		Q ROLLBACK
+		Q BEGIN
+		Q SET TRANSACTION READ ONLY
+		Q SHOW default_transaction_read_only
+		Q COMMIT
+		Z 19`,
 	"a pipeline that stops": `
 		P ins|INSERT INTO t (id) VALUES ($1) RETURNING id|23
 		S

@@ -25,7 +25,7 @@ func (l *Lease) toWriter(ctx context.Context) error {
 	}
 	away := !l.atHeldLeader()
 	must := away && l.acts()
-	if !must && !l.sit.stays && (!away || l.sit.class != classify.LeaderRead) {
+	if !must && !l.sit.stays && !l.sit.rwDefault && (!away || l.sit.class != classify.LeaderRead) {
 		return nil
 	}
 	if s.tx.ran && (!s.tx.weak || s.tx.rooted) || len(s.tx.savepoints) > 0 {

@@ -86,6 +86,7 @@ func (l *Lease) judge() error {
 		}
 		l.sit.traits(&v.Statements[i], len(v.Statements))
 	}
+	l.sit.rwDefault = s.tx.readOnly && l.showsDefault()
 	if s.tx.state == txNone && len(v.Statements) == 1 && (v.Statements[0].Tag == "SET CONSTRAINTS" || v.Statements[0].Tag == "LOCK TABLE") {
 		l.sit.bare = true // without a transaction they do nothing, and the server says so
 	}
@@ -117,6 +118,26 @@ func (sit *situation) traits(st *classify.Statement, n int) {
 		}
 	}
 }
+
+// showsDefault tells a statement that would show that its connection is for reads even in a
+// transaction that is READ ONLY anywhere.
+func (l *Lease) showsDefault() bool {
+	for i := range l.call.Verdict.Statements {
+		st := &l.call.Verdict.Statements[i]
+		for _, set := range st.Sets {
+			if set.Kind == classify.SetShow && (set.Name == nameReadOnly || set.Name == "all") {
+				return true
+			}
+		}
+		if st.Class == classify.LeaderRead && (readsSettings(st) || containsFold(l.call.SQL, settingWords)) {
+			return true
+		}
+	}
+	return false
+}
+
+// settingWords are in every text that calls current_setting.
+var settingWords = []string{"current_setting"}
 
 // readsSettings tells a query that would show that its connection is for reads.
 func readsSettings(st *classify.Statement) bool {

@@ -65,6 +65,8 @@ type situation struct {
 	cursor bool // DECLARE, FETCH, MOVE, CLOSE
 	clock  bool // depends on the transaction's start
 	rwShow bool // SHOW of what differs between read-only and other connections
+	// rwDefault: it shows what differs between them in a READ ONLY transaction, too.
+	rwDefault bool
 	// leaderSetting: a setting that a read connection must not be told, or
 	// that only the connection itself can know.
 	leaderSetting bool
@@ -147,8 +149,8 @@ func routeSingle(s situation) place {
 // routeTransaction says where a transaction has to be for the statement.
 func routeTransaction(s situation) place {
 	switch {
-	case s.readOnly && (s.stays || s.atWriter):
-		return leaderWrite // the session will write where it stays
+	case s.readOnly && (s.stays || s.atWriter || s.rwDefault):
+		return leaderWrite // the session will write where it stays; elsewhere it would be shown another default
 	case s.readOnly && (s.class == classify.LeaderRead || s.cursor && s.level == LeaderLevel):
 		return leaderRead
 	case s.readOnly:

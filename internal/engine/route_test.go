@@ -33,6 +33,8 @@ func TestRoute(t *testing.T) {
 		{"set_config", situation{class: classify.Session}, anywhere},
 		{"set_config of what reads must not be told", situation{class: classify.Session, leaderSetting: true}, leaderWrite},
 		{"SHOW default_transaction_read_only", situation{class: read, rwShow: true}, leaderWrite},
+		{"the same in a READ ONLY transaction", situation{class: read, tx: txPending, readOnly: true, rwShow: true, rwDefault: true}, leaderWrite},
+		{"SHOW transaction_read_only there", situation{class: read, tx: txPending, readOnly: true, rwShow: true}, anywhere},
 
 		{"LISTEN and a read", situation{class: read, pins: classify.PinListen}, anywhere},
 		{"LISTEN and a write", situation{class: write, pins: classify.PinListen}, here},
