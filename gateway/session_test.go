@@ -511,3 +511,17 @@ func certificate(tb testing.TB) (tls.Certificate, []byte) {
 	}
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 }
+
+// TestDebugMessages: of the event triggers by which DDL is mirrored nobody hears.
+func TestDebugMessages(t *testing.T) {
+	s := newSet(t, nil)
+	got := strings.Join(talk(t, s.addr, nil).run(`
+		Q SET client_min_messages = debug1
+		Q CREATE TABLE debugged (id serial PRIMARY KEY)
+		Q DROP TABLE debugged
+		Q CREATE TEMP TABLE passing (id serial PRIMARY KEY)
+		Z 4`), "\n")
+	if strings.Contains(got, "EventTriggerInvoke") || strings.Contains(got, "pgdist") || strings.Count(got, "will create implicit sequence") != 2 {
+		t.Errorf("the client hears %s", got)
+	}
+}

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -300,11 +301,24 @@ func (u *upstream) ready(body []byte) {
 	}
 }
 
+var debugSeverity = []byte("\x00VDEBUG")
+
+// ofMirroring tells a notice by which a server that is asked for DEBUG messages tells of pgdist's
+// own event triggers and objects. Those of the client's event triggers are like them but for a
+// number, and go, too.
+func ofMirroring(body []byte) bool {
+	if !bytes.Contains(body, debugSeverity) {
+		return false
+	}
+	e := errorOf(body)
+	return e.Routine == "EventTriggerInvoke" || strings.Contains(e.Message, "pgdist") || strings.Contains(e.Where, "pgdist.")
+}
+
 // aside deals with what a server may send at any time, and tells whether it was that.
 func (u *upstream) aside(typ byte, body []byte) bool {
 	switch typ {
 	case msgNotice:
-		if u.owner != nil && !u.muted && u.owner.relaying.skip == 0 {
+		if u.owner != nil && !u.muted && u.owner.relaying.skip == 0 && !ofMirroring(body) {
 			u.owner.relaying.noticed = true
 			u.owner.out = appendMessage(u.owner.out, typ, body)
 		}
