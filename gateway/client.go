@@ -45,6 +45,7 @@ type client struct {
 	first    map[string]string // at log-in
 
 	statements map[string]*statement
+	made       uint64         // how many of them there have been
 	ops        []op           // of the pipeline that is being collected
 	text       []byte         // their bodies
 	about      map[string]int // one more than the place of the last of ops that concerns a statement's name

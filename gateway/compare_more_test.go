@@ -53,6 +53,49 @@ var comparedToo = map[string]string{
 		Q SELECT count(*) FROM t WHERE id = 910
 		Q SHOW DateStyle
 		Z 2`,
+	"what is prepared": `
+		P one|SELECT $1::int|
+		P two|INSERT INTO t (id) VALUES ($1)|23
+		P shown|SELECT name, statement, parameter_types, from_sql FROM pg_prepared_statements ORDER BY name|
+		S
+		Z 1
+		Q SELECT name, statement, parameter_types, from_sql FROM pg_prepared_statements ORDER BY prepare_time
+		Z 1
+		B |shown
+		D P|
+		E |0
+		S
+		Z 1
+		Q BEGIN
+		Q CREATE TABLE going (i int)
+		Z 2
+		P going|SELECT i FROM going|
+		S
+		Z 1
+		Q DROP TABLE going
+		Q SELECT name, statement FROM pg_prepared_statements WHERE name <> 'going' ORDER BY name
+		Q SELECT count(*) FROM pg_prepared_statements WHERE name <> 'going'
+		Q COMMIT
+		Z 4
+		C S|one
+		S
+		Q SELECT name FROM pg_prepared_statements WHERE name <> 'going' ORDER BY name
+		Q DEALLOCATE two
+		Q PREPARE three AS SELECT 3
+		Q SELECT name, from_sql FROM pg_prepared_statements WHERE name <> 'going' ORDER BY name
+		Q BEGIN
+		Q SELECT nosuch
+		Q SELECT name FROM pg_prepared_statements
+		Q ROLLBACK
+		Q SELECT 1/count(*)::int FROM pg_prepared_statements WHERE name = 'none'
+		Q DEALLOCATE ALL
+		Q SELECT count(*) FROM pg_prepared_statements
+		Z 12
+		P one|SELECT $1::int|
+		B |one|8
+		E |0
+		S
+		Z 1`,
 	"the default in a read-only transaction": `
 		Q BEGIN READ ONLY
 		Q SHOW default_transaction_read_only

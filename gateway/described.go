@@ -112,7 +112,7 @@ func shape(body []byte) []byte {
 func (c *client) prepareDescribed(u *upstream, g *group) error {
 	for i := g.from; i < g.to; i++ {
 		st := c.ops[i].st
-		if !c.ops[i].compared() || c.has(u, st) && st.holds(&u.prepared[st.key.id].result) {
+		if !c.ops[i].compared() || u.isLaid(st) || c.has(u, st) && st.holds(&u.prepared[st.key.id].result) {
 			continue
 		}
 		if err := c.prepareCompared(u, st); err != nil {

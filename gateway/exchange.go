@@ -162,6 +162,13 @@ func (c *client) committed(ended uint64, ok bool) {
 func (c *client) exchange(_ *engine.Lease, u *upstream, g *group) error {
 	c.relaying.extended = true
 	u.uses++
+	if c.shows(g) {
+		return c.laidOut(u, func() error { return c.exchangeNow(u, g) })
+	}
+	return c.exchangeNow(u, g)
+}
+
+func (c *client) exchangeNow(u *upstream, g *group) error {
 	if err := c.prepareDescribed(u, g); err != nil {
 		return err
 	}
@@ -268,14 +275,14 @@ func (c *client) translate(u *upstream, o *op) {
 			u.out = appendMessage(u.out, msgBind, body)
 		} else {
 			c.ensure(u, st)
-			u.out = appendBind(u.out, body, st.serverName())
+			u.out = appendBind(u.out, body, u.nameOf(st))
 		}
 		c.expected = append(c.expected, expected{kind: msgBind, st: st, portal: o.portal})
 	case msgDescribe:
 		if body[0] == 'S' && st != nil {
 			c.ensure(u, st)
 			b, at := begin(u.out, msgDescribe)
-			b = append(append(b, 'S'), st.serverName()...)
+			b = append(append(b, 'S'), u.nameOf(st)...)
 			u.out = end(append(b, 0), at)
 			c.expected = append(c.expected, expected{kind: msgDescribe, st: st})
 			return
@@ -296,6 +303,14 @@ func (c *client) translate(u *upstream, o *op) {
 		u.out = appendMessage(u.out, msgClose, body)
 		c.expected = append(c.expected, expected{kind: msgClose})
 	}
+}
+
+// nameOf is a statement's name on the connection.
+func (u *upstream) nameOf(st *statement) string {
+	if u.isLaid(st) {
+		return st.name
+	}
+	return st.serverName()
 }
 
 func (st *statement) serverName() string {
@@ -348,7 +363,7 @@ func (c *client) ensure(u *upstream, st *statement) {
 		c.expected = append(c.expected, expected{kind: msgParse, swallow: true})
 		return
 	}
-	if c.has(u, st) {
+	if u.isLaid(st) || c.has(u, st) {
 		return
 	}
 	if c.rescope(st); !c.has(u, st) {

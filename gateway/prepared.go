@@ -23,6 +23,9 @@ type statement struct {
 	// leaderOnly: a type is involved whose number may differ between servers
 	// within values.
 	leaderOnly bool
+	// showsPrepared: it reads pg_prepared_statements.
+	showsPrepared bool
+	made          uint64 // numbers the client's in the order in which they were prepared
 	// signal is set if it may be for another client.
 	signal *signal
 	result // as it was described to the client
@@ -113,6 +116,7 @@ func (c *client) newStatement(body []byte) (st *statement, wrong string) {
 	if len(v.Statements) == 1 && v.Statements[0].Prepared != nil {
 		st.deallocates = v.Statements[0].Prepared.Kind == classify.Deallocate
 	}
+	st.showsPrepared = showsPrepared(v)
 	if v.Class != classify.Read {
 		st.signal = signalOf(st.sql)
 	}
@@ -156,6 +160,8 @@ func (c *client) register(st *statement) {
 	if old := c.statements[st.name]; old != nil && old != st { // st, if it is run again
 		c.forget(old)
 	}
+	c.made++
+	st.made = c.made
 	c.statements[st.name] = st
 }
 

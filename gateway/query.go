@@ -88,12 +88,19 @@ func (c *client) endQuery(failed bool) {
 
 // simple runs a text on one connection by the simple protocol.
 func (c *client) simple(call engine.Call) (failed bool, err error) {
+	shows := showsPrepared(call.Verdict)
 	for {
 		again, failed, err := c.attempt(call, func(_ *engine.Lease, u *upstream) error {
-			c.ask(u, call.SQL)
-			err := c.relay()
-			c.keepMessage(msgQuery, append([]byte(call.SQL), 0))
-			return err
+			ask := func() error {
+				c.ask(u, call.SQL)
+				err := c.relay()
+				c.keepMessage(msgQuery, append([]byte(call.SQL), 0))
+				return err
+			}
+			if shows {
+				return c.laidOut(u, ask)
+			}
+			return ask()
 		})
 		if !again {
 			return failed, err

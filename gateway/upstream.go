@@ -43,8 +43,9 @@ type upstream struct {
 	done   chan struct{}
 
 	owner     *client
-	muted     bool   // notices are not for the owner's client, who has had them
-	ahead     string // to be sent with what comes next, its answer swallowed
+	laid      []string // names of the owner's statements that are laid out
+	muted     bool     // notices are not for the owner's client, who has had them
+	ahead     string   // to be sent with what comes next, its answer swallowed
 	hasAhead  bool
 	prepared  map[uint64]*prepared
 	unnamed   *statement // what the server has as its unnamed statement
