@@ -117,7 +117,11 @@ var comparedToo = map[string]string{
 		Q SET TRANSACTION READ ONLY
 		Q SHOW default_transaction_read_only
 		Q COMMIT
-		Z 19`,
+		Q BEGIN READ ONLY
+		Q SHOW transaction_read_only
+		Q SHOW default_transaction_read_only
+		Q COMMIT
+		Z 23`,
 	"a pipeline that stops": `
 		P ins|INSERT INTO t (id) VALUES ($1) RETURNING id|23
 		S

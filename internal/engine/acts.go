@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"slices"
 
 	"github.com/pgdist/pgdist/classify"
 )
@@ -68,6 +69,9 @@ func (l *Lease) writes() bool {
 // roots tells whether a statement of a READ ONLY transaction has made something there that
 // would not be on another server (SET LOCAL, a cursor), or told when it began.
 func (l *Lease) roots() bool {
+	if !slices.ContainsFunc(l.call.Verdict.Statements, func(st classify.Statement) bool { return st.Tag != "SHOW" }) {
+		return false // of any server's transaction in that mode the same is shown
+	}
 	for i := range l.call.Verdict.Statements {
 		if len(l.call.Verdict.Statements[i].Functions) > 0 {
 			return true
