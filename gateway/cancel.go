@@ -65,27 +65,40 @@ func (c *client) served(lease *engine.Lease) {
 	c.cancels.Wait()
 }
 
-// enter and leave bracket what is run for the client besides its statement: a cancel
-// request reaches it too. within tells that the statement is under way, for which u goes on
-// serving the client.
-func (c *client) enter(u *upstream) (within bool) {
+// enter and leave bracket what is run for the client beside its statement: a cancel request
+// reaches it, too. Within acquire and served u goes on serving the client after it.
+func (c *client) enter(u *upstream) (before *upstream) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.serving == u {
-		return true
+	before, c.serving = c.serving, u
+	if before == nil {
+		c.cancelled = false
 	}
-	c.serving, c.cancelled = u, false
-	return false
+	return before
 }
 
-func (c *client) leave(within bool) {
-	if within {
-		return
-	}
+// leave takes what enter returned.
+func (c *client) leave(before *upstream) {
 	c.mu.Lock()
-	c.serving = nil
+	c.serving = before
 	c.mu.Unlock()
-	c.cancels.Wait()
+	if before == nil {
+		c.cancels.Wait()
+	}
+}
+
+// goesOn has a cancel request that came for what a statement needed before it be for the statement,
+// which is sent next: what it was for may have been over already.
+func (c *client) goesOn(u *upstream) {
+	c.mu.Lock()
+	again := c.cancelled && c.serving == u
+	if again {
+		c.cancels.Add(1)
+	}
+	c.mu.Unlock()
+	if again {
+		go c.relayCancel(c.server.ctx, u)
+	}
 }
 
 // await says whether a cancel request ends the client's wait for something of the engine's.

@@ -110,6 +110,7 @@ func shape(body []byte) []byte {
 // prepareDescribed has the server prepare what a group uses and it lacks, if the
 // client knows what it returns, and compares.
 func (c *client) prepareDescribed(u *upstream, g *group) error {
+	any := false
 	for i := g.from; i < g.to; i++ {
 		st := c.ops[i].st
 		if !c.ops[i].compared() || u.isLaid(st) || c.has(u, st) && st.holds(&u.prepared[st.key.id].result) {
@@ -118,6 +119,7 @@ func (c *client) prepareDescribed(u *upstream, g *group) error {
 		if err := c.prepareCompared(u, st); err != nil {
 			return err
 		}
+		any = true
 		p := u.prepared[st.key.id]
 		if !st.alike(&p.result) {
 			return c.changed(u)
@@ -125,6 +127,9 @@ func (c *client) prepareDescribed(u *upstream, g *group) error {
 		if st.term != p.term { // from here on those are the numbers
 			st.row, st.term = append(st.row[:0], p.row...), p.term
 		}
+	}
+	if any {
+		c.goesOn(u)
 	}
 	return nil
 }

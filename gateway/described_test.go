@@ -115,3 +115,35 @@ func TestDescribedUnderAnotherLeader(t *testing.T) {
 		}
 	}
 }
+
+// A cancel request reaches a statement, too, before which its connection had to prepare it and
+// compare what it returns.
+func TestCancelAfterComparison(t *testing.T) {
+	s := newSet(t, nil)
+	ctx := context.Background()
+	conn := connect(t, s.url(""))
+	const sql = "SELECT 'compared', pg_sleep($1::int)"
+	if _, err := conn.Prepare(ctx, "slow", sql); err != nil {
+		t.Fatal(err)
+	}
+	run := func(seconds int) error {
+		_, err := conn.Exec(ctx, "slow", seconds)
+		return err
+	}
+	if err := run(0); err != nil {
+		t.Fatal(err)
+	}
+	s.loseServers(t, "SELECT 'compared'%")
+	failed := make(chan error, 1)
+	go func() { failed <- run(20) }()
+	s.awaitSleeping(t, "SELECT 'compared'%", 1)
+	if err := conn.PgConn().CancelRequest(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-failed; code(err) != "57014" {
+		t.Errorf("who cancels hears %v", err)
+	}
+	if err := run(0); err != nil {
+		t.Error(err)
+	}
+}

@@ -129,6 +129,7 @@ func (u *upstream) isLaid(st *statement) bool {
 func (c *client) laidOut(u *upstream, run func() error) error {
 	err := c.lay(u)
 	if err == nil {
+		c.goesOn(u)
 		err = run()
 	}
 	if e := c.unlay(u); e != nil {

@@ -187,9 +187,9 @@ func (u *upstream) repeat(ctx context.Context, swallow int, data []byte, d *engi
 	stop := u.watch(ctx)
 	defer stop()
 	if c := u.owner; c != nil {
-		within := c.enter(u)
+		before := c.enter(u)
 		defer func() {
-			c.leave(within)
+			c.leave(before)
 			if c.cancelled { // by the client, which waits for another statement
 				err = context.Canceled
 			}
