@@ -57,3 +57,52 @@ func TestRoleSettings(t *testing.T) {
 	eventually(t, func() bool { return wrong(s, "Asia/Tokyo", "two") == "" })
 	execute(t, admin, "ALTER DATABASE postgres RESET search_path")
 }
+
+// TestNameOfAnother has a role dropped, or renamed, and another made under its name: who logs in by
+// that name is the new one, whichever connections there were, also those of another gateway.
+func TestNameOfAnother(t *testing.T) {
+	s := newSet(t, nil)
+	ctx := context.Background()
+	admin := connect(t, s.url(""))
+	other := *s
+	other.serve(t, nil)
+	execute(t, admin, "CREATE TABLE hers (id int PRIMARY KEY)")
+	// who tells as whom a client of that name reads and writes.
+	who := func(g *set) (as string) {
+		conn, err := pgx.Connect(ctx, g.urlOf("app", "postgres"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close(ctx)
+		for _, q := range []string{"SELECT %s", "WITH w AS (DELETE FROM own) SELECT %s"} {
+			var one string
+			if err := conn.QueryRow(ctx, fmt.Sprintf(q, "session_user || has_table_privilege('hers', 'SELECT')"), pgx.QueryExecModeSimpleProtocol).Scan(&one); err != nil {
+				one = code(err)
+			}
+			as += one + " "
+		}
+		return as
+	}
+	create := func() {
+		t.Helper()
+		execute(t, admin, "CREATE USER app; CREATE TABLE IF NOT EXISTS own (id int PRIMARY KEY); GRANT SELECT, DELETE ON own TO app")
+	}
+	create()
+	for round, leave := range []string{
+		"GRANT SELECT ON hers TO app; ALTER ROLE app RENAME TO former", "DROP OWNED BY app; DROP USER app",
+		"DO $$ BEGIN DROP OWNED BY app; DROP USER app; END $$", "DO $$ BEGIN GRANT SELECT ON hers TO app; ALTER ROLE app RENAME TO earlier; END $$",
+	} {
+		const fresh = "appfalse appfalse "
+		for _, g := range []*set{s, &other} {
+			eventually(t, func() bool { return who(g) == fresh })
+		}
+		execute(t, admin, leave)
+		create()
+		if got := who(s); round < 2 && got != fresh {
+			t.Errorf("after %s: %q", leave, got)
+		}
+		for _, g := range []*set{s, &other} {
+			eventually(t, func() bool { return who(g) == fresh })
+		}
+	}
+}

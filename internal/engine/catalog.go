@@ -21,11 +21,12 @@ type catalog struct {
 	// by its leavers besides, until answered is as much as asked was then.
 	latest          atomic.Pointer[functions]
 	asked, answered atomic.Int64
-	moment          atomic.Int64 // see Session.Moment
-	mu              sync.Mutex   // guards loading, and what follows
-	settings        string       // of the latest reading
-	active          bool         // a load is running
-	again           bool         // what it reads may be out of date already
+	moment          atomic.Int64      // see Session.Moment
+	mu              sync.Mutex        // guards loading, and what follows
+	settings        string            // of the latest reading
+	roles           map[string]string // the same: who has the tenants' names, as all members know them
+	active          bool              // a load is running
+	again           bool              // what it reads may be out of date already
 }
 
 // functions is one reading of pg_proc; true is volatile in its worst overload.
@@ -36,9 +37,10 @@ type functions struct {
 	explains  bool // one has EXPLAIN or REASSIGN in its text
 	executes  map[string]bool
 	leavers   *leavers
-	code      string // the print of the functions that it was read from
-	settings  string // a digest of what roles and the database have set for connections
-	asked     int64  // catalog.asked when it was read
+	code      string            // the print of the functions that it was read from
+	settings  string            // a digest of what roles and the database have set for connections
+	roles     map[string]string // who has the tenants' names, as all members know them
+	asked     int64             // catalog.asked when it was read
 	at        time.Time
 }
 
@@ -58,6 +60,10 @@ const settingsSQL = `SELECT coalesce(pg_catalog.md5(pg_catalog.string_agg(x.t, E
   SELECT coalesce(r.rolname, '') || E'\\t' || (s.setdatabase <> 0) || E'\\t' || s.setconfig::text AS t
     FROM pg_catalog.pg_db_role_setting s LEFT JOIN pg_catalog.pg_roles r ON r.oid = s.setrole
    WHERE s.setdatabase = 0 OR s.setdatabase = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())) x`
+
+// rolesSQL tells who has the names of tenants, whoever leads.
+const rolesSQL = `SELECT r.rolname, coalesce(i.id, '') FROM pgdist.role_ids() i JOIN pg_catalog.pg_roles r ON r.oid = i.oid
+  WHERE r.rolname = ANY (pg_catalog.string_to_array($1, E'\t'))`
 
 func newCatalog(e *Engine) *catalog { return &catalog{e: e} }
 
@@ -97,9 +103,9 @@ func (c *catalog) forget() {
 
 func (c *catalog) store(f *functions) {
 	if c.looked.Swap(true) {
-		c.heedLocked(f.settings)
+		c.heedLocked(f.settings, f.roles)
 	} else {
-		c.settings = f.settings
+		c.settings, c.roles = f.settings, f.roles
 	}
 	c.views.Store(len(f.hollow.names) > 0)
 	c.latest.Store(f)
@@ -173,7 +179,10 @@ func (c *catalog) read(ctx context.Context) (*functions, error) {
 	if f.hollow, err = h.c.hollow(ctx, before.hollow, f.code); err != nil {
 		return nil, err
 	}
-	f.settings, err = h.c.roleSettings(ctx)
+	if f.settings, err = h.c.roleSettings(ctx); err != nil {
+		return nil, err
+	}
+	f.roles, err = h.c.roles(ctx, c.e.users())
 	return f, err
 }
 
@@ -208,8 +217,35 @@ func (c *conn) roleSettings(ctx context.Context) (string, error) {
 	return string(rows[0][0]), nil
 }
 
-// look finds whether anybody has changed what roles and the database have set: followers are not
-// brought that as definitions are, of which Mirror.Changes tells.
+// roles tells who has which of the names; "" is nobody.
+func (c *conn) roles(ctx context.Context, names []string) (map[string]string, error) {
+	roles := map[string]string{}
+	if len(names) == 0 {
+		return roles, nil
+	}
+	for _, name := range names {
+		roles[name] = ""
+	}
+	rows, err := c.Rows(ctx, rolesSQL, strings.Join(names, "\t"))
+	for _, row := range rows {
+		roles[string(row[0])] = string(row[1])
+	}
+	return roles, err
+}
+
+// users are the tenants' names.
+func (e *Engine) users() []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	names := make([]string, 0, len(e.tenants))
+	for _, t := range e.tenants {
+		names = append(names, t.user)
+	}
+	return names
+}
+
+// look finds whether anybody has changed what roles and the database have set, or who has a name:
+// followers are not brought that as definitions are, of which Mirror.Changes tells.
 func (c *catalog) look() {
 	if !c.looked.Load() {
 		return
@@ -225,21 +261,31 @@ func (c *catalog) look() {
 	if err != nil {
 		return
 	}
+	roles, err := h.c.roles(ctx, c.e.users())
+	if err != nil {
+		return
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.heedLocked(settings)
+	c.heedLocked(settings, roles)
 }
 
-// heedLocked has connections begun anew if settings are others than before.
-func (c *catalog) heedLocked(settings string) {
-	if settings != c.settings {
-		c.settings = settings
+// heedLocked has connections begun anew if settings are others than before, or a name is
+// somebody else's, or nobody's.
+func (c *catalog) heedLocked(settings string, roles map[string]string) {
+	changed := settings != c.settings
+	for name, id := range c.roles {
+		now, asked := roles[name]
+		changed = changed || asked && now != id
+	}
+	c.settings, c.roles = settings, roles
+	if changed {
 		c.e.spawn(c.e.renewAll)
 	}
 }
 
 // renew has sessions go on with connections that are begun from now on: what roles and the
-// database have set is asked for at a connection's beginning. Settings that only some
+// database have set is asked for at a connection's beginning, and who has the user's name. Settings that only some
 // connections have would be worse for a session that changes between them than new ones.
 func (e *Engine) renew() {
 	for _, m := range *e.members.Load() {

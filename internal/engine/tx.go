@@ -42,7 +42,8 @@ type transaction struct {
 	// left is what its statements may have left on the connection by functions, brings what
 	// code may leave that was defined in it.
 	left, brings leaving
-	// renews: it may have changed what roles or the database have set for new connections.
+	// renews: it may have changed what roles or the database have set for new connections, or
+	// who has a name.
 	renews bool
 	// journal is what is kept to run it again, nil if nothing is.
 	journal *journal
@@ -71,7 +72,7 @@ func (t *transaction) note(v *classify.Verdict, class classify.Class) {
 	for i := range v.Statements {
 		st := &v.Statements[i]
 		t.change.Sequences = t.change.Sequences || (st.Sequences || st.Class == classify.Unknown) && !remade(st)
-		t.renews = t.renews || st.Tag == "ALTER ROLE" || st.Tag == "ALTER DATABASE"
+		t.renews = t.renews || st.Tag == "ALTER ROLE" || st.Tag == "DROP ROLE" || st.Tag == "ALTER DATABASE"
 		t.change.Schema = t.change.Schema || st.Class == classify.DDL || st.Class == classify.Unknown || st.Tag == "CALL" || st.Tag == "DO"
 	}
 	if class == classify.Write {
