@@ -3,8 +3,10 @@ package gateway
 import (
 	"context"
 	"crypto/subtle"
+	"slices"
 	"time"
 
+	"github.com/pgdist/pgdist/classify"
 	"github.com/pgdist/pgdist/internal/engine"
 )
 
@@ -30,10 +32,19 @@ func (c *client) acquire(call engine.Call) (*engine.Lease, *upstream, error) {
 		c.asked = 0
 		c.renew()
 		c.mu.Unlock()
+		if call.Verdict.Class == classify.Refused && slices.ContainsFunc(call.Verdict.Statements, prepares) && c.session.Status() == 'E' {
+			_ = c.session.Rollback() // what is open has failed
+		}
 		return nil, nil, err
 	}
 	c.under(u)
 	return lease, u, nil
+}
+
+// prepares tells that a statement is PREPARE TRANSACTION. Where that fails PostgreSQL has ended the
+// transaction, and drivers send no ROLLBACK.
+func prepares(st classify.Statement) bool {
+	return st.Tx != nil && st.Tx.Kind == classify.TxPrepare
 }
 
 // under notes that u serves the client from now on. A cancel request that came when the

@@ -14,6 +14,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -21,6 +22,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/pgdist/pgdist/internal/pgtest"
 )
 
 func connect(tb testing.TB, url string) *pgx.Conn {
@@ -523,5 +526,33 @@ func TestDebugMessages(t *testing.T) {
 		Z 4`), "\n")
 	if strings.Contains(got, "EventTriggerInvoke") || strings.Contains(got, "pgdist") || strings.Count(got, "will create implicit sequence") != 2 {
 		t.Errorf("the client hears %s", got)
+	}
+}
+
+// TestRefusedPrepareTransaction: where PREPARE TRANSACTION fails PostgreSQL has rolled the transaction
+// back, and drivers send no ROLLBACK.
+func TestRefusedPrepareTransaction(t *testing.T) {
+	s := newSet(t, nil)
+	plain := pgtest.Start(t, pgtest.Options{})
+	for _, script := range []string{
+		"Q CREATE TABLE kept (id int PRIMARY KEY)\nQ BEGIN\nQ INSERT INTO kept VALUES (1)\nQ PREPARE TRANSACTION 'x'\nQ SELECT count(*) FROM kept\nZ 5\n",
+		"Q BEGIN\nQ PREPARE TRANSACTION 'x'\nQ SELECT 1\nZ 3\n",
+		"Q BEGIN\nZ 1\nP |PREPARE TRANSACTION 'x'\nB |\nE |0\nS\nZ 1\nQ SELECT 1\nZ 1\n",
+		"Q BEGIN\nQ SELECT 1; PREPARE TRANSACTION 'x'\nQ SELECT 1\nZ 3\n",
+	} {
+		var heard [2][]string
+		for i, addr := range []string{plain.Addr(), s.addr} {
+			for _, line := range talk(t, addr, nil).run(script) {
+				if strings.HasPrefix(line, "ready") || strings.HasPrefix(line, "row") {
+					heard[i] = append(heard[i], line)
+				}
+			}
+		}
+		if i := len(heard[0]); i == 0 || heard[0][i-1] != "ready I" {
+			t.Fatalf("%q on one server: %q", script, heard[0])
+		}
+		if want, got := heard[0][len(heard[0])-2:], heard[1][max(len(heard[1])-2, 0):]; !slices.Equal(got, want) {
+			t.Errorf("%q: %q, on one server %q", script, heard[1], heard[0])
+		}
 	}
 }
