@@ -145,6 +145,11 @@ func (c *client) run() error {
 				continue
 			}
 		}
+		if len(c.out) > 0 && runs(typ) { // of commands before: the client need not wait for this one
+			if err := c.flush(); err != nil {
+				return err
+			}
+		}
 		if err := c.message(typ, body); err != nil {
 			return err
 		}
@@ -153,6 +158,10 @@ func (c *client) run() error {
 		}
 	}
 }
+
+// runs tells the messages that may take long to be answered. Those of a pipeline that come before
+// its Sync are only kept.
+func runs(typ byte) bool { return typ == msgQuery || typ == msgSync || typ == msgFunctionCall }
 
 // wanted sends the client away after a command if it is to leave.
 func (c *client) wanted() error {

@@ -22,6 +22,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/pgdist/pgdist/internal/pgtest"
 )
@@ -553,6 +554,56 @@ func TestRefusedPrepareTransaction(t *testing.T) {
 		}
 		if want, got := heard[0][len(heard[0])-2:], heard[1][max(len(heard[1])-2, 0):]; !slices.Equal(got, want) {
 			t.Errorf("%q: %q, on one server %q", script, heard[1], heard[0])
+		}
+	}
+}
+
+// TestAnsweredOneByOne: what a client sends behind a command does not hold up its answer, and a cancel
+// request that comes after the answer is for the next command.
+func TestAnsweredOneByOne(t *testing.T) {
+	s := newSet(t, nil)
+	ctx := context.Background()
+	conn := connect(t, s.url("")).PgConn()
+	front := conn.Frontend()
+	// ready reads to the end of an answer.
+	ready := func() (failed string) {
+		t.Helper()
+		for {
+			m, err := front.Receive()
+			if err != nil {
+				t.Fatal(err)
+			}
+			switch m := m.(type) {
+			case *pgproto3.ErrorResponse:
+				failed = m.Code
+			case *pgproto3.ReadyForQuery:
+				return failed
+			}
+		}
+	}
+	const slow = "SELECT 'slow', pg_sleep(20)"
+	for _, extended := range []bool{false, true} {
+		front.SendQuery(&pgproto3.Query{String: "SELECT 'quick'"})
+		if extended {
+			front.SendParse(&pgproto3.Parse{Query: slow})
+			front.SendBind(&pgproto3.Bind{})
+			front.SendExecute(&pgproto3.Execute{})
+			front.SendSync(&pgproto3.Sync{})
+		} else {
+			front.SendQuery(&pgproto3.Query{String: slow})
+		}
+		if err := front.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		if failed := ready(); failed != "" {
+			t.Error("the quick one fails: ", failed)
+		}
+		s.awaitSleeping(t, "SELECT 'slow'%", 1)
+		if err := conn.CancelRequest(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if failed := ready(); failed != "57014" {
+			t.Errorf("the slow one hears %q", failed)
 		}
 	}
 }
