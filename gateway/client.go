@@ -63,6 +63,8 @@ type client struct {
 	failedAt   uint64         // where it is reported
 	relaying   relaying
 	told       uint64 // bytes of the statement's answer that the client has from servers that were lost
+	heard      int    // notices that it has from there, or has been told ahead of the rest
+	known      []span // of those, what c.out still has
 	expected   []expected
 
 	ear *ear // what it listens with, nil until it does
@@ -333,7 +335,12 @@ func (c *client) flush() error {
 	if len(c.out) == 0 {
 		return nil
 	}
-	if err := c.write(c.out); err != nil {
+	c.hush()
+	out := c.out
+	if len(c.known) > 0 {
+		out = c.unheard()
+	}
+	if err := c.write(out); err != nil {
 		return err
 	}
 	c.sent += uint64(len(c.out))

@@ -24,7 +24,12 @@ type expected struct {
 func (c *client) at() uint64 { return c.sent + uint64(len(c.out)) }
 
 // cut takes back what was not sent of what came after at.
-func (c *client) cut(at uint64) { c.out = c.out[:max(0, int(at-c.sent))] }
+func (c *client) cut(at uint64) {
+	c.out = c.out[:max(0, int(at-c.sent))]
+	for n := len(c.known); n > 0 && c.known[n-1].to > c.at(); n-- {
+		c.known = c.known[:n-1]
+	}
+}
 
 // relaying is the state of one exchange.
 type relaying struct {
@@ -52,6 +57,10 @@ type relaying struct {
 	digest  *engine.Digest
 	skip    uint64
 	noticed bool // what the client gets has notices in it
+	// herald tells notices early, if heralds is set; mute is how many the client has heard already.
+	herald  *herald
+	heralds bool
+	mute    int
 }
 
 // streamLimit is how much of a read is kept back: until then it can be run on
@@ -75,7 +84,7 @@ func (c *client) attempt(call engine.Call, run func(*engine.Lease, *upstream) er
 	if lease.BufferRows() {
 		c.relaying.limit = c.source.resultBuffer
 	}
-	c.relaying.digest, c.relaying.skip = lease.Digest(), c.told
+	c.relaying.digest, c.relaying.skip, c.relaying.mute = lease.Digest(), c.told, c.heard
 	if u.IsClosed() { // by a cancel request that came when it had just been made ready
 		return c.conclude(&call, engine.ErrNotSent)
 	}
@@ -86,6 +95,8 @@ func (c *client) attempt(call engine.Call, run func(*engine.Lease, *upstream) er
 func (c *client) conclude(call *engine.Call, e error) (again, failed bool, err error) {
 	r := &c.relaying
 	lease, u, begun := r.lease, r.u, r.begun
+	r.heralds = false
+	c.hush()
 	if errors.Is(e, errGone) {
 		_ = u.broken(e)
 	}
@@ -104,7 +115,7 @@ func (c *client) conclude(call *engine.Call, e error) (again, failed bool, err e
 	if again {
 		c.told += max(c.sent, begun) - begun // what came before it may not even be sent
 	} else {
-		c.told = 0
+		c.told, c.heard = 0, 0
 		c.measure(call, lease.Began(), result)
 	}
 	switch {

@@ -415,6 +415,7 @@ func (f *flight) end(failed bool) {
 func (f *flight) finish() error {
 	c, u := f.c, f.u
 	c.relaying.oids, c.relaying.looked = nil, false
+	c.relaying.heralds = true
 	var err error
 	if rest := f.rest; len(rest) > 0 {
 		f.rest = nil

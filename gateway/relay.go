@@ -17,6 +17,7 @@ const asyncWrite = 64 << 10
 // its ReadyForQuery. It returns the server's error, errConn or errGone.
 func (c *client) relay() (err error) {
 	r := &c.relaying
+	r.heralds = true
 	if len(r.u.out) < asyncWrite {
 		if err := r.u.send(); err != nil {
 			return err
@@ -107,6 +108,11 @@ func (c *client) answers() error {
 			}
 			if r.skip > 0 {
 				c.pass()
+			}
+			if typ == msgNotice && len(c.out) > r.limit {
+				if err := c.deliver(); err != nil {
+					return err
+				}
 			}
 		}
 	}

@@ -319,9 +319,8 @@ func ofMirroring(body []byte) bool {
 func (u *upstream) aside(typ byte, body []byte) bool {
 	switch typ {
 	case msgNotice:
-		if u.owner != nil && !u.muted && u.owner.relaying.skip == 0 && !ofMirroring(body) {
-			u.owner.relaying.noticed = true
-			u.owner.out = appendMessage(u.owner.out, typ, body)
+		if c := u.owner; c != nil && !u.muted && !ofMirroring(body) {
+			c.notice(body)
 		}
 		return true
 	case msgNotification:
