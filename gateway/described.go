@@ -158,8 +158,8 @@ func (c *client) prepareCompared(u *upstream, st *statement) error {
 		c.out = c.out[:len(c.out)-len(body)-headerSize]
 	})
 	switch {
-	case err != nil:
-		delete(u.prepared, st.key.id)
+	case err != nil: // the server may have it: what fails to be described was prepared
+		u.part(st.key.id)
 		return err
 	case r.elsewhere:
 		return engine.ErrNotHere

@@ -16,7 +16,12 @@ var described = map[string]string{
 // TestChangedResult: what a client was told of a statement's result holds on servers, too, that prepare the statement
 // after DDL, as one does after it has said so once.
 func TestChangedResult(t *testing.T) {
-	s := newSet(t, nil)
+	t.Run("on any connection", func(t *testing.T) { changedResult(t, "") })
+	t.Run("on the one that it was prepared on", func(t *testing.T) { changedResult(t, "&pool_size=1&consistency=leader") })
+}
+
+func changedResult(t *testing.T, params string) {
+	s := newSet(t, func(c *Config) { c.DSN += params })
 	ddl := connect(t, s.url(""))
 	execute(t, ddl, "CREATE TYPE mood AS ENUM ('sad'); CREATE TYPE feeling AS ENUM ('sad')")
 	for way, first := range described {

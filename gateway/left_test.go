@@ -2,11 +2,16 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/pgdist/pgdist/internal/failpoint"
 )
 
 // leavingSchema has code that leaves something on its connection, by all the ways in which
@@ -200,4 +205,39 @@ func TestSnapshotsThatPrepare(t *testing.T) {
 	}
 	execute(t, a, "INSERT INTO t VALUES (1)")
 	execute(t, a, "CREATE TABLE u (id int PRIMARY KEY)")
+}
+
+// TestFunctionsThatOthersHaveJustMade: what a function leaves is its session's from the moment on at which another
+// session's CREATE FUNCTION is committed.
+func TestFunctionsThatOthersHaveJustMade(t *testing.T) {
+	s := newSet(t, func(c *Config) { c.DSN += "&pool_size=2" })
+	ctx := context.Background()
+	maker, a := connect(t, s.url("")), connect(t, s.url(""))
+	execute(t, maker, "CREATE TABLE seen (id serial PRIMARY KEY, v text)")
+	committed, goOn, done := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	var once sync.Once
+	failpoint.Watch(func(name string) {
+		if strings.HasSuffix(name, "the leader has committed") {
+			once.Do(func() { close(committed); <-goOn })
+		}
+	})
+	t.Cleanup(func() { failpoint.Watch(nil) })
+	go func() {
+		_, err := maker.Exec(ctx, "CREATE FUNCTION tenant(text) RETURNS text LANGUAGE sql AS $$ SELECT set_config('app.tenant', $1, false) $$")
+		done <- err
+	}()
+	<-committed
+	failpoint.Watch(nil)
+	_, err := a.Exec(ctx, "SELECT tenant('a')")
+	close(goOn)
+	if err := errors.Join(err, <-done); err != nil {
+		t.Fatal(err)
+	}
+	s.sees(t, "the session", a, seesTenant, "a")
+	for i := range 3 {
+		b := connect(t, s.url(""))
+		s.sees(t, fmt.Sprintf("another session (%d)", i), b, seesTenant, "none")
+		_ = b.Close(ctx)
+	}
+	s.sees(t, "the session, afterwards", a, seesTenant, "a")
 }

@@ -21,6 +21,7 @@ type catalog struct {
 	// by its leavers besides, until answered is as much as asked was then.
 	latest          atomic.Pointer[functions]
 	asked, answered atomic.Int64
+	brought         atomic.Pointer[brought]
 	moment          atomic.Int64      // see Session.Moment
 	mu              sync.Mutex        // guards loading, and what follows
 	settings        string            // of the latest reading

@@ -111,7 +111,7 @@ func (k *leavers) words(sql string) (l leaving) {
 }
 
 // brings tells what code that a call's statements make, or put to use, may leave behind. Until
-// the catalog has been read again its session goes by that.
+// the catalog has been read again all sessions go by that.
 func (c *catalog) brings(call *Call) (l leaving) {
 	for i := range call.Verdict.Statements {
 		if st := &call.Verdict.Statements[i]; st.Class == classify.DDL && codeTags[st.Tag] {
@@ -119,6 +119,36 @@ func (c *catalog) brings(call *Call) (l leaving) {
 		}
 	}
 	return l
+}
+
+// brought is what definitions bring that were committed and that no reading of the catalog
+// shows yet, which one does that was asked for at or after at.
+type brought struct {
+	leaving
+	at int64
+}
+
+// bring has all sessions go by what definitions bring, which were committed just now.
+func (c *catalog) bring(l leaving) {
+	if l.nothing() {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.brought.Store(&brought{leaving: l.with(c.fresh()), at: c.asked.Load() + 1})
+}
+
+// fresh is what definitions bring that no reading of the catalog shows yet.
+func (c *catalog) fresh() (l leaving) {
+	b := c.brought.Load()
+	switch {
+	case b == nil:
+		return l
+	case c.answered.Load() >= b.at:
+		c.brought.CompareAndSwap(b, nil)
+		return l
+	}
+	return b.leaving
 }
 
 // codeTags are the statements that make code, or have it run.
@@ -135,15 +165,13 @@ func runsCode(st *classify.Statement) bool {
 	return len(st.Functions) > 0 || len(st.Reads) > 0 || len(st.Relations) > 0 || st.Tag == "DO" || st.Tag == "CALL" || st.Class == classify.Unknown || st.Newer
 }
 
-// leaves is catalog.leaves with what the session's own definitions bring.
+// leaves is catalog.leaves with what definitions bring that it does not know yet.
 func (l *Lease) leaves() leaving {
 	s := l.s
-	if !s.fresh.nothing() && s.e.catalog.answered.Load() >= s.freshAt {
-		s.fresh = leaving{}
-	}
+	fresh := s.e.catalog.fresh() // before what is known is looked at
 	left := s.e.catalog.leaves(&l.call)
-	if (!s.fresh.nothing() || !s.tx.brings.nothing()) && slices.ContainsFunc(l.call.Verdict.Statements, func(st classify.Statement) bool { return runsCode(&st) }) {
-		left = left.with(s.fresh).with(s.tx.brings)
+	if (!fresh.nothing() || !s.tx.brings.nothing()) && slices.ContainsFunc(l.call.Verdict.Statements, func(st classify.Statement) bool { return runsCode(&st) }) {
+		left = left.with(fresh).with(s.tx.brings)
 	}
 	return left
 }

@@ -37,10 +37,6 @@ type Session struct {
 	tx       transaction
 	// pins say why the session stays on its connection beyond transactions.
 	pins classify.Pin
-	// fresh is what code that the session has defined may leave behind, as long as the catalog
-	// has not been read as often as freshAt.
-	fresh   leaving
-	freshAt int64
 	// held is the connection of the transaction or of the pins; its c is nil if
 	// there is none.
 	held hold

@@ -275,7 +275,7 @@ var (
 // certainly left no trace because its leader was lost, a server's own error if
 // the commit failed, ErrCommitRolledBack for a failed transaction, or what
 // says that the outcome is unknown.
-func (s *Session) commit(ctx context.Context, t *transaction, h hold) error {
+func (s *Session) commit(ctx context.Context, t *transaction, h hold) (err error) {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -286,6 +286,14 @@ func (s *Session) commit(ctx context.Context, t *transaction, h hold) error {
 	if s.hears() {
 		s.own(ctx, t, h.c)
 		defer s.disown(ctx)
+	}
+	if !t.brings.nothing() { // from here on others may meet it
+		s.e.catalog.bring(t.brings)
+		defer func() {
+			if err != nil {
+				s.e.catalog.forget()
+			}
+		}()
 	}
 	pointCommit.Pass()
 	h.c.waiting.Store(nanotime())
@@ -313,10 +321,10 @@ func (s *Session) commit(ctx context.Context, t *transaction, h hold) error {
 
 // acknowledge waits until every in-sync member has what t committed on c.
 func (s *Session) acknowledge(ctx context.Context, t *transaction, c *conn) error {
+	s.e.catalog.bring(t.brings)
 	err := s.e.mirror.Ack(ctx, t.attempt.Term, t.change)
 	if t.change.Schema {
 		s.e.catalog.forget()
-		s.fresh, s.freshAt = s.fresh.with(t.brings), s.e.catalog.asked.Load()
 	}
 	if t.renews {
 		s.e.renew()
