@@ -187,6 +187,75 @@ func TestReadOnlyTransactionsThatAct(t *testing.T) {
 	}
 }
 
+// TestTransactionsThatFunctionsRoot: a cursor, a setting or a lock that a function which is no write
+// makes in a transaction is there to its end, though the transaction has only read so far.
+func TestTransactionsThatFunctionsRoot(t *testing.T) {
+	s := newSet(t, func(c *Config) { c.DSN += "&weights=0,1,1" }) // reads go to followers
+	ctx := context.Background()
+	execute(t, connect(t, s.url("")), `
+		CREATE TABLE t (id int PRIMARY KEY);
+		INSERT INTO t VALUES (1);
+		CREATE FUNCTION opens() RETURNS refcursor STABLE LANGUAGE plpgsql AS $$ DECLARE c refcursor := 'c'; BEGIN OPEN c FOR SELECT id::text FROM t; RETURN c; END $$;
+		CREATE FUNCTION shortly() RETURNS text STABLE LANGUAGE plpgsql AS $$ BEGIN RETURN set_config('app.tenant', 'a', true); END $$;
+		CREATE FUNCTION locks() RETURNS boolean STABLE LANGUAGE plpgsql AS $$ BEGIN RETURN pg_try_advisory_xact_lock(1); END $$;
+		CREATE FUNCTION notifies() RETURNS text STABLE LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_notify('c', ''); RETURN ''; END $$;
+		CREATE FUNCTION port() RETURNS int STABLE LANGUAGE sql AS 'SELECT inet_server_port()';
+		CREATE VIEW viewed AS SELECT opens()`)
+	a := connect(t, s.url(""))
+	port := func(sql string) (n int) {
+		if err := a.QueryRow(ctx, sql, pgx.QueryExecModeSimpleProtocol).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	for end := time.Now().Add(ages); port("SELECT port()") == port("/* pgdist: leader */ SELECT inet_server_port()"); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("what the functions are does not become known")
+		}
+	}
+	for _, c := range []struct{ begin, run, then, want string }{
+		{"BEGIN", "SELECT opens()", "FETCH c", "1"},
+		{"BEGIN", "SELECT * FROM viewed", "FETCH c", "1"},
+		{"BEGIN READ ONLY", "SELECT opens()", "FETCH c", "1"},
+		{"BEGIN", "SELECT shortly()", "SELECT " + seesTenant, "a"},
+		{"BEGIN", "SELECT shortly()", "UPDATE t SET id = id RETURNING " + seesTenant, "a"},
+		{"BEGIN READ ONLY", "SELECT shortly()", "SELECT " + seesTenant, "a"},
+	} {
+		t.Run(c.begin+"; "+c.run+"; "+c.then, func(t *testing.T) {
+			var got string
+			execute(t, a, c.begin)
+			execute(t, a, "SELECT * FROM t")
+			execute(t, a, c.run)
+			if err := a.QueryRow(ctx, c.then, pgx.QueryExecModeSimpleProtocol).Scan(&got); err != nil || got != c.want {
+				t.Errorf("%q, want %q (%v)", got, c.want, err)
+			}
+			execute(t, a, "COMMIT")
+		})
+	}
+	for _, begin := range []string{"BEGIN", "BEGIN READ ONLY"} {
+		b := connect(t, s.url(""))
+		var first, second bool
+		for _, conn := range []*pgx.Conn{a, b} {
+			execute(t, conn, begin)
+			execute(t, conn, "SELECT * FROM t")
+		}
+		err := a.QueryRow(ctx, "SELECT locks()", pgx.QueryExecModeSimpleProtocol).Scan(&first)
+		if err2 := b.QueryRow(ctx, "SELECT pg_try_advisory_xact_lock(1)", pgx.QueryExecModeSimpleProtocol).Scan(&second); err != nil || err2 != nil || !first || second {
+			t.Errorf("%s: a lock is got by %v and by %v (%v, %v)", begin, first, second, err, err2)
+		}
+		execute(t, a, "COMMIT")
+		execute(t, b, "COMMIT")
+	}
+	listener := connect(t, s.url(""))
+	execute(t, listener, "LISTEN c")
+	execute(t, a, "SELECT notifies()")
+	limited, cancel := context.WithTimeout(ctx, ages)
+	defer cancel()
+	if _, err := listener.WaitForNotification(limited); err != nil {
+		t.Error("what a function notifies that is no write:", err)
+	}
+}
+
 // TestSnapshotsThatPrepare: who has read in a snapshot may prepare by SQL, as pg_dump does; if it writes
 // afterwards it is told, once, that this is lost.
 func TestSnapshotsThatPrepare(t *testing.T) {

@@ -13,7 +13,7 @@ var actWords = []string{"advisory", "notify"}
 
 // acts tells whether a statement reaches other sessions by the database that it runs on.
 func (l *Lease) acts() bool {
-	return l.sit.class == classify.LeaderRead && containsFold(l.call.SQL, actWords) || l.left.pins&classify.PinAdvisoryLock != 0
+	return l.sit.class == classify.LeaderRead && containsFold(l.call.SQL, actWords) || l.left.pins&classify.PinAdvisoryLock != 0 || l.left.acts
 }
 
 // toWriter has a READ ONLY transaction go on at the leader if it has begun where a statement of

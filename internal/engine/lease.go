@@ -94,9 +94,10 @@ func (l *Lease) judge() error {
 	if l.sit.class == classify.Read || l.sit.class == classify.Write { // a write may be tried as a read, or be in a READ ONLY transaction
 		l.sit.hollow = l.sit.hollow || s.e.catalog.hollow(l.call.SQL)
 	}
-	if l.left = l.leaves(); !l.left.nothing() {
+	if l.left = l.leaves(); l.left.lasts() || l.left.acts {
 		l.sit.forced, l.sit.stays = true, true // what a member that is only read has is seen by nobody else
 	}
+	l.sit.cursor = l.sit.cursor || l.left.roots && l.sit.tx != txNone
 	if l.sit.movable && (l.sit.tx == txPending || l.sit.tx == txReading) {
 		l.sit.clock = containsFold(l.call.SQL, clockWords)
 	}

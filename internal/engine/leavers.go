@@ -21,7 +21,7 @@ type leavers struct {
 }
 
 // leaverPattern finds, roughly, the functions that leave something.
-const leaverPattern = `set_config|advisory_lock|setseed|\mtemp|\mhold\M|\mprepare\M|` +
+const leaverPattern = `set_config|advisory_(xact_)?lock|notify|setseed|\mtemp|\mhold\M|\mopen\M|\mprepare\M|` +
 	`(^|[;''"$>/]|\mbegin|\mthen|\melse|\mloop|--[^\n]*\n)\s*(re)?set\s`
 
 // ownSQL are the users' functions, as part of a WITH. pgdist has several for each table, with
@@ -144,7 +144,7 @@ func (c *conn) leaversOf(ctx context.Context, known *leavers, names []string) ([
 			}
 			was := of[user]
 			now := was.with(known.calls[used]).with(known.writes[used])
-			if now.pins != was.pins || len(now.settings) != len(was.settings) {
+			if now.pins != was.pins || len(now.settings) != len(was.settings) || now.roots != was.roots || now.acts != was.acts {
 				of[user], fresh[user] = now, true
 			}
 		}

@@ -25,12 +25,22 @@ type leaving struct {
 	pins classify.Pin
 	// settings are names, in lower case, sorted.
 	settings []string
+	// roots tells of what ends with the transaction, which misses it on another server: a cursor,
+	// a setting that is local.
+	roots bool
+	// acts tells of what reaches other sessions, and only those of the same server: an advisory lock
+	// of the transaction, a notification.
+	acts bool
 }
 
-func (l leaving) nothing() bool { return l.pins == 0 && len(l.settings) == 0 }
+func (l leaving) nothing() bool { return !l.lasts() && !l.roots && !l.acts }
+
+// lasts tells of what outlives the transaction.
+func (l leaving) lasts() bool { return l.pins != 0 || len(l.settings) > 0 }
 
 func (l leaving) with(o leaving) leaving {
 	l.pins |= o.pins
+	l.roots, l.acts = l.roots || o.roots, l.acts || o.acts
 	for _, name := range o.settings {
 		if i, found := slices.BinarySearch(l.settings, name); !found {
 			l.settings = slices.Insert(slices.Clone(l.settings), i, name)
@@ -208,7 +218,7 @@ func (s *Session) keepLeft(l leaving, c *conn, undone bool) {
 	if s.pins&classify.PinSetting != 0 || l.pins&classify.PinSetting != 0 { // all are where the session is
 		l.settings = nil
 	}
-	if s.whole || l.nothing() || c.IsClosed() || c.spoiled.Load() {
+	if s.whole || !l.lasts() || c.IsClosed() || c.spoiled.Load() {
 		return
 	}
 	ctx, cancel := context.WithTimeout(s.e.ctx, leftTimeout)

@@ -12,6 +12,8 @@ var (
 	leftLock     = regexp.MustCompile(`(?i)advisory_lock`)
 	leftPrepared = regexp.MustCompile(`(?i)\bprepare\b`)
 	leftCursor   = regexp.MustCompile(`(?i)\bwith\s+hold\b`)
+	leftOpen     = regexp.MustCompile(`(?i)\bopen\b`)
+	leftActs     = regexp.MustCompile(`(?i)advisory_xact_lock|notify\b`)
 	leftSeed     = regexp.MustCompile(`(?i)\bsetseed\b`)
 	leftConfig   = regexp.MustCompile(`(?i)\bset_config"?\s*\(`)
 	// leftSet is SET or RESET where a statement may begin, as that of an UPDATE does not;
@@ -25,7 +27,7 @@ const leftSetWords = `(re)?set\s+(?:session\s+)?("?[\w.]*"?)(\s*=|\s+to\b)?`
 
 // leftWords are what one of the patterns needs, and what it takes little time to look for in
 // megabytes.
-var leftWords = []string{"temp", "advisory_lock", "prepare", "hold", "set"}
+var leftWords = []string{"temp", "advisory_", "notify", "prepare", "hold", "open", "set"}
 
 // leavesBehind tells by the text of a function's body, or of a block, what it may leave.
 func leavesBehind(code string) leaving {
@@ -40,6 +42,7 @@ func leavesBehind(code string) leaving {
 			l.pins |= pin
 		}
 	}
+	l.roots, l.acts = leftOpen.MatchString(code), leftActs.MatchString(code)
 	for _, m := range leftConfig.FindAllStringIndex(code, -1) {
 		l = l.with(leftByConfig(arguments(code[m[1]:])))
 	}
@@ -62,7 +65,7 @@ func leftByConfig(args []string) leaving {
 		return anySetting
 	}
 	if local, ok := literal(args[2]); args[2] == "true" || ok && classify.IsOn(local) {
-		return leaving{}
+		return leaving{roots: true}
 	}
 	name, ok := literal(args[0])
 	if !ok {
@@ -88,7 +91,7 @@ var settingName = regexp.MustCompile(`^[\w.]+$`)
 func leftBySet(reset bool, name string, assigns bool) leaving {
 	switch {
 	case name == "local", name == "transaction", name == "constraints":
-		return leaving{}
+		return leaving{roots: true}
 	case name == "names":
 		return leaving{settings: []string{"client_encoding"}}
 	case !assigns && !reset, name == "all", name == "session":

@@ -11,7 +11,7 @@ func TestLeavesBehind(t *testing.T) {
 	for code, want := range map[string]leaving{
 		"BEGIN RETURN 1; END": {},
 		"BEGIN UPDATE t SET a = 1, b = 2; INSERT INTO t VALUES (1) ON CONFLICT DO UPDATE SET a = 2; END": {},
-		"BEGIN SET LOCAL a.b = 'x'; SET CONSTRAINTS ALL DEFERRED; SET TRANSACTION READ ONLY; END":        {},
+		"BEGIN SET LOCAL a.b = 'x'; SET CONSTRAINTS ALL DEFERRED; SET TRANSACTION READ ONLY; END":        {roots: true},
 		"BEGIN SET a.b = 'x'; END":                                {settings: []string{"a.b"}},
 		"BEGIN IF x THEN SET Work_Mem TO '1MB'; END IF; END":      {settings: []string{"work_mem"}},
 		"BEGIN\n-- a comment\nSET a.b = 'x'; RESET a.c; END":      {settings: []string{"a.b", "a.c"}},
@@ -23,9 +23,9 @@ func TestLeavesBehind(t *testing.T) {
 		"BEGIN SET SESSION AUTHORIZATION x; END":                  anySetting,
 		"SELECT set_config('a.b', $1, false)":                     {settings: []string{"a.b"}},
 		"SELECT set_config('A.b', f(1, '(,'), is_local)":          {settings: []string{"a.b"}},
-		"SELECT set_config('a.b', $1, true)":                      {},
-		"SELECT pg_catalog.set_config('a.b', 'x', 't')":           {},
-		"SELECT set_config($1, $2, true)":                         {},
+		"SELECT set_config('a.b', $1, true)":                      {roots: true},
+		"SELECT pg_catalog.set_config('a.b', 'x', 't')":           {roots: true},
+		"SELECT set_config($1, $2, true)":                         {roots: true},
 		"SELECT set_config($1, $2, false)":                        anySetting,
 		"SELECT set_config('a.b'":                                 anySetting,
 		"SELECT set_config('role', 'x', false)":                   anySetting,
@@ -38,14 +38,19 @@ func TestLeavesBehind(t *testing.T) {
 		"SELECT attempt, temperature FROM t":                      {},
 		"PERFORM pg_advisory_lock(1)":                             {pins: classify.PinAdvisoryLock},
 		"PERFORM pg_try_advisory_lock_shared(1)":                  {pins: classify.PinAdvisoryLock},
-		"PERFORM pg_advisory_xact_lock(1)":                        {},
+		"PERFORM pg_advisory_xact_lock(1)":                        {acts: true},
+		"PERFORM pg_try_advisory_xact_lock_shared(1)":             {acts: true},
+		"PERFORM pg_notify('c', '')":                              {acts: true},
+		"BEGIN NOTIFY c; END":                                     {acts: true},
+		"BEGIN OPEN c FOR SELECT 1; END":                          {roots: true},
+		"SELECT opened, notified FROM t":                          {},
 		"EXECUTE 'PREPARE p AS SELECT 1'":                         {pins: classify.PinPrepared},
 		"EXECUTE 'DECLARE c CURSOR WITH HOLD FOR SELECT 1'":       {pins: classify.PinHoldCursor},
 		"PERFORM setseed(0.5)":                                    {pins: classify.PinSeed},
 		"BEGIN SET a.b = 1; PERFORM set_config('a.c', '', false)": {settings: []string{"a.b", "a.c"}},
 	} {
-		if got := leavesBehind(code); got.pins != want.pins || !slices.Equal(got.settings, want.settings) {
-			t.Errorf("%s: %s %v, want %s %v", code, got.pins, got.settings, want.pins, want.settings)
+		if got := leavesBehind(code); got.pins != want.pins || !slices.Equal(got.settings, want.settings) || got.roots != want.roots || got.acts != want.acts {
+			t.Errorf("%s: %s %+v, want %s %+v", code, got.pins, got, want.pins, want)
 		}
 	}
 }
