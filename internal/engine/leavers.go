@@ -26,14 +26,14 @@ const leaverPattern = `set_config|advisory_(xact_)?lock|notify|setseed|\mtemp|\m
 
 // ownSQL are the users' functions, as part of a WITH. pgdist has several for each table, with
 // long texts: left to itself, the planner looks for patterns in all of these first.
-const ownSQL = `own AS MATERIALIZED (SELECT p.oid, p.proname, p.prosrc, p.prolang, p.prokind
+const ownSQL = `own AS MATERIALIZED (SELECT p.oid, p.proname, p.prosrc, p.prolang, p.prokind, p.prorettype
     FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
    WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgdist'))`
 
-// leaverBodiesSQL gives the names and texts of such functions. Of what is kept in parsed form
+// leaverBodiesSQL gives the names and texts of such functions, and whether only triggers call them. Of what is kept in parsed form
 // there is no text but the one that the server writes.
 const leaverBodiesSQL = `WITH ` + ownSQL + `
-  SELECT p.proname, b.src FROM own p JOIN pg_catalog.pg_language l ON l.oid = p.prolang,
+  SELECT p.proname, b.src, (p.prorettype = 'pg_catalog.trigger'::pg_catalog.regtype)::text FROM own p JOIN pg_catalog.pg_language l ON l.oid = p.prolang,
     LATERAL (SELECT CASE WHEN p.prosrc = '' AND l.lanname = 'sql' THEN pg_catalog.pg_get_functiondef(p.oid) ELSE p.prosrc END AS src) b
   WHERE l.lanname NOT IN ('internal', 'c') AND p.prokind <> 'a' AND b.src ~* '` + leaverPattern + `'`
 
@@ -108,7 +108,11 @@ func (c *conn) leavers(ctx context.Context, before *leavers, code string, execut
 	}
 	known := &leavers{calls: map[string]leaving{}, writes: map[string]leaving{}, executes: executes, code: code}
 	for _, row := range rows {
-		if l := leavesBehind(string(row[1])); !l.nothing() {
+		l := leavesBehind(string(row[1]))
+		if string(row[2]) == "true" && !l.lasts() {
+			continue // what fires it is the leader's anyway
+		}
+		if !l.nothing() {
 			name := strings.ToLower(string(row[0]))
 			known.calls[name] = known.calls[name].with(l)
 		}
