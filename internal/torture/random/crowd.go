@@ -206,7 +206,7 @@ func (c *crowd) step(conn *sql.Conn, id int64, s Step) outcome {
 // input for some texts, and GRANT, which locks nothing, beside another change of the same object.
 func postgres(err error, s Step) bool {
 	text := err.Error()
-	return strings.Contains(text, "Unexpected end of string") ||
+	return strings.Contains(text, "Unexpected end of string") || strings.Contains(text, "Syntax error near") ||
 		strings.Contains(text, "tuple concurrently updated") && (strings.HasPrefix(s.SQL, "GRANT ") || strings.HasPrefix(s.SQL, "REVOKE "))
 }
 
