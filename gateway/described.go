@@ -110,7 +110,7 @@ func shape(body []byte) []byte {
 // prepareDescribed has the server prepare what a group uses and it lacks, if the
 // client knows what it returns, and compares.
 func (c *client) prepareDescribed(u *upstream, g *group) error {
-	any := false
+	compared := false
 	for i := g.from; i < g.to; i++ {
 		st := c.ops[i].st
 		if !c.ops[i].compared() || u.isLaid(st) || c.has(u, st) && st.holds(&u.prepared[st.key.id].result) {
@@ -119,7 +119,7 @@ func (c *client) prepareDescribed(u *upstream, g *group) error {
 		if err := c.prepareCompared(u, st); err != nil {
 			return err
 		}
-		any = true
+		compared = true
 		p := u.prepared[st.key.id]
 		if !st.alike(&p.result) {
 			return c.changed(u)
@@ -128,7 +128,7 @@ func (c *client) prepareDescribed(u *upstream, g *group) error {
 			st.row, st.term = append(st.row[:0], p.row...), p.term
 		}
 	}
-	if any {
+	if compared {
 		c.goesOn(u)
 	}
 	return nil

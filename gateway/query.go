@@ -86,21 +86,23 @@ func (c *client) endQuery(failed bool) {
 	c.ready()
 }
 
+// carryOut has a server run a text, and passes on what it answers.
+func (c *client) carryOut(u *upstream, sql string) error {
+	c.ask(u, sql)
+	err := c.relay()
+	c.keepMessage(msgQuery, append([]byte(sql), 0))
+	return err
+}
+
 // simple runs a text on one connection by the simple protocol.
 func (c *client) simple(call engine.Call) (failed bool, err error) {
 	shows := showsPrepared(call.Verdict)
 	for {
 		again, failed, err := c.attempt(call, func(_ *engine.Lease, u *upstream) error {
-			ask := func() error {
-				c.ask(u, call.SQL)
-				err := c.relay()
-				c.keepMessage(msgQuery, append([]byte(call.SQL), 0))
-				return err
-			}
 			if shows {
-				return c.laidOut(u, ask)
+				return c.laidOut(u, func() error { return c.carryOut(u, call.SQL) })
 			}
-			return ask()
+			return c.carryOut(u, call.SQL)
 		})
 		if !again {
 			return failed, err

@@ -28,7 +28,7 @@ func sorted(column string) string {
 
 // ownOptions is the options of a column that a user can set: those that begin with pg_ are the server's own, as pg_attver,
 // the place in its log at which the column was last changed (PostgreSQL 15.20 and its siblings; docs 53.7, pg_attribute).
-const ownOptions = `(SELECT jsonb_agg(o ORDER BY o COLLATE "C") FROM unnest(a.attoptions) o WHERE o !~ '^pg_')`
+var ownOptions = sorted(`ARRAY(SELECT o FROM unnest(a.attoptions) o WHERE o !~ '^pg_')`)
 
 // regranted tells whether an access control list is not initdb's any more.
 func regranted(column, class, oid, sub string) string {

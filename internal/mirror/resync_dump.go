@@ -211,7 +211,7 @@ var (
 // the options of each column, which a pg_dump of before takes for options, and servers of before
 // do not know.
 func withoutInternals(script string) string {
-	if !strings.Contains(script, " SET (") || !strings.Contains(script, "pg_attver=") {
+	if !strings.Contains(script, "pg_attver=") {
 		return script
 	}
 	var b strings.Builder
