@@ -16,7 +16,7 @@ func (l *Lease) adopt() bool {
 	if l.c.IsClosed() || !l.c.inTransaction() {
 		return false
 	}
-	s.tx = transaction{state: txOpen, begin: "BEGIN", saved: s.settings, attempt: l.write.attempt, change: l.write.change, ran: true, drew: true, left: l.left}
+	s.tx = transaction{state: txOpen, begin: "BEGIN", saved: s.settings, attempt: l.write.attempt, change: l.write.change, redefines: l.write.redefines, ran: true, drew: true, left: l.left}
 	if l.at != here {
 		s.keep(l.hold)
 	} else {
@@ -37,7 +37,7 @@ func (l *Lease) ended(ctx context.Context, cause error) error {
 		return cause
 	}
 	t := s.tx
-	t.change = Change{Sequences: true, Schema: true}
+	t.didAnything()
 	err := l.definite(s.acknowledge(ctx, &t, l.c))
 	if over {
 		s.tx = transaction{}

@@ -32,7 +32,7 @@ func (s *Session) Raw(ctx context.Context) (ServerConn, error) {
 	}
 	if s.tx.state == txOpen {
 		s.tx.journal.giveUp("its client had the connection in its own hands")
-		s.tx.change = Change{Sequences: true, Schema: true}
+		s.tx.didAnything()
 		return s.held.c.ServerConn, nil
 	}
 	for s.held.c == nil {
@@ -125,7 +125,7 @@ func (s *Session) settleCommand() error {
 		defer cancel()
 	}
 	t := s.tx
-	t.change = Change{Sequences: true, Schema: true}
+	t.didAnything()
 	if err := s.acknowledge(ctx, &t, s.held.c); err != nil {
 		if errors.Is(err, errRolledBack) {
 			return errLeaderChanged()
@@ -155,10 +155,10 @@ func (s *Session) settleRaw(ctx context.Context) error {
 		s.pins |= classify.PinListen
 	}
 	t := s.tx
-	t.change = Change{Sequences: true, Schema: true}
+	t.didAnything()
 	if !s.held.c.IsClosed() && s.held.c.inTransaction() {
 		// The client left a transaction open: it goes on as the session's.
-		s.tx = transaction{state: txOpen, begin: "BEGIN", saved: s.settings, attempt: t.attempt, change: t.change, ran: true}
+		s.tx = transaction{state: txOpen, begin: "BEGIN", saved: s.settings, attempt: t.attempt, change: t.change, redefines: t.redefines, ran: true}
 		return nil
 	}
 	s.tx = transaction{}

@@ -114,7 +114,7 @@ func (s *Session) Scope() string {
 // was prepared at an earlier one may not be what preparing it now would make. In a transaction
 // that may have run DDL every call is one of its own, for nobody else sees what it sees.
 func (s *Session) Moment() int64 {
-	if s.tx.change.Schema {
+	if s.tx.redefines {
 		return s.e.catalog.moment.Add(2) - 1
 	}
 	return s.e.catalog.moment.Load()

@@ -30,6 +30,9 @@ type transaction struct {
 	// attempt tells the mirror which transaction this was, change what it did.
 	attempt Attempt
 	change  Change
+	// redefines is set once it may have run DDL. (What functions do untold changes no definition
+	// that the catalog is asked for: see mayExplain.)
+	redefines bool
 	// ran is set once a statement's result has been given to the client; begun
 	// while the statement is under way with which BEGIN is sent.
 	ran, begun bool
@@ -73,11 +76,17 @@ func (t *transaction) note(v *classify.Verdict, class classify.Class) {
 		st := &v.Statements[i]
 		t.change.Sequences = t.change.Sequences || (st.Sequences || st.Class == classify.Unknown) && !remade(st)
 		t.renews = t.renews || st.Tag == "ALTER ROLE" || st.Tag == "DROP ROLE" || st.Tag == "ALTER DATABASE"
-		t.change.Schema = t.change.Schema || st.Class == classify.DDL || st.Class == classify.Unknown || st.Tag == "CALL" || st.Tag == "DO"
+		t.redefines = t.redefines || st.Class == classify.DDL || st.Class == classify.Unknown || st.Tag == "CALL" || st.Tag == "DO"
 	}
+	t.change.Schema = t.change.Schema || t.redefines
 	if class == classify.Write {
 		t.change.Sequences = t.change.Sequences || len(v.Statements) != 1
 	}
+}
+
+// didAnything is note of what is not known.
+func (t *transaction) didAnything() {
+	t.change, t.redefines = Change{Sequences: true, Schema: true}, true
 }
 
 // remade tells that a statement leaves a sequence that nobody has called as the followers'

@@ -199,7 +199,7 @@ func (l *Lease) finish(ctx context.Context, err error, again bool) error {
 func (l *Lease) doneBare(ctx context.Context, f failure, cause error) (bool, error) {
 	s := l.s
 	s.disown(ctx)
-	l.write.change = Change{Sequences: true, Schema: true}
+	l.write.didAnything()
 	switch f {
 	case failNone:
 		l.parts(ctx)
@@ -323,7 +323,7 @@ func (s *Session) commit(ctx context.Context, t *transaction, h hold) (err error
 func (s *Session) acknowledge(ctx context.Context, t *transaction, c *conn) error {
 	s.e.catalog.bring(t.brings)
 	err := s.e.mirror.Ack(ctx, t.attempt.Term, t.change)
-	if t.change.Schema {
+	if t.redefines {
 		s.e.catalog.forget()
 	}
 	if t.renews {
