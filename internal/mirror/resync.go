@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"slices"
@@ -84,6 +85,7 @@ type resync struct {
 	dropped bool   // the old database is gone, or may be
 	setup   *conn  // at the target, from its making to the last transaction
 	claim   *claim // nobody else copies to the target
+	attempt string // by which the target knows whose copy it is
 	half    bool   // the target was left in the middle of a copy
 	snap    *frozen
 	own     map[string]ownTable    // the mirrored relations, by name
@@ -111,7 +113,7 @@ func Resync(ctx context.Context, cfg Config, o ResyncOptions) (*ResyncResult, er
 	if o.Progress == nil {
 		o.Progress = func(ResyncProgress) {}
 	}
-	r := &resync{cfg: cfg, o: o}
+	r := &resync{cfg: cfg, o: o, attempt: rand.Text()}
 	defer func() {
 		r.setup.close()
 		r.snap.close()
@@ -146,6 +148,9 @@ func Resync(ctx context.Context, cfg Config, o ResyncOptions) (*ResyncResult, er
 	defer held.release()
 	res, err := r.copy(held.ctx, tools)
 	if err != nil {
+		if taken := r.takenOver(ctx); taken != nil {
+			return nil, taken
+		}
 		if r.dropped {
 			r.o.Report("the copy on %s is not complete: it has no vote and is not used until resync has been run again, which goes on with it", r.target.host)
 		}

@@ -95,7 +95,7 @@ func (k *claim) progress(ctx context.Context, p ResyncProgress) {
 		return
 	}
 	k.at, k.say = time.Now(), p.String()
-	//nolint:errcheck // it only tells; whoever lost the session loses the lock, and finds out by the drop
+	//nolint:errcheck // it only tells; whoever lost the session loses the lock, and finds out when the copy is taken over
 	k.c.exec(ctx, "SET application_name = "+quoteLiteral(claimName+": "+k.say))
 }
 

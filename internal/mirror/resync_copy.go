@@ -154,6 +154,9 @@ func (w *copying) work(ctx context.Context) error {
 		return w.r.target.fail("connect", err)
 	}
 	defer dst.close()
+	if err := w.r.enlist(ctx, dst); err != nil {
+		return err
+	}
 	for {
 		w.mu.Lock()
 		if len(w.parts) == 0 {

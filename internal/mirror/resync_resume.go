@@ -43,7 +43,7 @@ const copyingSQL = `CREATE TABLE pgdist.copying (one boolean PRIMARY KEY DEFAULT
 const posted = "\nUPDATE pgdist.copying SET posted = true;\n"
 
 // copiedSQL ends the record, with the copy.
-const copiedSQL = `DROP TABLE pgdist.copying, pgdist.copied`
+const copiedSQL = `DROP TABLE pgdist.copying, pgdist.copied, pgdist.attempt`
 
 // digest is of all that two attempts must have in common.
 func (r *resync) digest(defs *dumped, create string) (string, error) {
@@ -112,7 +112,13 @@ func (r *resync) takeUp(ctx context.Context, digest string) (bool, error) {
 	if err != nil {
 		return false, r.target.fail("connect", err)
 	}
-	why, err := r.resume(ctx, c, digest)
+	why := "it had not come to rows"
+	ours, err := r.takeOver(ctx, c)
+	if ours {
+		why, err = r.resume(ctx, c, digest)
+	} else if now, asked := r.target.here(ctx); asked == nil && now.Set == r.view.Set { // who copied it came to the end just now
+		err = r.refuse(r.target.host, "", "%w", errNotNeeded)
+	}
 	if err != nil || why != "" {
 		c.close()
 	}

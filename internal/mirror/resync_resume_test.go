@@ -113,7 +113,7 @@ func (r *rig) completes(id health.MemberID, kept int) {
 		r.t.Errorf("%s: %s", d.Host, d.What)
 	}
 	var n int
-	if err := pgtest.Connect(r.t, r.server(id).DSN()).QueryRow(r.ctx(), `SELECT count(*) FROM pg_class WHERE relname IN ('copying', 'copied') AND relnamespace = 'pgdist'::regnamespace`).Scan(&n); err != nil || n != 0 {
+	if err := pgtest.Connect(r.t, r.server(id).DSN()).QueryRow(r.ctx(), `SELECT count(*) FROM pg_class WHERE relname IN ('copying', 'copied', 'attempt') AND relnamespace = 'pgdist'::regnamespace`).Scan(&n); err != nil || n != 0 {
 		r.t.Errorf("the record was left behind: %d, %v", n, err)
 	}
 }

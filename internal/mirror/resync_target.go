@@ -154,7 +154,8 @@ func (r *resync) makeAnew(ctx context.Context, create string) error {
 	if !r.snap.public {
 		before += "\nDROP SCHEMA public;"
 	}
-	if err := r.setup.exec(ctx, "SET client_min_messages = warning; BEGIN;\n"+before+"\nCOMMIT"); err != nil {
+	// Should somebody else make the database meanwhile, one of the two finds the schema there.
+	if err := r.setup.exec(ctx, "SELECT pg_advisory_lock_shared("+attemptLock+"); SET client_min_messages = warning; BEGIN;\n"+before+attemptSQL+"("+quoteLiteral(r.attempt)+");\nCOMMIT"); err != nil {
 		return err
 	}
 	return r.meetRoles(ctx)
@@ -278,6 +279,10 @@ func (r *resync) restorer(ctx context.Context) (*conn, error) {
 	if err != nil {
 		c.close()
 		return nil, r.target.fail("connect", err)
+	}
+	if err := r.enlist(ctx, c); err != nil {
+		c.close()
+		return nil, err
 	}
 	return c, nil
 }
