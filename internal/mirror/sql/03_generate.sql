@@ -153,7 +153,7 @@ DECLARE
     idx oid := pgdist.key_index(root);
     tag text := '$pgdist' || md5(gen_random_uuid()::text) || '$';
     tab text; owner name; onl text; sets text; known text; arms text; cols text; vals text; upd text; hasid boolean;
-    knew text; kold text; src text; per int := 1000; img text; ins text; fn text; theirs boolean;
+    knew text; kold text; src text; per int := 1000; img text; ins text; fn text; all_of text; theirs boolean;
     wide text; aligned text; misread text := ''; isnew text; isold text; newrow text; oldrow text; path text; own text := ''; merged text := '';
     -- Text must not depend on a session's settings.
     pins text := ' SET DateStyle = ''ISO, YMD'' SET IntervalStyle = postgres SET extra_float_digits = 1 SET bytea_output = hex'
@@ -332,9 +332,10 @@ BEGIN
     FOR fn, theirs IN SELECT format('pgdist.%I(%s)', p.proname, pg_get_function_identity_arguments(p.oid)), p.proowner = c.relowner
                         FROM pg_proc p, pg_class c
                        WHERE c.oid = root AND p.pronamespace = 'pgdist'::regnamespace AND p.proname = ANY (ARRAY(SELECT (l || '_' || id)::name FROM unnest('{c,a,w,x,r,y}'::text[]) l)) LOOP
-        EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', fn);
+        all_of := concat_ws(', ', all_of, fn);
         IF NOT theirs AND fn NOT LIKE 'pgdist.c\_%' THEN EXECUTE format('ALTER FUNCTION %s OWNER TO %I', fn, owner); END IF;
     END LOOP;
+    EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', all_of);
 END $body$;
 
 -- by_settings tells whether what a relation, or one below it, generates and stores, or where

@@ -46,9 +46,10 @@ END $$;
 
 -- given_away tells whether anything has another owner than followers know.
 CREATE FUNCTION pgdist.given_away() RETURNS boolean
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT EXISTS (SELECT 1 FROM pgdist.unlisted() u WHERE u.was <> u.now)
-$$;
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN EXISTS (SELECT 1 FROM pgdist.unlisted() u WHERE u.was <> u.now);
+END $$;
 
 -- list brings the list up to the catalog and returns what has another owner than before, for
 -- give: type, names and arguments as pg_get_object_address takes them (it takes no operators with

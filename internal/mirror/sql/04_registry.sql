@@ -12,15 +12,18 @@ $$;
 CREATE FUNCTION pgdist.user_tables(these oid[])
 RETURNS TABLE (oid oid, nsp name, rel name, files oid[], rels oid[], keyed boolean, byrow boolean, upsert boolean,
                shape text, form text, missing text, layout text)
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
+DECLARE asked oid[] := coalesce(user_tables.these, ARRAY(SELECT u.oid FROM pgdist.user_roots() u));
 BEGIN
+    -- A plan for a few, which is kept, is none for thousands.
+    IF cardinality(asked) > 50 THEN PERFORM set_config('plan_cache_mode', 'force_custom_plan', true); END IF;
     RETURN QUERY WITH root AS (
         SELECT c.oid, n.nspname, c.relname, c.relkind, c.relowner, pgdist.key_index(c.oid) AS idx,
                -- The trigger of a plain inheritance parent sees only the parent's columns.
                (c.relkind = 'r' AND EXISTS (SELECT 1 FROM pg_inherits h WHERE h.inhparent = c.oid OR h.inhrelid = c.oid)) AS byrow
           FROM pgdist.user_roots() u JOIN pg_class c ON c.oid = u.oid JOIN pg_namespace n ON n.oid = c.relnamespace
-         WHERE user_tables.these IS NULL OR u.oid = ANY (user_tables.these)),
+         WHERE u.oid = ANY (asked)),
     tree AS (
         SELECT r.oid AS root, p.relid::oid AS rel, p.isleaf FROM root r, pg_partition_tree(r.oid) p WHERE r.relkind = 'p'
         UNION ALL SELECT r.oid, r.oid, true FROM root r WHERE r.relkind <> 'p'),
@@ -64,10 +67,11 @@ BEGIN
       FROM made m;
 END $$;
 
--- user_sequences lists the sequences whose values are shipped.
+-- user_sequences lists the sequences whose values are shipped; as user_roots does, within the
+-- query that asks.
 CREATE FUNCTION pgdist.user_sequences() RETURNS TABLE (oid oid, name text)
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT c.oid, format('%I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+LANGUAGE sql STABLE AS $$
+    SELECT c.oid, pg_catalog.format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
      WHERE c.relkind = 'S' AND c.relpersistence <> 't' AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgdist')
 $$;
 
@@ -84,13 +88,14 @@ $$;
 -- perishable tells whether a crash loses anything here: rows, or where an UNLOGGED
 -- sequence was.
 CREATE FUNCTION pgdist.perishable() RETURNS boolean
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT EXISTS (SELECT 1 FROM pgdist.lost()) OR EXISTS (SELECT 1 FROM pgdist.seqs q JOIN pg_class c ON c.oid = q.oid WHERE c.relpersistence = 'u')
-$$;
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN (SELECT EXISTS (SELECT 1 FROM pgdist.lost()) OR EXISTS (SELECT 1 FROM pgdist.seqs q JOIN pg_class c ON c.oid = q.oid WHERE c.relpersistence = 'u'));
+END $$;
 
 -- ingredients lists types and all that they are made of.
 CREATE FUNCTION pgdist.ingredients(types oid[]) RETURNS oid[]
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 BEGIN
     RETURN (WITH RECURSIVE made(t) AS (
         SELECT t FROM unnest(types) t WHERE t <> 0
@@ -135,7 +140,7 @@ END $$;
 -- unfit says why a table's rows cannot be mirrored and, after "; ", what to do
 -- about it; or NULL.
 CREATE FUNCTION pgdist.unfit(rel oid) RETURNS text
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE c record; types oid[]; what text;
 BEGIN
     SELECT r.* INTO c FROM pg_class r WHERE r.oid = rel;
@@ -193,16 +198,27 @@ BEGIN
     RETURN NULL;
 END $$;
 
+-- hush keeps what follows from users' event triggers, where there are any: by a setting that has
+-- all plans of the session made anew, when it is set and again when it is set back. (pgdist's own
+-- event triggers leave alone whatever is done while it is busy.)
+CREATE FUNCTION pgdist.hush() RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF EXISTS (SELECT 1 FROM pg_event_trigger e WHERE e.evtname NOT LIKE '!pgdist\_%' AND e.evtenabled = 'O') AND current_setting('session_replication_role') <> 'replica' THEN
+        PERFORM set_config('session_replication_role', 'replica', true);
+    END IF;
+END $$;
+
 -- sync_of brings pgdist.tables, the generated functions and the triggers up to the
 -- catalog. On the leader new tables get new ids; on a follower ids holds the
 -- leader's ({"id","nsp","rel","gen"} each). Of tables that stay it looks at
 -- these, or at all; made: a relation was made, and partitions that were there are as fit as they were. It
 -- returns the tables whose contents only a copy can be sure of.
--- Users' event triggers are none of its business, hence replica.
+-- Its own DDL is nothing that users' event triggers should hear of (hush).
 CREATE FUNCTION pgdist.sync_of(ids jsonb, these oid[], made boolean DEFAULT false) RETURNS SETOF int
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET session_replication_role = replica AS $sync$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $sync$
 DECLARE
-    r record; why text; fn regprocedure; gone int[]; num int; g int; mirror name; dirty oid[]; def text; raised int[] := '{}';
+    r record; why text; fn regprocedure; gone int[]; num int; g int; mirror name; dirty oid[]; def text; raised int[] := '{}'; role_before text := current_setting('session_replication_role');
 BEGIN
     SELECT m.mirror, set_config('pgdist.busy', m.secret, true) INTO mirror, why FROM pgdist.meta m;
     SELECT array_agg(t.id) INTO gone FROM pgdist.tables t WHERE NOT EXISTS (SELECT 1 FROM pgdist.user_roots() u WHERE u.oid = t.oid);
@@ -264,6 +280,7 @@ BEGIN
             form = EXCLUDED.form, keyed = EXCLUDED.keyed, upsert = EXCLUDED.upsert, files = EXCLUDED.files, missing = EXCLUDED.missing, layout = EXCLUDED.layout;
         IF r.id <> num THEN gone := gone || r.id; END IF;
         IF r.id IS DISTINCT FROM num OR r.form <> r.old_form OR r.gen <> g OR NOT r.triggered THEN
+            PERFORM pgdist.hush();
             PERFORM pgdist.generate(r.oid, num, g, r.byrow, r.upsert, r.layout);
             -- Those that are right stay: to make them anew would lock out readers, too, of all
             -- partitions where one is added.
@@ -272,10 +289,9 @@ BEGIN
                   WHERE NOT (made AND r.id = num AND x = ANY (coalesce(r.old_files, '{}')) AND (SELECT c.relispartition FROM pg_class c WHERE c.oid = x))
                     AND pgdist.triggers_of(ARRAY[x], num) <> pgdist.trigger_count(ARRAY[x], r.byrow);
             END IF;
-            FOR def IN SELECT format('pgdist.%I(%s)', p.proname, pg_get_function_identity_arguments(p.oid)) FROM pg_proc p
-                        WHERE p.pronamespace = 'pgdist'::regnamespace AND p.proname = ANY (ARRAY(SELECT k || num FROM unnest('{a_,w_,x_,r_,y_}'::text[]) k)) LOOP
-                EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %I', def, mirror);
-            END LOOP;
+            SELECT string_agg(format('pgdist.%I(%s)', p.proname, pg_get_function_identity_arguments(p.oid)), ', ') INTO def FROM pg_proc p
+             WHERE p.pronamespace = 'pgdist'::regnamespace AND p.proname = ANY (ARRAY(SELECT k || num FROM unnest('{a_,w_,x_,r_,y_}'::text[]) k));
+            EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %I', def, mirror);
         END IF;
     END LOOP;
     num := (SELECT count(*) FROM pgdist.seqs);
@@ -288,8 +304,10 @@ BEGIN
     FOR fn IN SELECT p.oid::regprocedure FROM pg_proc p
                WHERE p.pronamespace = 'pgdist'::regnamespace AND p.proname = ANY (ARRAY(SELECT k || x FROM unnest('{c_,a_,w_,x_,r_,y_}'::text[]) k, unnest(gone) x))
                  AND NOT EXISTS (SELECT 1 FROM pgdist.tables t WHERE t.id = substr(p.proname, 3)::int) LOOP
+        PERFORM pgdist.hush();
         EXECUTE format('DROP FUNCTION %s CASCADE', fn);
     END LOOP;
+    IF current_setting('session_replication_role') <> role_before THEN PERFORM set_config('session_replication_role', role_before, true); END IF;
     -- Numbers that another leader gave are not given again.
     PERFORM setval('pgdist.table_id', greatest(q.last_value, (SELECT coalesce(max(t.id), 1) FROM pgdist.tables t))) FROM pgdist.table_id q;
     PERFORM set_config('pgdist.busy', '', true);
@@ -297,20 +315,22 @@ END $sync$;
 
 -- sync_others brings the lists of sequences and materialized views up to the catalog.
 CREATE FUNCTION pgdist.sync_others() RETURNS void
-LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
     DELETE FROM pgdist.seqs q WHERE NOT EXISTS (SELECT 1 FROM pgdist.user_sequences() u WHERE u.oid = q.oid AND u.name = q.name);
     INSERT INTO pgdist.seqs SELECT u.oid, u.name FROM pgdist.user_sequences() u WHERE NOT EXISTS (SELECT 1 FROM pgdist.seqs q WHERE q.oid = u.oid) ON CONFLICT DO NOTHING;
     DELETE FROM pgdist.views v WHERE NOT EXISTS (SELECT 1 FROM pg_class c WHERE c.oid = v.oid AND c.relkind = 'm');
     INSERT INTO pgdist.views SELECT c.oid FROM pg_class c WHERE c.relkind = 'm' AND NOT EXISTS (SELECT 1 FROM pgdist.views v WHERE v.oid = c.oid) ON CONFLICT DO NOTHING;
-$$;
+END $$;
 
 -- most_sequences is how many a flush can read: four of five locks that there is room for
 -- (PostgreSQL docs, "Lock Management"; NLOCKENTS of the server's lock.c).
 CREATE FUNCTION pgdist.most_sequences() RETURNS int
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT (0.8 * current_setting('max_locks_per_transaction')::int
-            * (SELECT sum(current_setting(s)::int) FROM unnest('{max_connections,max_prepared_transactions,max_wal_senders,max_worker_processes,autovacuum_max_workers}'::text[]) s))::int
-$$;
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN (SELECT (0.8 * current_setting('max_locks_per_transaction')::int
+            * (SELECT sum(current_setting(s)::int) FROM unnest('{max_connections,max_prepared_transactions,max_wal_senders,max_worker_processes,autovacuum_max_workers}'::text[]) s))::int);
+END $$;
 
 -- sync looks at all tables, and all owners.
 CREATE FUNCTION pgdist.sync(ids jsonb DEFAULT NULL) RETURNS SETOF int

@@ -29,12 +29,14 @@ END $$;
 -- unfilled lists what a leader has yet to fill, older ones first: most depend
 -- on none that is younger.
 CREATE FUNCTION pgdist.unfilled() RETURNS TABLE (name text, error text)
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT x.name, m.error
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY SELECT x.name, m.error
       FROM pgdist.matviews m, LATERAL (SELECT c.oid, format('%I.%I', n.nspname, c.relname) AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
              WHERE c.oid = m.oid AND NOT c.relispopulated OFFSET 0) x -- one by one: not all of pg_class is read for a few
-     ORDER BY x.oid
-$$;
+     ORDER BY x.oid;
+END $$;
 
 -- fill_begin takes the fence (a change of leader ends this transaction first, and
 -- nothing is filled on a follower) and the locks that keep readers waiting until

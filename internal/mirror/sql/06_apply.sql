@@ -16,9 +16,10 @@ END $$;
 
 -- sound tells whether this member lacks nothing by a crash.
 CREATE FUNCTION pgdist.sound() RETURNS boolean
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT EXISTS (SELECT 1 FROM pgdist.boot) OR NOT pgdist.perishable()
-$$;
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN EXISTS (SELECT 1 FROM pgdist.boot) OR NOT pgdist.perishable();
+END $$;
 
 -- enter begins an apply: it takes the fence and checks that this member is what
 -- the batch was made for, and has not crashed since it was. The tick tells that nobody
@@ -123,9 +124,10 @@ END $$;
 
 -- registered lists the distributors.
 CREATE FUNCTION pgdist.registered() RETURNS jsonb
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT coalesce(jsonb_agg(jsonb_build_object('id', d.id, 'name', d.name, 'epoch', d.epoch, 'lease', extract(epoch FROM d.lease), 'since', d.since) ORDER BY d.since, d.id), '[]') FROM pgdist.distributors d
-$$;
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN (SELECT coalesce(jsonb_agg(jsonb_build_object('id', d.id, 'name', d.name, 'epoch', d.epoch, 'lease', extract(epoch FROM d.lease), 'since', d.since) ORDER BY d.since, d.id), '[]') FROM pgdist.distributors d);
+END $$;
 
 -- spot is what a distributor has to know of a follower that others flush to, too.
 CREATE FUNCTION pgdist.spot() RETURNS text
@@ -138,8 +140,9 @@ END $$;
 
 -- here tells where this member is, for whoever is about to bring it up to date.
 CREATE FUNCTION pgdist.here() RETURNS jsonb
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT jsonb_build_object('version', m.version, 'set', m.set_id, 'member', m.member, 'system', m.system,
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN (SELECT jsonb_build_object('version', m.version, 'set', m.set_id, 'member', m.member, 'system', m.system,
         'cluster', (SELECT system_identifier::text FROM pg_control_system()),
         'epoch', f.last_value >> 1, 'leads', f.last_value & 1 = 1, 'office', t.last_value,
         'booted', coalesce((SELECT b.term = t.last_value FROM pgdist.boot b), false),
@@ -148,8 +151,8 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
         'terms', (SELECT coalesce(jsonb_agg(jsonb_build_object('term', x.term, 'leader', x.leader, 'prev', x.prev, 'snap', x.snap) ORDER BY x.term), '[]') FROM pgdist.terms x),
         'recovery', pg_is_in_recovery(), 'amiss', (SELECT string_agg(DISTINCT a.what, '; ') FROM pgdist.amiss a), 'crashed', NOT EXISTS (SELECT 1 FROM pgdist.boot) AND pgdist.perishable(),
         'unfilled', CASE WHEN f.last_value & 1 = 1 THEN (SELECT string_agg(u.name || ': ' || u.error, '; ') FROM pgdist.unfilled() u WHERE u.error IS NOT NULL) END)
-      FROM pgdist.meta m, pgdist.fence f, pgdist.term t, pgdist.register r, (SELECT * FROM pgdist.position q ORDER BY q.one DESC LIMIT 1) p, pgdist.floor l
-$$;
+      FROM pgdist.meta m, pgdist.fence f, pgdist.term t, pgdist.register r, (SELECT * FROM pgdist.position q ORDER BY q.one DESC LIMIT 1) p, pgdist.floor l);
+END $$;
 
 -- tail lists what this member wrote beyond (q, n), the place from which the
 -- set went on without it: op d means that only a full copy can undo it.

@@ -1,9 +1,11 @@
 -- busy tells that pgdist itself is at work in this transaction: the value is a
 -- secret that only its own functions can read, so that nobody else can say so.
 CREATE FUNCTION pgdist.busy() RETURNS boolean
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT EXISTS (SELECT 1 FROM pgdist.meta m WHERE m.secret = current_setting('pgdist.busy', true))
-$$;
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF coalesce(current_setting('pgdist.busy', true), '') = '' THEN RETURN false; END IF;
+    RETURN EXISTS (SELECT 1 FROM pgdist.meta m WHERE m.secret = current_setting('pgdist.busy', true));
+END $$;
 
 -- on_as tells on_ddl who runs the statement, which a SECURITY DEFINER function
 -- cannot know. Its name comes first; the names of all of pgdist's event triggers
@@ -119,7 +121,7 @@ $$;
 -- announced, or that a function runs. What is neither would stay local and is
 -- refused.
 CREATE FUNCTION pgdist.statement(tag text, path text, around text) RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off AS $$
 DECLARE
     body text; who text := current_setting('pgdist.as', true);
     dropped text := current_setting('pgdist.dropped', true);
@@ -204,7 +206,7 @@ BEGIN
     -- What has another owner now, by this statement or by REASSIGN OWNED beside it.
     SELECT l.given, l.tables INTO given, rels FROM pgdist.list() l;
     these := CASE WHEN rels = '{}' THEN these WHEN these IS NOT NULL AND rels IS NOT NULL THEN these || pgdist.roots_of(rels) END;
-    IF these IS NULL OR tag LIKE 'ALTER%' THEN -- what may join a tree or leave one
+    IF these IS NULL OR tag LIKE 'ALTER%' AND body ~* '\m(ATTACH|DETACH|INHERIT)\M' THEN -- what may join a tree or leave one
         SELECT array_agg(t.id), array_agg(f) INTO ids, files FROM pgdist.tables t, unnest(t.files) f;
     END IF;
     IF tag IN ('CREATE TABLE AS', 'SELECT INTO', 'CREATE MATERIALIZED VIEW') THEN
@@ -217,7 +219,7 @@ BEGIN
         IF these IS NOT NULL THEN these := these || reworded; END IF; -- NULL is any, not none
         UPDATE pgdist.tables t SET shape = '', form = '' WHERE t.oid = ANY (reworded); -- for sync_of to raise gen
     END IF;
-    IF these IS NULL OR these <> '{}' OR tag !~ '^(CREATE|COMMENT|GRANT|REVOKE)' OR EXISTS (SELECT 1 FROM pg_event_trigger_ddl_commands() c WHERE c.classid = 'pg_class'::regclass) THEN
+    IF these IS NULL OR these <> '{}' OR tag <> 'COMMENT' AND (tag !~ '^(CREATE|GRANT|REVOKE)' OR EXISTS (SELECT 1 FROM pg_event_trigger_ddl_commands() c WHERE c.classid = 'pg_class'::regclass)) THEN
         whole := ARRAY(SELECT pgdist.sync_of(NULL, these, tag = 'CREATE TABLE'));
     END IF;
     IF tag IN ('CREATE TABLE AS', 'SELECT INTO', 'CREATE MATERIALIZED VIEW') THEN
@@ -236,10 +238,8 @@ BEGIN
         PERFORM pgdist.note(0, 'd', jsonb_build_object('tag', tag, 'text', body, 'path', path, 'role', who,
         'roles', named, 'numbers', pgdist.role_numbers(named), 'ids', pgdist.ids_of(named), 'rights', rights,
         'owners', given,
-        'settings', (SELECT jsonb_object_agg(g.name, g.setting) FROM pg_settings g WHERE g.name IN (
-            'DateStyle', 'IntervalStyle', 'TimeZone', 'lc_monetary', 'lc_numeric', 'lc_time', 'bytea_output', 'extra_float_digits', 'xmloption', 'xmlbinary',
-            'default_tablespace', 'default_table_access_method', 'default_toast_compression', 'array_nulls',
-            'standard_conforming_strings', 'default_text_search_config', 'timezone_abbreviations', 'transform_null_equals', 'backslash_quote')),
+        'settings', (SELECT jsonb_object_agg(g, current_setting(g, true)) FROM unnest('{DateStyle,IntervalStyle,TimeZone,lc_monetary,lc_numeric,lc_time,bytea_output,extra_float_digits,xmloption,xmlbinary,default_tablespace,default_table_access_method,default_toast_compression,array_nulls,
+            standard_conforming_strings,default_text_search_config,timezone_abbreviations,transform_null_equals,backslash_quote}'::text[]) g WHERE current_setting(g, true) IS NOT NULL),
         'extensions', CASE WHEN tag ~ ' EXTENSION$' THEN (SELECT jsonb_object_agg(x.extname, x.extversion) FROM pg_extension x) END,
         'enums', (SELECT jsonb_agg(jsonb_build_array(format('%I.%I', n.nspname, y.typname), (SELECT jsonb_agg(l.enumlabel ORDER BY l.enumsortorder) FROM pg_enum l WHERE l.enumtypid = y.oid)))
                     FROM pg_event_trigger_ddl_commands() c JOIN pg_type y ON c.classid = 'pg_type'::regclass AND y.oid = c.objid JOIN pg_namespace n ON n.oid = y.typnamespace
@@ -326,7 +326,7 @@ END $$;
 -- change that waits, too: default privileges, grants on all of a schema, casts and
 -- operators. on_start hands on the caller's search_path, by which names are found.
 CREATE FUNCTION pgdist.start(tag text, path text, around text) RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
 DECLARE body text; owner name; relation boolean := tag ~ '(TABLE|TABLE AS|SELECT INTO|INDEX|VIEW|SEQUENCE|TRIGGER|RULE|POLICY)$'; caller name := coalesce(nullif(current_setting('role'), 'none'), session_user);
 BEGIN
     IF pgdist.busy() OR tag = 'REINDEX' THEN RETURN; END IF;
@@ -448,7 +448,7 @@ BEGIN
     EXECUTE 'CREATE FUNCTION pgdist.replay_as(statement text) RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS ''BEGIN EXECUTE statement; END''';
     EXECUTE 'REVOKE ALL ON FUNCTION pgdist.replay_as(text) FROM PUBLIC';
     EXECUTE format('ALTER FUNCTION pgdist.replay_as(text) OWNER TO %I', d->>'role');
-    FOR s IN SELECT e.key, e.value FROM jsonb_each_text(d->'settings') e JOIN pg_settings g ON g.name = e.key AND g.context = 'user' LOOP
+    FOR s IN SELECT e.key, e.value FROM jsonb_each_text(d->'settings') e WHERE current_setting(e.key, true) <> e.value LOOP -- NULL: not in this version
         before := before || jsonb_build_object(s.key, current_setting(s.key));
         PERFORM set_config(s.key, s.value, true);
     END LOOP;
@@ -512,18 +512,20 @@ END $$;
 
 -- listed finds tables of a leader's list here, under their numbers and names.
 CREATE FUNCTION pgdist.listed(list jsonb) RETURNS oid[]
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT coalesce(array_agg(DISTINCT y.oid), '{}') FROM jsonb_array_elements(list) e, LATERAL (
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN (SELECT coalesce(array_agg(DISTINCT y.oid), '{}') FROM jsonb_array_elements(list) e, LATERAL (
         SELECT t.oid FROM pgdist.tables t WHERE t.id = (e->>'id')::int
-        UNION ALL SELECT c.oid FROM pg_namespace n JOIN pg_class c ON c.relnamespace = n.oid WHERE n.nspname = e->>'nsp' AND c.relname = e->>'rel') y
-$$;
+        UNION ALL SELECT c.oid FROM pg_namespace n JOIN pg_class c ON c.relnamespace = n.oid WHERE n.nspname = e->>'nsp' AND c.relname = e->>'rel') y);
+END $$;
 
 -- was_replayed tells that a DDL was run ahead of its batch.
 CREATE FUNCTION pgdist.was_replayed(d jsonb) RETURNS boolean
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT EXISTS (SELECT 1 FROM pgdist.replayed r, pgdist.position p WHERE p.term = r.pos_term AND p.snap::text IS NOT DISTINCT FROM r.pos_snap
-                      AND ((d->'at'->>0)::bigint, (d->'at'->>1)::bigint) <= (r.term, r.id))
-$$;
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN EXISTS (SELECT 1 FROM pgdist.replayed r, pgdist.position p WHERE p.term = r.pos_term AND p.snap::text IS NOT DISTINCT FROM r.pos_snap
+                      AND ((d->'at'->>0)::bigint, (d->'at'->>1)::bigint) <= (r.term, r.id));
+END $$;
 
 -- replayed notes that the DDL up to here stays, though the member does not move
 -- from its place yet.
@@ -541,11 +543,13 @@ END $$;
 -- (What is about to be made is not ready at first; what is about to be dropped is dead in the
 -- end. In between the two look the same.)
 CREATE FUNCTION pgdist.half_made() RETURNS TABLE (name text, tab text, known boolean, index oid, rel oid, owner name)
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT format('%I.%I', n.nspname, c.relname), i.indrelid::regclass::text, (i.indisready OR NOT i.indislive) AND c.relname !~ '_cc(new|old)[0-9]*$', i.indexrelid, i.indrelid, pg_get_userbyid(c.relowner)
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY SELECT format('%I.%I', n.nspname, c.relname), i.indrelid::regclass::text, (i.indisready OR NOT i.indislive) AND c.relname !~ '_cc(new|old)[0-9]*$', i.indexrelid, i.indrelid, pg_get_userbyid(c.relowner)
       FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-     WHERE NOT i.indisvalid AND c.relkind = 'i' AND c.relpersistence <> 't' AND n.nspname NOT IN ('pg_toast', 'pg_catalog', 'pgdist')
-$$;
+     WHERE NOT i.indisvalid AND c.relkind = 'i' AND c.relpersistence <> 't' AND n.nspname NOT IN ('pg_toast', 'pg_catalog', 'pgdist');
+END $$;
 
 -- whole_indexes are those of names that are whole here, and of the table that tabs says.
 CREATE FUNCTION pgdist.whole_indexes(names text[], tabs text[]) RETURNS SETOF text

@@ -6,17 +6,19 @@
 
 -- path_names lists the schemas that a search_path names, whether they are there or not.
 CREATE FUNCTION pgdist.path_names(path text, caller name) RETURNS text[]
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT coalesce(array_agg(CASE WHEN x.n = '$user' THEN caller::text ELSE x.n END ORDER BY x.o), '{}')
-      FROM (SELECT coalesce(replace(r.m[1], '""', '"'), lower(r.m[2])) AS n, r.o FROM regexp_matches(path, '"((?:[^"]|"")*)"|([^\s,"]+)', 'g') WITH ORDINALITY r(m, o)) x
-$$;
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN (SELECT coalesce(array_agg(CASE WHEN x.n = '$user' THEN caller::text ELSE x.n END ORDER BY x.o), '{}')
+      FROM (SELECT coalesce(replace(r.m[1], '""', '"'), lower(r.m[2])) AS n, r.o FROM regexp_matches(path, '"((?:[^"]|"")*)"|([^\s,"]+)', 'g') WITH ORDINALITY r(m, o)) x);
+END $$;
 
 -- hold_path keeps the schemas of a search_path from getting anything that would be found by
 -- a name of before (hold_names).
 CREATE FUNCTION pgdist.hold_path(path text, caller name) RETURNS void
-LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT pg_advisory_xact_lock_shared(pgdist.secret_lock('path ' || x.nsp)) FROM (SELECT DISTINCT u.nsp FROM unnest(pgdist.path_names(path, caller)) u(nsp)) x
-$$;
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock_shared(pgdist.secret_lock('path ' || x.nsp)) FROM (SELECT DISTINCT u.nsp FROM unnest(pgdist.path_names(path, caller)) u(nsp)) x;
+END $$;
 
 -- hold_models keeps tables that a CREATE TABLE is LIKE from being changed: it locks them
 -- against being dropped or renamed itself, but not against new indexes, comments and statistics.

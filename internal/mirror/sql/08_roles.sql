@@ -26,11 +26,13 @@ $$;
 -- not its name, which it may have got since; one that nobody has told of was made here. NULL: it is of
 -- before roles had ids, and another member may call it otherwise.
 CREATE FUNCTION pgdist.role_ids() RETURNS TABLE (oid oid, id text)
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT a.oid, CASE WHEN k.oid IS NOT NULL THEN k.id WHEN old.name IS NULL THEN c.system_identifier || '/' || a.oid END
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY SELECT a.oid, CASE WHEN k.oid IS NOT NULL THEN k.id WHEN old.name IS NULL THEN c.system_identifier || '/' || a.oid END
       FROM pg_authid a CROSS JOIN pg_control_system() c LEFT JOIN (SELECT r.oid, max(r.id) AS id FROM pgdist.roles r GROUP BY r.oid) k ON k.oid = a.oid
-      LEFT JOIN pgdist.roles old ON old.name = a.rolname AND old.oid IS NULL
-$$;
+      LEFT JOIN pgdist.roles old ON old.name = a.rolname AND old.oid IS NULL;
+END $$;
 
 -- same_role tells whether a role that is known here is the one that a leader has, or had, as that id,
 -- or, where either knows no ids yet, under that number in that term. NULL: nobody can tell.
@@ -40,10 +42,12 @@ LANGUAGE sql IMMUTABLE AS $$ SELECT CASE WHEN k.id IS NOT NULL AND id IS NOT NUL
 -- clustered lists the tables and materialized views that CLUSTER puts in the order of an index,
 -- unless another is named, with that.
 CREATE FUNCTION pgdist.clustered() RETURNS TABLE (tab text, idx text)
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT format('%I.%I', n.nspname, c.relname), x.relname::text FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-     WHERE i.indisclustered AND c.relpersistence <> 't' AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgdist') AND n.nspname !~ '^pg_(toast|temp)'
-$$;
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY SELECT format('%I.%I', n.nspname, c.relname), x.relname::text FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE i.indisclustered AND c.relpersistence <> 't' AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgdist') AND n.nspname !~ '^pg_(toast|temp)';
+END $$;
 
 -- cluster has a follower's tables be clustered by the same; now no row is moved. What somebody
 -- else has to himself is passed over: mostly this member's own CLUSTER, which would be ended, and
@@ -329,25 +333,28 @@ END $$;
 
 -- role_numbers tells the leader's numbers of roles that DDL names.
 CREATE FUNCTION pgdist.role_numbers(names jsonb) RETURNS jsonb
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT coalesce(jsonb_object_agg(a.rolname, a.oid::bigint), '{}') FROM pg_authid a WHERE names ? a.rolname
-$$;
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN (SELECT coalesce(jsonb_object_agg(a.rolname, a.oid::bigint), '{}') FROM pg_authid a WHERE names ? a.rolname);
+END $$;
 
 -- ids_of tells what all members know roles by that DDL names.
 CREATE FUNCTION pgdist.ids_of(names jsonb) RETURNS jsonb
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT coalesce(jsonb_object_agg(a.rolname, i.id), '{}') FROM pg_authid a JOIN pgdist.role_ids() i USING (oid) WHERE names ? a.rolname
-$$;
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN (SELECT coalesce(jsonb_object_agg(a.rolname, i.id), '{}') FROM pg_authid a JOIN pgdist.role_ids() i USING (oid) WHERE names ? a.rolname);
+END $$;
 
 -- rights_of tells what a role may do by being what it is, and not by privileges, which are
 -- DDL themselves (but for that to make schemas): whether it is a superuser, or else as which
 -- other roles it may act.
 CREATE FUNCTION pgdist.rights_of(who text) RETURNS jsonb
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT jsonb_build_object('super', w.rolsuper, 'as', (SELECT coalesce(jsonb_agg(a.rolname), '[]') FROM pg_authid a WHERE NOT w.rolsuper AND a.oid <> w.oid AND pg_has_role(w.oid, a.oid, 'USAGE')),
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN (SELECT jsonb_build_object('super', w.rolsuper, 'as', (SELECT coalesce(jsonb_agg(a.rolname), '[]') FROM pg_authid a WHERE NOT w.rolsuper AND a.oid <> w.oid AND pg_has_role(w.oid, a.oid, 'USAGE')),
             'create', has_database_privilege(w.oid, current_database(), 'CREATE'))
-      FROM pg_authid w WHERE w.rolname = who
-$$;
+      FROM pg_authid w WHERE w.rolname = who);
+END $$;
 
 -- lend gives a role what it had of these when it ran a DDL, and has no more. (Roles are here
 -- as they are at the leader by now.) It tells what take_back has to take.
