@@ -89,6 +89,9 @@ type Pool struct {
 	// WaitTimeout bounds the wait for a connection while all are in use; 0 is
 	// thirty seconds, negative is as long as the statement's context allows.
 	WaitTimeout time.Duration
+	// Rotate has no connection of database/sql get the server connection that it had last, to find
+	// what depends on that and should not. It is slow.
+	Rotate bool
 }
 
 // Register is how a register in etcd is reached. That there is one, and where, the set knows.

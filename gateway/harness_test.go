@@ -32,6 +32,10 @@ const ages = 3 * time.Minute
 // busy with other tests.
 const unhurried = "&probe_timeout=3s&sync_timeout=15s"
 
+// rotating has no client get the connection to a server that it had last: that each transaction
+// has another one is nothing that a client should see.
+const rotating = "&pool_rotate=on"
+
 // sleeping counts the servers' processes that sleep in a statement like that.
 func (s *set) sleeping(like string) (n int, err error) {
 	for _, server := range s.servers {
@@ -84,7 +88,7 @@ func newSet(tb testing.TB, change func(*Config)) *set {
 	if _, err := mirror.Init(ctx, config, mirror.InitOptions{}); err != nil {
 		tb.Fatal(err)
 	}
-	s.dsn = "pgdist://postgres@" + strings.Join(hosts, ",") + "/postgres?sslmode=disable" + unhurried
+	s.dsn = "pgdist://postgres@" + strings.Join(hosts, ",") + "/postgres?sslmode=disable" + rotating + unhurried
 	s.serve(tb, change)
 	return s
 }

@@ -66,7 +66,7 @@ func open(ctx context.Context) (_ *field, err error) {
 	if _, err := mirror.Init(limited, config, mirror.InitOptions{}); err != nil {
 		return nil, err
 	}
-	dsn := "pgdist://postgres@" + strings.Join(hosts, ",") + "/postgres?sslmode=disable"
+	dsn := "pgdist://postgres@" + strings.Join(hosts, ",") + "/postgres?sslmode=disable&pool_rotate=on" // what depends on a connection and should not shows
 	if f.gateway, err = gateway.Open(limited, gateway.Config{DSN: dsn, Auth: gateway.Trust}); err != nil {
 		return nil, err
 	}

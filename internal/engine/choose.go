@@ -111,14 +111,14 @@ func (e *Engine) heed() {
 }
 
 // acquireLeader leases a read-write connection to the leader, waiting for one
-// to be chosen if need be.
-func (e *Engine) acquireLeader(ctx context.Context, t *Tenant, p purpose) (hold, error) {
+// to be chosen if need be. by is who gets it, nil for the engine itself.
+func (e *Engine) acquireLeader(ctx context.Context, by *Session, p purpose) (hold, error) {
 	var pat patience
 	for {
 		r := e.route()
 		var cause error
 		if r.leader != nil {
-			c, err := r.leader.poolsOf(t)[p].acquire(ctx, nil)
+			c, err := r.leader.poolsOf(by.tenantOf())[p].acquire(ctx, nil, by)
 			if err == nil {
 				return hold{c, r.view}, nil
 			}
@@ -142,7 +142,7 @@ func (e *Engine) acquireLeader(ctx context.Context, t *Tenant, p purpose) (hold,
 
 // acquireReader leases a read-only connection to a member of the balance's
 // choice. t collects the members that failed; near is what the session used last.
-func (e *Engine) acquireReader(ctx context.Context, who *Tenant, t *attempts, near *affinity) (hold, error) {
+func (e *Engine) acquireReader(ctx context.Context, by *Session, t *attempts, near *affinity) (hold, error) {
 	var pat patience
 	var cause error
 	for {
@@ -152,7 +152,7 @@ func (e *Engine) acquireReader(ctx context.Context, who *Tenant, t *attempts, ne
 		}
 		m, i := e.chooseNear(r, t.tried, near)
 		if m != nil {
-			c, err := m.poolsOf(who)[readOnly].acquire(ctx, near.c)
+			c, err := m.poolsOf(by.tenantOf())[readOnly].acquire(ctx, near.c, by)
 			if err == nil {
 				near.c = c
 				return hold{c, r.view}, nil

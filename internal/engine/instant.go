@@ -59,7 +59,7 @@ func (s *Session) AcquireNow(call Call, fits func(ServerConn) bool) (*Lease, Ins
 		c, now = s.readerNow(r)
 	case leaderRead:
 		if r.leader != nil {
-			c, now = r.leader.poolsOf(s.tenant)[readOnly].leaseNow(nil)
+			c, now = r.leader.poolsOf(s.tenant)[readOnly].leaseNow(nil, s)
 		}
 	}
 	if c == nil {
@@ -82,7 +82,7 @@ func (s *Session) readerNow(r *routes) (c *conn, now Instant) {
 		if m == nil {
 			return nil, now
 		}
-		c, next := m.poolsOf(s.tenant)[readOnly].leaseNow(s.near.c)
+		c, next := m.poolsOf(s.tenant)[readOnly].leaseNow(s.near.c, s)
 		switch {
 		case c != nil:
 			s.near.c = c
@@ -96,14 +96,17 @@ func (s *Session) readerNow(r *routes) (c *conn, now Instant) {
 }
 
 // leaseNow leases a connection that is free, or tells why there is none.
-func (pl *pool) leaseNow(near *conn) (*conn, Instant) {
+func (pl *pool) leaseNow(near *conn, by *Session) (*conn, Instant) {
 	if pl.user != "" && pl.member.gate.on.Load() {
 		return nil, NotNow // others may be before it in a line
 	}
-	switch c := pl.acquireNow(near); {
+	switch c := pl.acquireNow(near, by); {
 	case c != nil:
+		if pl.config.Rotate {
+			by.note(c)
+		}
 		return c, NowLeased
-	case pl.exist.Load() < int64(pl.config.Size):
+	case pl.exist.Load() < int64(pl.config.Size) || pl.config.Rotate:
 		return nil, NotNow
 	case pl.waiters.Load() > 0:
 		return nil, NowCrowded

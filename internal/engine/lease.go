@@ -176,7 +176,7 @@ func (l *Lease) acquire(ctx context.Context) error {
 		case anywhere:
 			err = l.acquireReader(ctx)
 		case leaderRead:
-			if l.hold, err = s.e.acquireLeader(ctx, s.tenant, readOnly); err == nil {
+			if l.hold, err = s.e.acquireLeader(ctx, s, readOnly); err == nil {
 				err = l.prepareRead(ctx)
 			}
 		default:
@@ -192,7 +192,7 @@ func (l *Lease) acquire(ctx context.Context) error {
 var errAgain = errors.New("again")
 
 func (l *Lease) acquireReader(ctx context.Context) (err error) {
-	if l.hold, err = l.s.e.acquireReader(ctx, l.s.tenant, &l.s.try, &l.s.near); err != nil {
+	if l.hold, err = l.s.e.acquireReader(ctx, l.s, &l.s.try, &l.s.near); err != nil {
 		return err
 	}
 	return l.prepareRead(ctx)
@@ -213,7 +213,7 @@ func (l *Lease) acquireWriter(ctx context.Context) error {
 		}
 	} else {
 		var err error
-		if l.hold, err = l.s.e.acquireLeader(ctx, l.s.tenant, readWrite); err != nil {
+		if l.hold, err = l.s.e.acquireLeader(ctx, l.s, readWrite); err != nil {
 			return err
 		}
 	}

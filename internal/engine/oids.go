@@ -175,7 +175,7 @@ func (t *oidTable) get(ctx context.Context, r *routes, m *member, age time.Durat
 // readOIDs lists a member's relations and types by kind, schema and name.
 func readOIDs(ctx context.Context, m *member) (map[[3]string]uint32, map[uint32]bool, error) {
 	pl := m.pools[readOnly]
-	c, err := pl.acquire(ctx, nil)
+	c, err := pl.acquire(ctx, nil, nil)
 	if err != nil {
 		return nil, nil, err
 	}

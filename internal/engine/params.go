@@ -29,6 +29,7 @@ var params = append([]param{
 	{"pool_max_lifetime", "age at which a connection is closed", setDuration(func(c *Config) *time.Duration { return &c.Pool.MaxLifetime })},
 	{"pool_max_idle", "idle time after which a connection is closed", setDuration(func(c *Config) *time.Duration { return &c.Pool.MaxIdle })},
 	{"pool_wait_timeout", "longest wait for a free connection", setDuration(func(c *Config) *time.Duration { return &c.Pool.WaitTimeout })},
+	{"pool_rotate", "whether no session gets the connection that it had last, to find what depends on that (slow): on or off", setSwitch(func(c *Config) *bool { return &c.Pool.Rotate }, true)},
 	{"failover_timeout", "longest wait of a statement for a leader", setDuration(func(c *Config) *time.Duration { return &c.FailoverTimeout })},
 	{"ddl_conflict_timeout", "longest time that a lock on a database may hold up DDL there before its holder gives way", setDuration(func(c *Config) *time.Duration { return &c.DDLConflictTimeout })},
 	{"view_lease", "how long statements go on after a majority has confirmed the view", setDuration(func(c *Config) *time.Duration { return &c.ViewLease })},

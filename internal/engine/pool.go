@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,6 +29,10 @@ type PoolConfig struct {
 	// WaitTimeout bounds the wait for a connection while all are in use; 0 is
 	// thirty seconds, negative is as long as the statement's context allows.
 	WaitTimeout time.Duration
+	// Rotate has no session get the connection to a database that it had there last, to find what
+	// depends on a connection and should not. If there is no other one, the pool closes the one it
+	// has and connects again, so it is slow. What a session is pinned to stays.
+	Rotate bool
 }
 
 const never = time.Duration(math.MaxInt64)
@@ -151,17 +156,17 @@ func (pl *pool) destruct(c *conn) {
 
 // acquire leases a connection, waiting for one if all are in use. Its errors
 // are ErrPoolWait, what dialling said, or ctx's. near, if not nil, is taken if
-// it is free and the pool's.
-func (pl *pool) acquire(ctx context.Context, near *conn) (*conn, error) {
+// it is free and the pool's. by is who gets it, nil for the engine itself.
+func (pl *pool) acquire(ctx context.Context, near *conn, by *Session) (*conn, error) {
 	if pl.user != "" && pl.member.gate.on.Load() {
-		return pl.acquireLimited(ctx, near)
+		return pl.acquireLimited(ctx, near, by)
 	}
-	return pl.lease(ctx, near)
+	return pl.lease(ctx, near, by)
 }
 
 // acquireLimited is acquire where there are limits for all users together. The time spent at
 // the gate is taken off that for the pool.
-func (pl *pool) acquireLimited(ctx context.Context, near *conn) (*conn, error) {
+func (pl *pool) acquireLimited(ctx context.Context, near *conn, by *Session) (*conn, error) {
 	limited, cancel := ctx, context.CancelFunc(func() {})
 	if pl.config.WaitTimeout != never {
 		limited, cancel = context.WithTimeout(ctx, pl.config.WaitTimeout)
@@ -175,7 +180,7 @@ func (pl *pool) acquireLimited(ctx context.Context, near *conn) (*conn, error) {
 	if err != nil {
 		return nil, pl.waited(ctx, err)
 	}
-	c, err := pl.lease(limited, near)
+	c, err := pl.lease(limited, near, by)
 	if err != nil {
 		pl.member.gate.leave(pl.user)
 		return nil, pl.waited(ctx, err)
@@ -196,8 +201,13 @@ func (pl *pool) waited(ctx context.Context, err error) error {
 }
 
 // lease is acquire within the pool.
-func (pl *pool) lease(ctx context.Context, near *conn) (*conn, error) {
-	if c := pl.acquireNow(near); c != nil {
+func (pl *pool) lease(ctx context.Context, near *conn, by *Session) (c *conn, err error) {
+	if pl.config.Rotate && by != nil {
+		defer func() { by.note(c) }()
+	} else {
+		by = nil
+	}
+	if c := pl.acquireNow(near, by); c != nil {
 		return c, nil
 	}
 	pl.waiters.Add(1)
@@ -206,16 +216,22 @@ func (pl *pool) lease(ctx context.Context, near *conn) (*conn, error) {
 		pl.waiters.Add(-1)
 		pl.member.awaited.Add(-1)
 	}()
-	if c := pl.pop(); c != nil { // parked before it could see that somebody waits
+	if c := pl.pop(by); c != nil { // parked before it could see that somebody waits
 		pl.inUse.Add(1)
 		return c, nil
 	}
+	if by != nil && pl.exist.Load() >= int64(pl.config.Size) {
+		if c := pl.pop(nil); c != nil { // its own, which takes the place of another one
+			pl.inUse.Add(1)
+			pl.discard(c)
+		}
+	}
 	if pl.config.WaitTimeout == never || pl.inUse.Load() < int64(pl.config.Size) {
-		return pl.fetch(ctx) // connecting has a limit of its own
+		return pl.fetch(ctx, by) // connecting has a limit of its own
 	}
 	limited, cancel := context.WithTimeout(ctx, pl.config.WaitTimeout)
 	defer cancel()
-	c, err := pl.fetch(limited)
+	c, err = pl.fetch(limited, by)
 	if err != nil && errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
 		return nil, &Error{
 			Op: "wait for a connection", Member: pl.member.id, Host: pl.member.host, Err: ErrPoolWait,
@@ -226,10 +242,13 @@ func (pl *pool) lease(ctx context.Context, near *conn) (*conn, error) {
 }
 
 // acquireNow leases a connection that is free, nil if none is.
-func (pl *pool) acquireNow(near *conn) *conn {
+func (pl *pool) acquireNow(near *conn, by *Session) *conn {
+	if !pl.config.Rotate {
+		by = nil
+	}
 	c := near
-	if c == nil || c.pool != pl || !c.take() {
-		if c = pl.pop(); c == nil {
+	if c == nil || c.pool != pl || by != nil || !c.take() {
+		if c = pl.pop(by); c == nil {
 			return nil
 		}
 	}
@@ -238,7 +257,7 @@ func (pl *pool) acquireNow(near *conn) *conn {
 }
 
 // fetch has puddle make a connection, or hand over one that is given back.
-func (pl *pool) fetch(ctx context.Context) (*conn, error) {
+func (pl *pool) fetch(ctx context.Context, by *Session) (*conn, error) {
 	for {
 		r, err := pl.p.Acquire(ctx)
 		if err != nil {
@@ -248,7 +267,7 @@ func (pl *pool) fetch(ctx context.Context) (*conn, error) {
 			return nil, err
 		}
 		c := r.Value()
-		if c.IsClosed() {
+		if c.IsClosed() || by != nil && by.had[pl] == c {
 			r.Destroy()
 			continue
 		}
@@ -259,14 +278,17 @@ func (pl *pool) fetch(ctx context.Context) (*conn, error) {
 	}
 }
 
-// pop takes the connection that was parked last, or returns nil.
-func (pl *pool) pop() *conn {
+// pop takes the connection that was parked last, of those that by, if not nil, has not had
+// last. It returns nil if there is none.
+func (pl *pool) pop(by *Session) *conn {
 	pl.mu.Lock()
 	defer pl.mu.Unlock()
 	for n := len(pl.free) - 1; n >= 0; n-- {
 		c := pl.free[n]
-		pl.free[n] = nil
-		pl.free = pl.free[:n]
+		if by != nil && by.had[pl] == c {
+			continue
+		}
+		pl.free = slices.Delete(pl.free, n, n+1)
 		c.listed.Store(false)
 		if c.take() {
 			return c
@@ -436,4 +458,15 @@ func (pl *pool) close() {
 	case <-done:
 	case <-time.After(closeWait): // its sockets are closed; the rest is up to the client
 	}
+}
+
+// note keeps in mind which connection a session has had.
+func (s *Session) note(c *conn) {
+	if c == nil {
+		return
+	}
+	if s.had == nil {
+		s.had = map[*pool]*conn{}
+	}
+	s.had[c.pool] = c
 }

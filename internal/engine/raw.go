@@ -38,7 +38,7 @@ func (s *Session) Raw(ctx context.Context) (ServerConn, error) {
 	for s.held.c == nil {
 		l := Lease{s: s, at: leaderBare, sit: situation{bare: true}}
 		var err error
-		if l.hold, err = s.e.acquireLeader(ctx, s.tenant, readWrite); err != nil {
+		if l.hold, err = s.e.acquireLeader(ctx, s, readWrite); err != nil {
 			return nil, err
 		}
 		switch err := l.prepared(ctx, l.c.apply(ctx, s.settings)); {

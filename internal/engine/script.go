@@ -19,7 +19,7 @@ func (s *Session) Check(ctx context.Context, call Call) error {
 	if len(list) < 2 || !slices.ContainsFunc(list, func(st classify.Statement) bool { return st.Newer }) {
 		return nil
 	}
-	h, err := s.e.acquireLeader(ctx, s.tenant, readOnly)
+	h, err := s.e.acquireLeader(ctx, s, readOnly)
 	if err != nil {
 		return err
 	}

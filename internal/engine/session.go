@@ -23,7 +23,8 @@ type Call struct {
 // Session is one client's session. It is used by one goroutine at a time.
 type Session struct {
 	e      *Engine
-	tenant *Tenant // nil is the Config's own user
+	tenant *Tenant         // nil is the Config's own user
+	had    map[*pool]*conn // what it leased last, of pools that rotate
 	owner  any
 	// listener hears for the session, nil if a connection does; channels are what it
 	// listens to so. owned is the process whose notifications are the session's, 0 for none; heardAll counts the

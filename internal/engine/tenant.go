@@ -134,3 +134,11 @@ func (m *member) poolsOf(t *Tenant) *pools {
 	}
 	return (*t.own.Load())[m.id]
 }
+
+// tenantOf is the session's user, nil for the engine itself.
+func (s *Session) tenantOf() *Tenant {
+	if s == nil {
+		return nil
+	}
+	return s.tenant
+}

@@ -254,11 +254,11 @@ func (s *Session) acquireTx(ctx context.Context, at *place) (hold, error) {
 		case s.held.c != nil:
 			return s.held, nil
 		case *at == anywhere:
-			h, err = s.e.acquireReader(ctx, s.tenant, &s.try, &s.near)
+			h, err = s.e.acquireReader(ctx, s, &s.try, &s.near)
 		case *at == leaderRead:
-			h, err = s.e.acquireLeader(ctx, s.tenant, readOnly)
+			h, err = s.e.acquireLeader(ctx, s, readOnly)
 		default:
-			h, err = s.e.acquireLeader(ctx, s.tenant, readWrite)
+			h, err = s.e.acquireLeader(ctx, s, readWrite)
 		}
 		if err != nil {
 			return h, err

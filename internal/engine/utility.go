@@ -165,7 +165,7 @@ func (s *Session) ofTemp(err error) bool {
 
 func (s *Session) onMember(ctx context.Context, m *member, text string) error {
 	pl := m.poolsOf(s.tenant)[readWrite]
-	c, err := pl.acquire(ctx, nil)
+	c, err := pl.acquire(ctx, nil, nil)
 	if err != nil {
 		return err
 	}

@@ -14,7 +14,7 @@ func (s *Session) Whole() { s.whole = true }
 // takeWhole leases the connection.
 func (s *Session) takeWhole(ctx context.Context) error {
 	for {
-		h, err := s.e.acquireLeader(ctx, s.tenant, readWrite)
+		h, err := s.e.acquireLeader(ctx, s, readWrite)
 		if err != nil {
 			return err
 		}
