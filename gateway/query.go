@@ -135,7 +135,7 @@ func (c *client) functionCall(body []byte) error {
 		call.Verdict = largeVerdict
 	}
 	for {
-		again, _, err := c.attempt(call, func(_ *engine.Lease, u *upstream) error {
+		again, failed, err := c.attempt(call, func(_ *engine.Lease, u *upstream) error {
 			r := &c.relaying
 			c.expected = c.expected[:0]
 			r.swallow = u.start()
@@ -148,7 +148,7 @@ func (c *client) functionCall(body []byte) error {
 			return err
 		}
 		if !again {
-			c.ready()
+			c.endQuery(failed) // it ends what a simple query does
 			return nil
 		}
 	}

@@ -15,7 +15,7 @@ func (s *Session) control(ctx context.Context, st *classify.Statement, text stri
 	tx := st.Tx
 	switch tx.Kind {
 	case classify.TxBegin:
-		return st.Tag, s.beginText(ctx, tx)
+		return st.Tag, s.beginText(ctx, st)
 	case classify.TxCommit:
 		defer s.ended(ctx, s.heardAll)
 		return s.commitText(ctx, tx)
@@ -43,8 +43,19 @@ func (s *Session) control(ctx context.Context, st *classify.Statement, text stri
 	return s.onTxServer(ctx, st, text)
 }
 
-func (s *Session) beginText(ctx context.Context, tx *classify.TxStmt) error {
-	return s.Begin(ctx, TxOptions{Isolation: tx.Isolation, ReadOnly: tx.ReadOnly, Deferrable: tx.Deferrable})
+func (s *Session) beginText(ctx context.Context, st *classify.Statement) error {
+	tx := st.Tx
+	o := TxOptions{Isolation: tx.Isolation, ReadOnly: tx.ReadOnly, Deferrable: tx.Deferrable}
+	within := s.tx.state != txNone
+	if err := s.Begin(ctx, o); err != nil || !within || o.modes() == "" {
+		return err
+	}
+	// There is one already, of which the server only warns; the modes it takes all the same
+	// (src/backend/tcop/utility.c, TRANS_STMT_BEGIN).
+	set := *st
+	set.Tx = &classify.TxStmt{Kind: classify.TxSetTransaction, Isolation: tx.Isolation, ReadOnly: tx.ReadOnly, Deferrable: tx.Deferrable}
+	_, err := s.control(ctx, &set, "SET TRANSACTION"+o.modes())
+	return err
 }
 
 func (s *Session) commitText(ctx context.Context, tx *classify.TxStmt) (string, error) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"strings"
 	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -144,7 +143,7 @@ func (x *Script) control(ctx context.Context, st *classify.Statement, text strin
 	s := x.s
 	switch {
 	case st.Tx.Kind == classify.TxBegin && s.tx.implicit:
-		modes, _ := strings.CutPrefix(TxOptions{Isolation: st.Tx.Isolation, ReadOnly: st.Tx.ReadOnly, Deferrable: st.Tx.Deferrable}.sql(), "BEGIN")
+		modes := TxOptions{Isolation: st.Tx.Isolation, ReadOnly: st.Tx.ReadOnly, Deferrable: st.Tx.Deferrable}.modes()
 		if modes != "" { // too late for some: the server says so
 			if _, err := s.held.c.exec(ctx, "SET TRANSACTION"+modes); err != nil {
 				return "", err

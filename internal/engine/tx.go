@@ -109,8 +109,10 @@ type TxOptions struct {
 	ReadOnly, Deferrable *bool
 }
 
-func (o TxOptions) sql() string {
-	sql := "BEGIN"
+func (o TxOptions) sql() string { return "BEGIN" + o.modes() }
+
+// modes are those that it sets, as BEGIN and SET TRANSACTION take them.
+func (o TxOptions) modes() (sql string) {
 	if o.Isolation != "" {
 		sql += " ISOLATION LEVEL " + o.Isolation
 	}
