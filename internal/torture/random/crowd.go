@@ -203,11 +203,12 @@ func (c *crowd) step(conn *sql.Conn, id int64, s Step) outcome {
 }
 
 // postgres tells of internal errors that PostgreSQL itself raises for what clients do: hstore's
-// input for some texts, and GRANT, which locks nothing, beside another change of the same object.
+// input for some texts, and GRANT, which locks nothing, beside another change of the same object,
+// which may be the one that fails: ALTER TABLE, that is (src/backend/catalog/aclchk.c, ExecGrant_Relation).
 func postgres(err error, s Step) bool {
 	text := err.Error()
 	return strings.Contains(text, "Unexpected end of string") || strings.Contains(text, "Syntax error near") ||
-		strings.Contains(text, "tuple concurrently updated") && (strings.HasPrefix(s.SQL, "GRANT ") || strings.HasPrefix(s.SQL, "REVOKE "))
+		strings.Contains(text, "tuple concurrently updated") && (strings.HasPrefix(s.SQL, "GRANT ") || strings.HasPrefix(s.SQL, "REVOKE ") || strings.HasPrefix(s.SQL, "ALTER TABLE "))
 }
 
 // clientError tells whether pgx refused to send a value, or a row did not arrive
