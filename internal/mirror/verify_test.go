@@ -244,6 +244,7 @@ func TestVerifyOtherColumns(t *testing.T) {
 func TestVerifyOfWhoLeaves(t *testing.T) {
 	r := newRig(t, 3, basics)
 	r.server(3).Exec(t, tamper+`ALTER TABLE ser ALTER COLUMN x SET NOT NULL`)
+	major := r.major()
 	var once sync.Once
 	rep := r.verify(VerifyOptions{Progress: func(g Progress) {
 		if g.Tables == 0 || g.TablesDone < g.Tables {
@@ -257,6 +258,9 @@ func TestVerifyOfWhoLeaves(t *testing.T) {
 		})
 	}})
 	want := []string{"3: table column public.ser.x is defined differently: not null: true instead of false; it left before that was looked at again"}
+	if major >= 18 { // which has a name for it
+		want = append(want, "3: table constraint ser_x_not_null on public.ser is not on the leader; it left before that was looked at again")
+	}
 	if diff := cmp.Diff(want, said(rep)); diff != "" || rep.Whole(3) || !rep.Whole(2) {
 		t.Errorf("%s; left: %v", diff, rep.Left)
 	}

@@ -59,6 +59,8 @@ CREATE FUNCTION pgdist.by_code(rel oid, col int) RETURNS boolean
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT EXISTS (SELECT 1 FROM pg_attrdef f JOIN pg_depend d ON d.classid = 'pg_attrdef'::regclass AND d.objid = f.oid
                     WHERE f.adrelid = rel AND f.adnum = col AND d.refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass))
+        -- Before PostgreSQL 15 it is the column itself that depends (StoreAttrDefault).
+        OR EXISTS (SELECT 1 FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = rel AND d.objsubid = col AND d.refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass))
 $$;
 
 -- checkable lists the mirrored tables as the comparison reads them. source is the table

@@ -181,8 +181,10 @@ BEGIN
     END IF;
     IF tag = 'CREATE FUNCTION' THEN
         SELECT string_agg(format('%s (%I)', a.attrelid::regclass, a.attname), ', ') INTO makes
-          FROM pg_event_trigger_ddl_commands() c JOIN pg_depend d ON c.classid = 'pg_proc'::regclass AND d.refclassid = 'pg_proc'::regclass AND d.refobjid = c.objid AND d.classid = 'pg_attrdef'::regclass
-          JOIN pg_attrdef f ON f.oid = d.objid JOIN pg_attribute a ON a.attrelid = f.adrelid AND a.attnum = f.adnum AND a.attgenerated = 's';
+          FROM pg_event_trigger_ddl_commands() c JOIN pg_depend d ON c.classid = 'pg_proc'::regclass AND d.refclassid = 'pg_proc'::regclass AND d.refobjid = c.objid
+          LEFT JOIN pg_attrdef f ON d.classid = 'pg_attrdef'::regclass AND f.oid = d.objid
+          -- Before PostgreSQL 15 it is the column itself that depends.
+          JOIN pg_attribute a ON a.attrelid = coalesce(f.adrelid, CASE d.classid WHEN 'pg_class'::regclass THEN d.objid END) AND a.attnum = coalesce(f.adnum, d.objsubid) AND a.attgenerated = 's';
         IF makes IS NOT NULL THEN
             RAISE WARNING 'the function makes generated columns: %', makes
                 USING HINT = 'If it gives other results now, have all rows made anew: UPDATE … SET a = a, where a is a column that they are made of. Other members make theirs anew whenever a row is written there, or copied.';
