@@ -78,7 +78,10 @@ func TestMoreDefinitionsThanLocks(t *testing.T) {
 	for i := range 400 {
 		script += fmt.Sprintf("CREATE TABLE t%d (k int, v text CHECK (v <> ';\n--')); -- ;\n", i)
 	}
-	copying := &resync{target: &member{id: 1, cfg: cfg}}
+	copying := &resync{target: &member{id: 1, cfg: cfg}, attempt: "this one"}
+	if _, err := pgtest.Connect(t, r.server(1).DSN("other")).Exec(r.ctx(), "CREATE SCHEMA pgdist;"+attemptSQL+"("+quoteLiteral(copying.attempt)+")"); err != nil {
+		t.Fatal(err)
+	}
 	if err := copying.restore(r.ctx(), script, "test", false); err != nil {
 		t.Fatal(err)
 	}
