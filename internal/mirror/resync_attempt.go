@@ -21,6 +21,8 @@ const (
 	attemptLock = `hashtextextended('pgdist attempt', 0)`
 	// takeOverPause is how long ended connections are given before it is looked whether they have gone.
 	takeOverPause = 20 * time.Millisecond
+	// takeOverLimit is how long they are given in all.
+	takeOverLimit = time.Minute
 )
 
 // enlist makes a connection one of those that change the target.
@@ -31,7 +33,7 @@ func (r *resync) enlist(ctx context.Context, c *conn) error {
 	own, err := c.one(ctx, `SELECT count(*) FROM pgdist.attempt WHERE id = $1`, text(r.attempt))
 	switch state := sqlState(err); {
 	case state == "42P01" || state == "3F000" || err == nil && own == "0":
-		return r.refuse(r.target.host, "", "%w: it has taken this copy over", ErrBeingCopied)
+		return r.refuse(r.target.host, waitForCopy, "%w: it has taken this copy over", ErrBeingCopied)
 	case err != nil:
 		return r.target.fail("take part in the copy", err)
 	}
@@ -59,6 +61,8 @@ func (r *resync) takenOver(ctx context.Context) error {
 // takeOver takes the target over from whoever copied to it before, and may be at it still. false:
 // nothing there can be taken over.
 func (r *resync) takeOver(ctx context.Context, c *conn) (bool, error) {
+	limited, cancel := context.WithTimeoutCause(ctx, takeOverLimit, health.ErrTimeout)
+	defer cancel()
 	for {
 		rows, err := c.call(ctx, `SELECT pg_try_advisory_lock(`+attemptLock+`)`)
 		if err != nil {
@@ -72,8 +76,8 @@ func (r *resync) takeOver(ctx context.Context, c *conn) (bool, error) {
 				AND (l.classid::bigint << 32 | l.objid::bigint) = `+attemptLock); err != nil {
 			return false, r.target.fail("take the copy over", err)
 		}
-		if !sleep(ctx, takeOverPause) {
-			return false, context.Cause(ctx)
+		if !sleep(limited, takeOverPause) {
+			return false, r.target.fail("end whoever copies to it still", context.Cause(limited))
 		}
 	}
 	err := c.exec(ctx, "BEGIN; SET LOCAL synchronous_commit = on; UPDATE pgdist.attempt SET id = "+quoteLiteral(r.attempt)+"; COMMIT; SELECT pg_advisory_lock_shared("+attemptLock+")")

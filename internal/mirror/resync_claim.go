@@ -13,6 +13,9 @@ import (
 // ErrBeingCopied: another program copies the member.
 var ErrBeingCopied = errors.New("another program copies it at this moment")
 
+// waitForCopy is the hint to it.
+const waitForCopy = "wait until it is done; pgdist status tells how far it is"
+
 // claim is the right to overwrite a target: a lock on its own server, where all who would
 // do that meet, whoever leads the set. Its session's name tells how far the copy is.
 type claim struct {
@@ -43,7 +46,7 @@ func (r *resync) claimTarget(ctx context.Context) error {
 		got, err = c.one(ctx, `SELECT pg_try_advisory_lock(hashtextextended('pgdist copy ' || $1, 0))`, text(r.target.cfg.Database))
 	}
 	if err == nil && got != "t" {
-		err = r.refuse(r.target.host, "wait until it is done; pgdist status tells how far it is", "%w", ErrBeingCopied)
+		err = r.refuse(r.target.host, waitForCopy, "%w", ErrBeingCopied)
 	}
 	if err != nil {
 		c.close()
