@@ -59,6 +59,8 @@ var shapes = map[string][]string{
 		`ALTER TABLE "` + long + `"."` + long + `" RENAME TO pgdist; UPDATE "` + long + `".pgdist SET "NEW" = 0; ALTER SCHEMA "` + long + `" RENAME TO "pgdist "; DELETE FROM "pgdist ".pgdist WHERE "old" = 1`,
 		`CREATE TABLE journal (id int PRIMARY KEY, term int); INSERT INTO journal VALUES (1, 1); CREATE TABLE "pgdist_1" (tab int, keys text[]); INSERT INTO "pgdist_1" VALUES (1, '{a}'); CREATE FUNCTION c_1() RETURNS int LANGUAGE sql AS 'SELECT 1'; CREATE SCHEMA "pgdist2" CREATE TABLE boot (one bool)`,
 		`INSERT INTO pgdist2.boot VALUES (c_1() = 1)`, `CREATE TABLE "information_schema" (k int PRIMARY KEY); INSERT INTO "information_schema" VALUES (1)`, `CREATE TABLE empty (); INSERT INTO empty DEFAULT VALUES; INSERT INTO empty DEFAULT VALUES`,
+		`CREATE SCHEMA "s\"; CREATE TABLE "my\" (id int PRIMARY KEY, "c\\" text); CREATE TABLE "s\"."its ""q"" {a,b}\""" (id int PRIMARY KEY REFERENCES "my\"); INSERT INTO "my\" VALUES (1, '\'); INSERT INTO "s\"."its ""q"" {a,b}\""" VALUES (1)`,
+		`ALTER TABLE "my\" ADD "d\" int DEFAULT 7`, `CREATE INDEX "i\" ON "my\" ("c\\")`, `TRUNCATE "my\", "s\"."its ""q"" {a,b}\"""`, `ALTER TABLE "s\"."its ""q"" {a,b}\""" RENAME TO "\"; INSERT INTO "my\" VALUES (2); INSERT INTO "s\"."\" VALUES (2); DROP INDEX "i\"; ALTER TABLE "my\" DROP "c\\"`,
 	},
 	"columns that come and go": {
 		`CREATE TABLE c (a int, b text, k int PRIMARY KEY, d float8); INSERT INTO c SELECT g, 'b', g, random() FROM generate_series(1, 20) g`, `ALTER TABLE c DROP COLUMN b; UPDATE c SET d = random() WHERE k % 2 = 0`,

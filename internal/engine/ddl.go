@@ -182,10 +182,10 @@ func lockable(ctx context.Context, c *conn, st *classify.Statement) (tables, shu
 	}
 	names, shuts := make([]string, len(st.Relations)), make([]string, len(st.Relations))
 	for i, r := range st.Relations {
-		names[i] = `"` + strings.ReplaceAll(quoteName(r), `"`, `\"`) + `"`
+		names[i] = quoteName(r)
 		shuts[i] = strconv.FormatBool(slices.Contains(st.Shut, r))
 	}
-	rows, err := c.Rows(ctx, lockableSQL, array(names), array(shuts))
+	rows, err := c.Rows(ctx, lockableSQL, textArray(names), array(shuts))
 	if err != nil {
 		return "", "", "", err
 	}
@@ -199,7 +199,7 @@ func lockable(ctx context.Context, c *conn, st *classify.Statement) (tables, shu
 	return strings.Join(all, ", "), strings.Join(some, ", "), array(numbers), nil
 }
 
-// array is a PostgreSQL array of elements that are quoted already.
+// array is a PostgreSQL array of elements that need no quotes.
 func array(elements []string) string { return "{" + strings.Join(elements, ",") + "}" }
 
 // lockWait waits for those who read tables, for no longer than lock_timeout and
