@@ -359,7 +359,7 @@ func (p *patroller) chunk(ctx context.Context, c *conn, id health.MemberID, t *c
 		return nil, err
 	}
 	out := &chunk{rows: map[string]string{}}
-	if out.at, err = p.stands(ctx, c, id); err != nil {
+	if out.at, err = p.stands(ctx, c, id, t); err != nil {
 		return nil, err
 	}
 	var conds []string
@@ -395,21 +395,26 @@ func (p *patroller) chunk(ctx context.Context, c *conn, id health.MemberID, t *c
 }
 
 // stands tells what a snapshot of a member is: the position of a follower; of the leader,
-// that it leads. errUnsure: it is not what the view says.
-func (p *patroller) stands(ctx context.Context, c *conn, id health.MemberID) (Place, error) {
-	if id == p.view.Leader {
-		term, err := c.one(ctx, `SELECT pgdist.office()`)
-		if err == nil && term != strconv.FormatInt(p.view.Term, 10) {
-			err = errUnsure
+// that it leads. errUnsure: it is not what the view says, or the table is not the one of this
+// name any more: what is read by its name is not what the journal says of its number.
+func (p *patroller) stands(ctx context.Context, c *conn, id health.MemberID, t *checkTable) (at Place, err error) {
+	if id != p.view.Leader {
+		if at, _, err = p.who[id].spot(ctx, c); err != nil {
+			return at, err
 		}
-		return Place{}, err
 	}
-	at, _, err := p.who[id].spot(ctx, c)
+	rows, err := c.call(ctx, `SELECT pgdist.office(), pgdist.sound(), pgdist.is_called($1::int, $2::int, $3)`,
+		strconv.AppendInt(nil, int64(t.id), 10), strconv.AppendInt(nil, int64(t.gen), 10), text(t.name))
 	if err != nil {
 		return at, err
 	}
-	sound, err := c.one(ctx, `SELECT pgdist.sound()`)
-	if err == nil && (at.Term != p.view.Term || sound != "t") {
+	term, sound, called := string(rows[0][0]), string(rows[0][1]), string(rows[0][2])
+	if id == p.view.Leader {
+		sound = "t"
+	} else {
+		term = strconv.FormatInt(at.Term, 10)
+	}
+	if term != strconv.FormatInt(p.view.Term, 10) || sound != "t" || called != "t" {
 		err = errUnsure
 	}
 	return at, err

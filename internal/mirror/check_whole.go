@@ -18,7 +18,7 @@ import (
 func (p *patroller) lookWhole(ctx context.Context, t *checkTable) (sight, error) {
 	sums, places := map[health.MemberID]TableSum{}, map[health.MemberID]Place{}
 	for _, id := range p.view.Followers() {
-		err := p.frozen(ctx, id, func(s *side, at Place) (err error) {
+		err := p.frozen(ctx, id, t, func(s *side, at Place) (err error) {
 			places[id] = at
 			sums[id], err = p.sum(ctx, s, t)
 			return err
@@ -28,7 +28,7 @@ func (p *patroller) lookWhole(ctx context.Context, t *checkTable) (sight, error)
 		}
 	}
 	seen := sight{}
-	err := p.frozen(ctx, p.view.Leader, func(s *side, _ Place) error {
+	err := p.frozen(ctx, p.view.Leader, t, func(s *side, _ Place) error {
 		lead, err := p.sum(ctx, s, t)
 		if err != nil {
 			return err
@@ -56,8 +56,8 @@ func (p *patroller) lookWhole(ctx context.Context, t *checkTable) (sight, error)
 	return seen, err
 }
 
-// frozen runs f with a member as one snapshot sees it, and what that snapshot is.
-func (p *patroller) frozen(ctx context.Context, id health.MemberID, f func(s *side, at Place) error) error {
+// frozen runs f with a member, for a table, as one snapshot sees it, and what that snapshot is.
+func (p *patroller) frozen(ctx context.Context, id health.MemberID, t *checkTable, f func(s *side, at Place) error) error {
 	c, err := p.conn(ctx, id)
 	if err != nil {
 		return err
@@ -65,7 +65,7 @@ func (p *patroller) frozen(ctx context.Context, id health.MemberID, f func(s *si
 	if err := c.exec(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"); err != nil {
 		return p.over(c, err)
 	}
-	at, err := p.stands(ctx, c, id)
+	at, err := p.stands(ctx, c, id, t)
 	var snap string
 	if err == nil {
 		snap, err = c.one(ctx, exportSQL)

@@ -100,6 +100,14 @@ BEGIN
     END LOOP;
 END $$;
 
+-- is_called tells whether the table of that number and generation has that name: one may get
+-- another's while a round of the comparison goes on.
+CREATE FUNCTION pgdist.is_called(id int, gen int, name text) RETURNS boolean
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN EXISTS (SELECT 1 FROM pgdist.tables t WHERE t.id = is_called.id AND t.gen = is_called.gen AND format('%I.%I', t.nsp, t.rel) = name);
+END $$;
+
 -- touched tells which of a table's keys were journaled since a place, or '{}'; NULL if more
 -- happened to it than rows: TRUNCATE, DDL.
 CREATE FUNCTION pgdist.touched(id int, g int, pterm bigint, psnap pg_snapshot, keys text[]) RETURNS text[]

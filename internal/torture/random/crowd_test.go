@@ -5,6 +5,7 @@ package random
 import (
 	"context"
 	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -13,11 +14,16 @@ import (
 	"github.com/pgdist/pgdist/internal/torture"
 )
 
-// writer is the test's log for pgdist.
+// writer is the test's log for pgdist. What that takes for an error is one: above all that a member
+// differs, which it puts right by itself.
 type writer struct{ t *testing.T }
 
 func (w writer) Write(b []byte) (int, error) {
-	w.t.Logf("%s", b)
+	if strings.Contains(string(b), "level=ERROR") {
+		w.t.Errorf("%s", b)
+	} else {
+		w.t.Logf("%s", b)
+	}
 	return len(b), nil
 }
 
