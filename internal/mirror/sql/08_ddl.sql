@@ -25,40 +25,108 @@ END $$;
 
 -- inner_text finds the text of a statement that a function or a DO block runs in
 -- the call stack, where the server's SPI puts it in full. NULL: no function does.
-CREATE FUNCTION pgdist.inner_text(tag text, around text) RETURNS text
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
-DECLARE rest text := CASE WHEN strpos(around, E'\n') > 0 THEN substr(around, strpos(around, E'\n') + 1) ELSE '' END; found text;
+-- over says that the statement has been carried out, not that it begins; must, that the text
+-- is needed.
+CREATE FUNCTION pgdist.inner_text(tag text, around text, over boolean, must boolean) RETURNS text
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE rest text := pgdist.stack(around); found text;
 BEGIN
     IF rest = '' THEN RETURN NULL; END IF;
     found := substring(rest FROM '^SQL statement "(.*?)"(?:\n(?:PL/pgSQL function [^\n]+ line [0-9]+ at [^\n]+|PL/[A-Za-z0-9]+ (?:function|anonymous) [^\n]+)(?:\n|$)|$)');
-    IF found IS NULL THEN
+    IF found IS NULL AND must THEN
         RAISE EXCEPTION '% cannot be mirrored from within: %', tag, split_part(rest, E'\n', 1)
             USING ERRCODE = '0A000', HINT = 'Run it as a statement of its own, or from a function in plpgsql.';
     END IF;
-    IF found ~ ';\s*\S' THEN RETURN pgdist.piece(tag, found); END IF;
+    IF found ~ ';\s*\S' THEN
+        found := pgdist.piece(tag, found, md5(rest), over);
+        IF found IS NULL AND must THEN
+            RAISE EXCEPTION '% cannot be mirrored from within a string of several statements', tag USING ERRCODE = '0A000', HINT = 'EXECUTE them one by one.';
+        END IF;
+    END IF;
     RETURN found;
 END $$;
 
--- piece finds the statement that is about a tag among several, such as EXECUTE may be given
--- in one string. All of them would run on the followers otherwise, once for each that is DDL.
-CREATE FUNCTION pgdist.piece(tag text, several text) RETURNS text
+-- stack is a PG_CONTEXT but for the function that asked for it.
+CREATE FUNCTION pgdist.stack(around text) RETURNS text
 LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
-DECLARE p text; found text; words text := regexp_replace(regexp_replace(tag, ' AS$', ''), '^(SELECT) INTO$', '\1');
 BEGIN
-    FOREACH p IN ARRAY pgdist.pieces(several) LOOP
-        -- The words of the tag in their order, with others (OR REPLACE, UNIQUE, TEMP …) in between.
-        IF p ~* ('^\s*' || replace(words, ' ', '\s+(\w+\s+){0,3}?') || '\M') THEN
-            IF found IS NOT NULL THEN
-                RAISE EXCEPTION 'several statements in one string with more than one % among them cannot be mirrored from within a function', tag
-                    USING ERRCODE = '0A000', HINT = 'EXECUTE them one by one.';
+    RETURN CASE WHEN strpos(around, E'\n') > 0 THEN substr(around, strpos(around, E'\n') + 1) ELSE '' END;
+END $$;
+
+-- piece finds which of the statements in one string, such as EXECUTE may be given, is being run:
+-- the next one that event triggers hear of; NULL: it does not look like one of this tag. They are run
+-- one after another, each once, all or none; so how far the string of a call stack (place) has come is
+-- kept in a setting that a rollback, of a savepoint too, puts back. One that has come to its end begins
+-- again.
+CREATE FUNCTION pgdist.piece(tag text, several text, place text, over boolean) RETURNS text
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    pieces text[]; done jsonb := coalesce(nullif(current_setting('pgdist.done', true), ''), '{}'); at int; n int; i int; p text;
+    -- The words of the tag in their order, with others (OR REPLACE, UNIQUE, TEMP …) in between.
+    words text := '^\s*' || replace(regexp_replace(tag, ' AS$', ''), ' ', '\s+(\w+\s+){0,4}?') || '\M';
+BEGIN
+    IF current_setting('pgdist.pieces_of', true) = md5(several) THEN
+        pieces := current_setting('pgdist.pieces')::text[];
+    ELSE
+        pieces := pgdist.pieces(several);
+        PERFORM set_config('pgdist.pieces_of', md5(several), true), set_config('pgdist.pieces', pieces::text, true);
+    END IF;
+    n := cardinality(pieces);
+    IF n = 1 THEN RETURN several; END IF;
+    at := coalesce((done ->> place)::int, 0);
+    FOR k IN at .. at + n - 1 LOOP
+        i := k % n + 1;
+        CONTINUE WHEN pieces[i] !~* '^\s*(CREATE|ALTER|DROP|GRANT|REVOKE|COMMENT|SECURITY|IMPORT|REASSIGN)\M';
+        p := regexp_replace(pieces[i], '--[^\n]*|/\*([^*]|\*+[^*/])*\*+/', ' ', 'g');
+        -- Of what is not the database's own event triggers are not told (PostgreSQL docs, "Overview of Event Trigger Behavior").
+        CONTINUE WHEN p ~* '^\s*(CREATE|ALTER|DROP)\s+(ROLE|GROUP|USER(?!\s+MAPPING\M)|DATABASE|TABLESPACE|EVENT|SYSTEM)\M|^\s*(GRANT|REVOKE)\M((?!\mON\M).)*$'
+                   OR p ~* '^\s*(GRANT|REVOKE|COMMENT|SECURITY)\M((?!\mON\M).)*\mON\s+(DATABASE|TABLESPACE|PARAMETER|ROLE|EVENT)\M';
+        IF p !~* words THEN RETURN NULL; END IF;
+        IF over THEN PERFORM set_config('pgdist.done', (done || jsonb_build_object(place, i))::text, true); END IF;
+        RETURN pieces[i];
+    END LOOP;
+    RETURN NULL;
+END $$;
+
+-- lasting is a GRANT or REVOKE without what is temporary, of which no event trigger is told:
+-- followers have none of it. NULL: nothing else is left.
+CREATE FUNCTION pgdist.lasting(body text, path text, caller name) RETURNS text
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    t text; depth int := 0; stage int := 0; head text := ''; kind text := ''; one text := ''; tail text := ''; kept text[] := '{}'; all_of boolean := true; mine boolean;
+    theirs text := (SELECT string_agg(quote_ident(p.n), ', ' ORDER BY p.o) FROM unnest(pgdist.path_names(path, caller)) WITH ORDINALITY p(n, o));
+BEGIN
+    FOR t IN SELECT m[1] FROM regexp_matches(body, '("(?:[^"]|"")*"|--[^\n]*|/\*(?:[^*]|\*+[^*/])*\*+/|[\w$]+|\S)', 'g') m LOOP
+        CONTINUE WHEN t ~ '^(--|/\*)';
+        depth := depth + CASE t WHEN '(' THEN 1 WHEN ')' THEN -1 ELSE 0 END;
+        IF stage = 0 THEN
+            head := head || ' ' || t;
+            IF depth = 0 AND upper(t) = 'ON' THEN stage := 1; END IF;
+        ELSIF stage = 1 AND upper(t) IN ('TABLE', 'SEQUENCE', 'TYPE', 'DOMAIN', 'FUNCTION', 'PROCEDURE', 'ROUTINE', 'SCHEMA', 'ALL', 'TABLES', 'SEQUENCES', 'FUNCTIONS', 'PROCEDURES', 'ROUTINES', 'IN') AND one = '' AND kept = '{}' AND all_of THEN
+            kind := kind || ' ' || upper(t);
+        ELSIF stage = 1 AND depth = 0 AND (t = ',' OR upper(t) IN ('TO', 'FROM')) THEN
+            mine := one ~* ('^ pg_temp(_[0-9]+)?' || CASE WHEN kind LIKE '% SCHEMA' THEN '$' ELSE ' \.' END);
+            IF NOT mine AND kind IN ('', ' TABLE', ' SEQUENCE', ' TYPE', ' DOMAIN') AND pg_my_temp_schema() <> 0 THEN
+                BEGIN
+                    PERFORM set_config('search_path', coalesce(theirs, ''), true);
+                    mine := CASE WHEN kind IN (' TYPE', ' DOMAIN') THEN (SELECT y.typnamespace FROM pg_catalog.pg_type y WHERE y.oid = pg_catalog.to_regtype(one))
+                                 ELSE (SELECT c.relnamespace FROM pg_catalog.pg_class c WHERE c.oid = pg_catalog.to_regclass(one)) END = pg_catalog.pg_my_temp_schema();
+                    PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+                EXCEPTION WHEN invalid_name OR syntax_error THEN NULL; -- no name of a thing
+                END;
             END IF;
-            found := p;
+            IF mine THEN all_of := false; ELSE kept := kept || one; END IF;
+            one := '';
+            IF t <> ',' THEN stage := 2; tail := ' ' || t; END IF;
+        ELSIF stage = 1 THEN
+            one := one || ' ' || t;
+        ELSE
+            tail := tail || ' ' || t;
         END IF;
     END LOOP;
-    IF found IS NULL AND cardinality(pgdist.pieces(several)) > 1 THEN
-        RAISE EXCEPTION '% cannot be mirrored from within a string of several statements', tag USING ERRCODE = '0A000', HINT = 'EXECUTE them one by one.';
-    END IF;
-    RETURN coalesce(found, several);
+    IF stage < 2 OR all_of THEN RETURN body; END IF;
+    IF kept = '{}' THEN RETURN NULL; END IF;
+    RETURN ltrim(head) || kind || array_to_string(kept, ',') || tail;
 END $$;
 
 -- pieces divides a text at the semicolons that stand outside of quotes, comments, parentheses
@@ -145,6 +213,8 @@ BEGIN
     IF tag LIKE 'DROP%' THEN temp := dropped = 'temp'; END IF;
     -- The CREATE EXTENSION around it is shipped.
     IF inside OR strpos(around, E'\nextension script file "') > 0 THEN RETURN; END IF;
+    IF tag ~ '^(CREATE|ALTER) EXTENSION$' THEN PERFORM set_config('pgdist.within', '', true);
+    ELSIF current_setting('pgdist.within', true) = md5(pgdist.stack(around)) THEN RETURN; END IF;
     -- What a function does; of what a client sends itself pgdist knows beforehand.
     IF tag LIKE '% SUBSCRIPTION' THEN
         RAISE EXCEPTION 'subscriptions are not supported: what they apply is not seen by mirroring' USING ERRCODE = '0A000', HINT = 'Let a client write the rows through pgdist.';
@@ -155,13 +225,17 @@ BEGIN
     -- REFRESH … CONCURRENTLY makes itself a temporary table, of which it lets no
     -- event trigger see more than the text.
     IF temp IS NULL AND around ~ '^[^\n]*\nSQL statement "(CREATE TEMP|ALTER) TABLE pg_temp_[0-9]+\.pg_temp_[0-9]+(_2)? [^;\n]*"(\n|$)' THEN RETURN; END IF;
-    IF temp IS NOT TRUE THEN body := pgdist.inner_text(tag, around); END IF;
+    body := pgdist.inner_text(tag, around, true, temp IS NOT TRUE);
     IF tag NOT LIKE '% EXTENSION' AND coalesce(body, current_setting('pgdist.ddl', true)) ~* '^(\s|--[^\n]*\n|/\*([^*]|\*+[^*/])*\*+/)*(CREATE|ALTER)\s+EXTENSION\M' THEN RETURN; END IF;
-    IF body IS NULL THEN
+    IF body IS NULL AND pgdist.stack(around) = '' THEN
         body := nullif(current_setting('pgdist.ddl', true), '');
         PERFORM set_config('pgdist.ddl', '', true); -- one announcement, one statement
     END IF;
     IF temp THEN RETURN; END IF;
+    IF tag IN ('GRANT', 'REVOKE') AND pg_my_temp_schema() <> 0 THEN
+        body := pgdist.lasting(body, path, who);
+        IF body IS NULL THEN RETURN; END IF;
+    END IF;
     -- DROP … IF EXISTS of what is not there, CREATE … IF NOT EXISTS of what is:
     -- nothing was done that could stay local. Nor is it journaled: what an open transaction
     -- has made or dropped, which this one did not see, is there or not on a member that finds
@@ -332,6 +406,8 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan
 DECLARE body text; owner name; relation boolean := tag ~ '(TABLE|TABLE AS|SELECT INTO|INDEX|VIEW|SEQUENCE|TRIGGER|RULE|POLICY)$'; caller name := coalesce(nullif(current_setting('role'), 'none'), session_user);
 BEGIN
     IF pgdist.busy() OR tag = 'REINDEX' THEN RETURN; END IF;
+    -- What its script does has no text of its own.
+    IF tag ~ '^(CREATE|ALTER) EXTENSION$' THEN PERFORM set_config('pgdist.within', md5(pgdist.stack(around)), true); END IF;
     body := current_setting('pgdist.ddl', true);
     -- What was not announced, and is run by no function, is about something temporary, or is
     -- refused once it has run: it concerns nobody else.
@@ -357,7 +433,7 @@ BEGIN
         END;
     END IF;
     IF tag NOT IN ('DROP SCHEMA', 'DROP OWNED') THEN RETURN; END IF;
-    body := coalesce(pgdist.inner_text(tag, around), nullif(current_setting('pgdist.ddl', true), ''), current_query());
+    body := coalesce(pgdist.inner_text(tag, around, false, true), nullif(current_setting('pgdist.ddl', true), ''), current_query());
     -- What the first superuser owns PostgreSQL itself keeps from DROP OWNED.
     SELECT pg_get_userbyid(n.nspowner) INTO owner FROM pg_namespace n WHERE n.nspname = 'pgdist' AND n.nspowner <> 10;
     IF tag = 'DROP SCHEMA' AND body ~* '\mpgdist\M'
@@ -430,7 +506,7 @@ CREATE FUNCTION pgdist.versioned(body text, leaders jsonb) RETURNS text
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE one text; m text[]; x text; v text;
 BEGIN
-    one := regexp_replace((pgdist.pieces(body))[1], '--[^\n]*|/\*.*?\*/', ' ', 'g');
+    one := regexp_replace((pgdist.pieces(body))[1], '--[^\n]*|/\*([^*]|\*+[^*/])*\*+/', ' ', 'g');
     m := regexp_match(one, '^\s*(CREATE|ALTER)\s+EXTENSION\s+(?:IF\s+NOT\s+EXISTS\s+)?("(?:[^"]|"")+"|[\w$]+)', 'i');
     x := CASE WHEN m[2] ~ '^"' THEN replace(trim(BOTH '"' FROM m[2]), '""', '"') ELSE lower(m[2]) END;
     v := leaders ->> x;

@@ -2,6 +2,7 @@ package random
 
 import (
 	"fmt"
+	"strings"
 )
 
 // attach moves a table into a tree or out of it.
@@ -127,7 +128,7 @@ func (g *Generator) grant() []Step {
 // within is DDL that a DO block runs.
 func (g *Generator) within() []Step {
 	name := quote("public", g.name())
-	switch g.rng.IntN(4) {
+	switch g.rng.IntN(6) {
 	case 0:
 		return do("DO $do$ BEGIN CREATE TABLE %s (id serial PRIMARY KEY, v text); INSERT INTO %s (v) VALUES ('in'); END $do$", name, name)
 	case 1:
@@ -138,7 +139,34 @@ func (g *Generator) within() []Step {
 	case 2:
 		return do("DO $do$ BEGIN CREATE TABLE %s (k int); RAISE 'undone'; EXCEPTION WHEN OTHERS THEN INSERT INTO log VALUES ('caught', 'x'); END $do$", name)
 	}
+	if several := g.string(name); g.chance(2) {
+		return do("DO $do$ BEGIN EXECUTE %s; %s END $do$", literal(several), one(g, []string{"", "", "RAISE 'undone'; EXCEPTION WHEN OTHERS THEN INSERT INTO log VALUES ('several', 'undone');"}))
+	}
 	return do("DO $do$ DECLARE t text; BEGIN FOR t IN SELECT 'gen ' || i FROM generate_series(1, 2) i LOOP EXECUTE format('CREATE TABLE IF NOT EXISTS %%I (k int PRIMARY KEY)', t || %s); END LOOP; END $do$", literal(name))
+}
+
+// string is one of several statements, such as EXECUTE takes.
+func (g *Generator) string(name string) string {
+	g.n++
+	second := quote("public", fmt.Sprintf("sev%d", g.n))
+	all := []string{
+		fmt.Sprintf("CREATE TABLE %s (k int PRIMARY KEY)", name),
+		fmt.Sprintf("CREATE TABLE %s (k int, v text)", second),
+		fmt.Sprintf("INSERT INTO %s SELECT i, md5(random()::text) FROM generate_series(1, 3) i", second),
+		"CREATE TEMP TABLE IF NOT EXISTS tmp (k int)", "GRANT SELECT ON tmp TO PUBLIC",
+		fmt.Sprintf("CREATE INDEX ON %s (v)", second),
+		fmt.Sprintf("CREATE INDEX ON %s (k DESC)", name),
+		fmt.Sprintf("GRANT SELECT ON %s, tmp TO PUBLIC", second),
+		fmt.Sprintf("COMMENT ON TABLE %s IS 'drop table; create table'", name),
+		fmt.Sprintf("COMMENT ON /* ; */ TABLE %s IS 'on database'", second),
+		fmt.Sprintf("ALTER TABLE %s ADD x int DEFAULT 3", name),
+		fmt.Sprintf("ALTER TABLE %s ADD x text DEFAULT random()::text", second),
+		"DROP TABLE tmp", fmt.Sprintf("INSERT INTO %s VALUES (7)", name),
+	}
+	if g.chance(3) {
+		all = append(all, fmt.Sprintf("DROP TABLE %s", one(g, []string{name, second})))
+	}
+	return strings.Join(all, "; ")
 }
 
 func (g *Generator) dropTrigger() []Step {

@@ -49,7 +49,12 @@ func (g *Generator) session() []Step {
 		g.n++
 		return append(do("CREATE TEMP TABLE IF NOT EXISTS tmp AS SELECT * FROM %s", t.Name), do("INSERT INTO log SELECT 'temp', count(*)::text FROM tmp")...)
 	case 6:
-		return do("DROP TABLE IF EXISTS pg_temp.tmp")
+		if g.chance(2) {
+			return do("DROP TABLE IF EXISTS pg_temp.tmp")
+		}
+		return append(do("CREATE TEMP TABLE IF NOT EXISTS tmp AS SELECT 1 AS a"), do("%s", one(g, []string{
+			"GRANT SELECT ON tmp TO PUBLIC", "GRANT ALL ON " + t.Name.String() + ", tmp TO PUBLIC", "REVOKE ALL ON tmp FROM PUBLIC", "COMMENT ON TABLE tmp IS 'passing'",
+			"CREATE INDEX IF NOT EXISTS tmp_a ON tmp (a)", "ALTER TABLE tmp ADD IF NOT EXISTS b int DEFAULT 5", "GRANT SELECT ON ALL TABLES IN SCHEMA pg_temp TO PUBLIC"}))...)
 	case 7:
 		g.named++
 		name := fmt.Sprintf("p%d", g.named)
