@@ -129,33 +129,45 @@ BEGIN
     RETURN ltrim(head) || kind || array_to_string(kept, ',') || tail;
 END $$;
 
+-- token is the first token of a text, with what stands before it: a comment, a string, a name in
+-- quotes, a word, or one character; if words do not matter, a run of characters that begin none of
+-- the others (PostgreSQL docs, "Lexical Structure").
+CREATE FUNCTION pgdist.token(rest text, before text, words boolean) RETURNS text
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $body$
+DECLARE m text; deep int;
+BEGIN
+    m := coalesce(
+        CASE WHEN NOT words THEN substring(rest FROM '^[^-/''"$();]+') END,
+        substring(rest FROM '^--[^\n]*'),
+        substring(rest FROM '^/\*'),
+        CASE WHEN before ~* '(?:^|[^\w$])e$' THEN substring(rest FROM '^''(?:[^''\\]|\\.|'''')*''') ELSE substring(rest FROM '^''(?:[^'']|'''')*''') END,
+        substring(rest FROM '^"(?:[^"]|"")*"'),
+        CASE WHEN before !~ '[\w$]$' THEN substring(rest FROM '^\$(?:[A-Za-z_\u0080-\uffff]\w*)?\$') END,
+        substring(rest FROM '^\w+'),
+        left(rest, 1));
+    IF m = '/*' THEN -- they nest
+        deep := 1;
+        WHILE deep > 0 AND length(m) < length(rest) LOOP
+            IF substr(rest, length(m) + 1, 2) = '/*' THEN m := left(rest, length(m) + 2); deep := deep + 1;
+            ELSIF substr(rest, length(m) + 1, 2) = '*/' THEN m := left(rest, length(m) + 2); deep := deep - 1;
+            ELSE m := left(rest, length(m) + 1); END IF;
+        END LOOP;
+    ELSIF m ~ '^\$.*\$$' THEN
+        deep := strpos(substr(rest, length(m) + 1), m);
+        m := left(rest, CASE WHEN deep = 0 THEN length(rest) ELSE deep + 2 * length(m) - 1 END);
+    END IF;
+    RETURN m;
+END $body$;
+
 -- pieces divides a text at the semicolons that stand outside of quotes, comments, parentheses
--- and BEGIN ATOMIC … END (PostgreSQL docs, "Lexical Structure").
+-- and BEGIN ATOMIC … END.
 CREATE FUNCTION pgdist.pieces(several text) RETURNS text[]
 LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $body$
-DECLARE out text[] := '{}'; rest text := several; one text := ''; m text; depth int := 0; deep int; atomic int := 0; words boolean := several ~* '\matomic\M';
+DECLARE out text[] := '{}'; rest text := several; one text := ''; m text; depth int := 0; atomic int := 0; words boolean := several ~* '\matomic\M';
 BEGIN
     WHILE rest <> '' LOOP
-        m := coalesce(
-            CASE WHEN NOT words THEN substring(rest FROM '^[^-/''"$();]+') END,
-            substring(rest FROM '^--[^\n]*'),
-            substring(rest FROM '^/\*'),
-            CASE WHEN one ~* '(?:^|[^\w$])e$' THEN substring(rest FROM '^''(?:[^''\\]|\\.|'''')*''') ELSE substring(rest FROM '^''(?:[^'']|'''')*''') END,
-            substring(rest FROM '^"(?:[^"]|"")*"'),
-            CASE WHEN one !~ '[\w$]$' THEN substring(rest FROM '^\$(?:[A-Za-z_\u0080-\uffff]\w*)?\$') END,
-            substring(rest FROM '^\w+'),
-            left(rest, 1));
-        IF m = '/*' THEN -- they nest
-            deep := 1;
-            WHILE deep > 0 AND length(m) < length(rest) LOOP
-                IF substr(rest, length(m) + 1, 2) = '/*' THEN m := left(rest, length(m) + 2); deep := deep + 1;
-                ELSIF substr(rest, length(m) + 1, 2) = '*/' THEN m := left(rest, length(m) + 2); deep := deep - 1;
-                ELSE m := left(rest, length(m) + 1); END IF;
-            END LOOP;
-        ELSIF m ~ '^\$.*\$$' THEN
-            deep := strpos(substr(rest, length(m) + 1), m);
-            m := left(rest, CASE WHEN deep = 0 THEN length(rest) ELSE deep + 2 * length(m) - 1 END);
-        ELSIF m = '(' THEN depth := depth + 1;
+        m := pgdist.token(rest, one, words);
+        IF m = '(' THEN depth := depth + 1;
         ELSIF m = ')' THEN depth := depth - 1;
         ELSIF lower(m) = 'atomic' AND one ~* '\mbegin\s+$' THEN atomic := 1;
         ELSIF atomic > 0 AND lower(m) = 'case' THEN atomic := atomic + 1;
@@ -308,6 +320,7 @@ BEGIN
         END IF;
     END IF;
     IF tag LIKE 'DROP%' AND dropped LIKE 'DROP%' THEN body := dropped; END IF; -- of what followers have
+    body := pgdist.settled(tag, body, path);
     IF NOT seen THEN
         rights := pgdist.rights_of(who);
         named := (SELECT coalesce(jsonb_agg(a.rolname), '[]') FROM pg_authid a WHERE a.rolname !~ '^pg_' AND (a.rolname = who OR rights -> 'as' ? a.rolname OR strpos(body, a.rolname) > 0 OR given @@ format('$[*][3] == %s', to_json(a.rolname))::jsonpath));
@@ -315,7 +328,7 @@ BEGIN
         'roles', named, 'numbers', pgdist.role_numbers(named), 'ids', pgdist.ids_of(named), 'rights', rights,
         'owners', given,
         'settings', (SELECT jsonb_object_agg(g, current_setting(g, true)) FROM unnest('{DateStyle,IntervalStyle,TimeZone,lc_monetary,lc_numeric,lc_time,bytea_output,extra_float_digits,xmloption,xmlbinary,default_tablespace,default_table_access_method,default_toast_compression,array_nulls,
-            standard_conforming_strings,default_text_search_config,timezone_abbreviations,transform_null_equals,backslash_quote}'::text[]) g WHERE current_setting(g, true) IS NOT NULL),
+            standard_conforming_strings,default_text_search_config,timezone_abbreviations,transform_null_equals,backslash_quote}'::text[] || pgdist.taken_from_here(body)) g WHERE current_setting(g, true) IS NOT NULL),
         'extensions', CASE WHEN tag ~ ' EXTENSION$' THEN (SELECT jsonb_object_agg(x.extname, x.extversion) FROM pg_extension x) END,
         'enums', (SELECT jsonb_agg(jsonb_build_array(format('%I.%I', n.nspname, y.typname), (SELECT jsonb_agg(l.enumlabel ORDER BY l.enumsortorder) FROM pg_enum l WHERE l.enumtypid = y.oid)))
                     FROM pg_event_trigger_ddl_commands() c JOIN pg_type y ON c.classid = 'pg_type'::regclass AND y.oid = c.objid JOIN pg_namespace n ON n.oid = y.typnamespace
@@ -526,8 +539,9 @@ BEGIN
     EXECUTE 'CREATE FUNCTION pgdist.replay_as(statement text) RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS ''BEGIN EXECUTE statement; END''';
     EXECUTE 'REVOKE ALL ON FUNCTION pgdist.replay_as(text) FROM PUBLIC';
     EXECUTE format('ALTER FUNCTION pgdist.replay_as(text) OWNER TO %I', d->>'role');
-    FOR s IN SELECT e.key, e.value FROM jsonb_each_text(d->'settings') e WHERE current_setting(e.key, true) <> e.value LOOP -- NULL: not in this version
-        before := before || jsonb_build_object(s.key, current_setting(s.key));
+    FOR s IN SELECT e.key, e.value FROM jsonb_each_text(d->'settings') e WHERE current_setting(e.key, true) <> e.value -- NULL: not in this version
+                OR e.key LIKE '%.%' AND current_setting(e.key, true) IS NULL LOOP
+        before := before || jsonb_build_object(s.key, coalesce(current_setting(s.key, true), ''));
         PERFORM set_config(s.key, s.value, true);
     END LOOP;
     IF d->>'tag' = 'CREATE INDEX' THEN
@@ -559,7 +573,8 @@ BEGIN
     FOR s IN SELECT e.key, e.value FROM jsonb_each_text(before) e LOOP
         PERFORM set_config(s.key, s.value, true);
     END LOOP;
-    EXECUTE 'DROP FUNCTION pgdist.replay_as(text)';
+    -- Who drops all that is his own drops this, too.
+    IF to_regprocedure('pgdist.replay_as(text)') IS NOT NULL THEN EXECUTE 'DROP FUNCTION pgdist.replay_as(text)'; END IF;
     -- Without a VERSION in the statement it is the one that this server brings.
     FOR s IN SELECT x.extname, x.extversion, e.value FROM pg_extension x JOIN jsonb_each_text(nullif(d->'extensions', 'null')) e ON e.key = x.extname AND e.value <> x.extversion LOOP
         RAISE EXCEPTION 'extension % is of version % here, of % at the leader', s.extname, s.extversion, s.value
