@@ -116,6 +116,8 @@ func (p *patroller) piece(ctx context.Context, t *checkTable, look func() (sight
 			case state == "42501":
 				p.once("a table cannot be compared in the background: the mirror's role may not read it: GRANT pg_read_all_data, or give a superuser as mirror_user", t, err)
 				return nil, nil
+			case state == "42P01" || state == "3F000": // it was dropped, or is called otherwise by now: the next round has it
+				return nil, nil
 			case !errors.Is(err, errUnsure) && !isMoved(ctx, err) && state != "55P03":
 				return nil, err
 			case unsure == checkTries:

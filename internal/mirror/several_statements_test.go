@@ -207,3 +207,32 @@ func TestDropOfNothingAfterAnAlter(t *testing.T) {
 	r.ack()
 	r.same()
 }
+
+// What a statement only looks at while it runs may be temporary as well: the leader alone has it.
+func TestDefinitionsByWhatIsTemporary(t *testing.T) {
+	r := newRig(t, 2, `CREATE TABLE kept (a int, b int); CREATE TABLE shadowed (a int); CREATE SCHEMA s; CREATE TABLE s.passing (z text)`)
+	c := r.client()
+	r.do(c, `CREATE TEMP TABLE passing (a int, "b c" text)`, `CREATE TEMP TABLE shadowed (a int, b int)`, `CREATE FUNCTION pg_temp.twice(int) RETURNS int LANGUAGE sql AS 'SELECT 2 * $1'`)
+	for _, q := range []string{
+		`CREATE TABLE bad (LIKE passing)`, `CREATE TABLE bad (x int, LIKE /* a */ shadowed INCLUDING ALL)`, `CREATE TABLE bad (LIKE pg_temp.passing)`,
+		`ALTER TABLE kept ALTER a TYPE bigint USING pg_temp.twice(a)`, `CREATE FUNCTION bad(x passing.a%TYPE) RETURNS int LANGUAGE sql AS 'SELECT 1'`, `CREATE FUNCTION bad(x int) RETURNS pg_temp.passing."b c" % TYPE LANGUAGE sql AS 'SELECT ''x'''`,
+	} {
+		_, err := c.Exec(r.ctx(), `DO $do$ BEGIN `+q+`; END $do$`)
+		if sqlState(err) != "0A000" || !strings.Contains(err.Error(), "depends on something temporary") {
+			t.Errorf("%s: %v", q, err)
+		}
+	}
+	for _, q := range []string{
+		`CREATE TABLE fine1 (LIKE s.passing)`, `CREATE TABLE fine2 (a text CHECK (a LIKE 'passing'), passing int)`, `CREATE TABLE fine3 (LIKE public.shadowed)`, `CREATE FUNCTION fine4(x kept.a%TYPE) RETURNS int LANGUAGE sql SET search_path = public, pg_temp AS 'SELECT 1'`,
+		`ALTER TABLE kept ALTER a TYPE text USING a || ' pg_temp.twice'`, `CREATE TABLE fine5 AS SELECT * FROM passing`,
+	} {
+		r.ddl(c, `DO $do$ BEGIN `+q+`; END $do$`)
+		if n := len(r.set.View().InSync); n != 2 {
+			t.Fatalf("%s: %d in sync", q, n)
+		}
+	}
+	if rep := r.verify(VerifyOptions{}); len(rep.Differences) > 0 {
+		t.Errorf("%v", said(rep))
+	}
+	r.same()
+}

@@ -286,7 +286,8 @@ BEGIN
     IF pg_my_temp_schema() <> 0 AND EXISTS (SELECT 1 FROM pg_event_trigger_ddl_commands() c JOIN pg_depend d ON d.classid = c.classid AND d.objid = c.objid, LATERAL (
             SELECT r.relnamespace AS nsp FROM pg_class r WHERE d.refclassid = 'pg_class'::regclass AND r.oid = d.refobjid
             UNION ALL SELECT y.typnamespace FROM pg_type y WHERE d.refclassid = 'pg_type'::regclass AND y.oid = d.refobjid
-            UNION ALL SELECT p.pronamespace FROM pg_proc p WHERE d.refclassid = 'pg_proc'::regclass AND p.oid = d.refobjid) o WHERE o.nsp = pg_my_temp_schema()) THEN
+            UNION ALL SELECT p.pronamespace FROM pg_proc p WHERE d.refclassid = 'pg_proc'::regclass AND p.oid = d.refobjid) o WHERE o.nsp = pg_my_temp_schema())
+            OR pg_my_temp_schema() <> 0 AND tag ~ '^(CREATE|ALTER) (TABLE|FUNCTION|PROCEDURE)$' AND pgdist.names_passing(body, path) THEN
         RAISE EXCEPTION '% that depends on something temporary is not supported: only the leader has it', tag USING ERRCODE = '0A000', HINT = 'Use what is not temporary, or make this temporary, too (in schema pg_temp).';
     END IF;
     PERFORM pgdist.hold_names(tag, body);

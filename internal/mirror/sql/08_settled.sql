@@ -131,3 +131,36 @@ BEGIN
     IF body !~* '\mFROM\s+CURRENT\M' THEN RETURN '{}'; END IF;
     RETURN ARRAY(SELECT lower(m[1]) FROM regexp_matches(body, '\mSET\s+([\w.]+)\s+FROM\s+CURRENT\M', 'gi') m WHERE lower(m[1]) NOT IN ('search_path', 'role', 'session_authorization', 'session_replication_role'));
 END $$;
+
+-- names_passing tells whether a statement names something temporary of which what it makes does not
+-- depend: a model (LIKE), a column's type (%TYPE), a function that computes values once.
+CREATE FUNCTION pgdist.names_passing(body text, path text) RETURNS boolean
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    toks text[]; n int; names text[] := '{}'; name text; i int; found boolean := false; theirs text;
+BEGIN
+    IF body !~* '\m(LIKE|TYPE|pg_temp(_[0-9]+)?)\M' THEN RETURN false; END IF;
+    toks := ARRAY(SELECT t FROM unnest(pgdist.tokens(body)) WITH ORDINALITY x(t, o) WHERE t ~ '\S' AND t !~ '^(--|/\*)' ORDER BY o);
+    n := cardinality(toks);
+    FOR at IN 1 .. n LOOP
+        IF toks[at] ~* '^"?pg_temp(_[0-9]+)?"?$' AND toks[at + 1] = '.' THEN RETURN true; END IF;
+        IF upper(toks[at]) = 'LIKE' AND toks[at + 1] ~ '^["\w]' THEN
+            names := names || (toks[at + 1] || CASE WHEN toks[at + 2] = '.' THEN '.' || toks[at + 3] ELSE '' END);
+        ELSIF toks[at] = '%' AND upper(toks[at + 1]) = 'TYPE' THEN
+            i := at - 1;
+            WHILE toks[i - 1] = '.' LOOP i := i - 2; END LOOP;
+            names := names || array_to_string(toks[i:at - 3], '');
+        END IF;
+    END LOOP;
+    IF names = '{}' THEN RETURN false; END IF;
+    theirs := (SELECT string_agg(quote_ident(p.n), ', ' ORDER BY p.o) FROM unnest(pgdist.path_names(path, current_setting('pgdist.as', true))) WITH ORDINALITY p(n, o));
+    PERFORM set_config('search_path', coalesce(theirs, ''), true);
+    FOREACH name IN ARRAY names LOOP
+        BEGIN
+            found := found OR coalesce((SELECT c.relnamespace FROM pg_catalog.pg_class c WHERE c.oid = pg_catalog.to_regclass(name)) OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema(), false);
+        EXCEPTION WHEN invalid_name OR syntax_error THEN NULL;
+        END;
+    END LOOP;
+    PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+    RETURN found;
+END $$;

@@ -53,7 +53,7 @@ func (g *Generator) session() []Step {
 			return do("DROP TABLE IF EXISTS pg_temp.tmp")
 		}
 		return append(do("CREATE TEMP TABLE IF NOT EXISTS tmp AS SELECT 1 AS a"), do("%s", one(g, []string{
-			"GRANT SELECT ON tmp TO PUBLIC", "GRANT ALL ON " + t.Name.String() + ", tmp TO PUBLIC", "REVOKE ALL ON tmp FROM PUBLIC", "COMMENT ON TABLE tmp IS 'passing'",
+			"GRANT SELECT ON tmp TO PUBLIC", "REVOKE ALL ON tmp FROM PUBLIC", "COMMENT ON TABLE tmp IS 'passing'",
 			"CREATE INDEX IF NOT EXISTS tmp_a ON tmp (a)", "ALTER TABLE tmp ADD IF NOT EXISTS b int DEFAULT 5", "GRANT SELECT ON ALL TABLES IN SCHEMA pg_temp TO PUBLIC"}))...)
 	case 7:
 		g.named++
