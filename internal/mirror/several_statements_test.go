@@ -222,6 +222,11 @@ func TestDefinitionsByWhatIsTemporary(t *testing.T) {
 			t.Errorf("%s: %v", q, err)
 		}
 	}
+	r.ddl(c, `DO $do$ BEGIN CREATE TABLE parent (id int PRIMARY KEY); CREATE TABLE child (id int REFERENCES parent); END $do$`)
+	const own = `DO $do$ BEGIN EXECUTE format('ALTER TABLE child DISABLE TRIGGER %I', (SELECT min(tgname) FROM pg_trigger WHERE tgrelid = 'child'::regclass AND tgisinternal)); END $do$`
+	if _, err := c.Exec(r.ctx(), own); sqlState(err) != "0A000" || !strings.Contains(err.Error(), "triggers of foreign keys cannot be named") {
+		t.Errorf("%s: %v", own, err)
+	}
 	for _, q := range []string{
 		`CREATE TABLE fine1 (LIKE s.passing)`, `CREATE TABLE fine2 (a text CHECK (a LIKE 'passing'), passing int)`, `CREATE TABLE fine3 (LIKE public.shadowed)`, `CREATE FUNCTION fine4(x kept.a%TYPE) RETURNS int LANGUAGE sql SET search_path = public, pg_temp AS 'SELECT 1'`,
 		`ALTER TABLE kept ALTER a TYPE text USING a || ' pg_temp.twice'`, `CREATE TABLE fine5 AS SELECT * FROM passing`,

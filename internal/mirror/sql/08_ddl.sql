@@ -290,6 +290,10 @@ BEGIN
             OR pg_my_temp_schema() <> 0 AND tag ~ '^(CREATE|ALTER) (TABLE|FUNCTION|PROCEDURE)$' AND pgdist.names_passing(body, path) THEN
         RAISE EXCEPTION '% that depends on something temporary is not supported: only the leader has it', tag USING ERRCODE = '0A000', HINT = 'Use what is not temporary, or make this temporary, too (in schema pg_temp).';
     END IF;
+    IF tag IN ('ALTER TABLE', 'ALTER TRIGGER', 'COMMENT') AND body ~ '"RI_ConstraintTrigger_[ac]_[0-9]+"' THEN
+        RAISE EXCEPTION 'triggers of foreign keys cannot be named: their names have numbers that differ between databases'
+            USING ERRCODE = '0A000', HINT = 'Drop the foreign key, and add it again NOT VALID.';
+    END IF;
     PERFORM pgdist.hold_names(tag, body);
     these := pgdist.concern(tag, body);
     -- What has another owner now, by this statement or by REASSIGN OWNED beside it.
