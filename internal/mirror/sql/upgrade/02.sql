@@ -37,6 +37,7 @@ UPDATE pgdist.roles k SET id = c.system_identifier || '/' || a.oid, oid = a.oid 
 -- Rows say for which columns they are.
 ALTER TABLE pgdist.tables ADD COLUMN layout text;
 DROP FUNCTION pgdist.known();
+DROP FUNCTION pgdist.inner_text(text, text);
 DROP FUNCTION pgdist.generate(oid, int, int, boolean, boolean);
 DROP FUNCTION pgdist.user_tables();
 DROP FUNCTION pgdist.plain_type(oid);
