@@ -76,7 +76,7 @@ BEGIN
     at := coalesce((done ->> place)::int, 0);
     FOR k IN at .. at + n - 1 LOOP
         i := k % n + 1;
-        CONTINUE WHEN pieces[i] !~* '^\s*(CREATE|ALTER|DROP|GRANT|REVOKE|COMMENT|SECURITY|IMPORT|REASSIGN)\M';
+        CONTINUE WHEN pieces[i] !~* '^\s*(CREATE|ALTER|DROP|GRANT|REVOKE|COMMENT|SECURITY|IMPORT)\M';
         p := regexp_replace(pieces[i], '--[^\n]*|/\*([^*]|\*+[^*/])*\*+/', ' ', 'g');
         -- Of what is not the database's own event triggers are not told (PostgreSQL docs, "Overview of Event Trigger Behavior").
         CONTINUE WHEN p ~* '^\s*(CREATE|ALTER|DROP)\s+(ROLE|GROUP|USER(?!\s+MAPPING\M)|DATABASE|TABLESPACE|EVENT|SYSTEM)\M|^\s*(GRANT|REVOKE)\M((?!\mON\M).)*$'
