@@ -7,8 +7,9 @@ CREATE FUNCTION pgdist.settled(tag text, body text, path text) RETURNS text
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF body ~* '\msession_user\M' THEN body := pgdist.with_user(tag, body); END IF;
+    IF body ~* '''\s*(now|today|tomorrow|yesterday)\M'
+            AND tag ~ '^(CREATE|ALTER) (TABLE|FOREIGN TABLE|VIEW|INDEX|FUNCTION|PROCEDURE|DOMAIN|RULE|POLICY|TRIGGER|STATISTICS|SCHEMA|PUBLICATION)$' THEN body := pgdist.with_dates(body); END IF;
     IF body ~* '\mPARTITION\M.*\mVALUES\M' THEN body := pgdist.with_bound(body, path); END IF;
-    IF body ~* '''\s*(now|today|tomorrow|yesterday)\M' THEN body := pgdist.with_dates(tag, body); END IF;
     RETURN body;
 END $$;
 
@@ -80,12 +81,13 @@ BEGIN
     RETURN head || bound || ' ' || tail;
 END $$;
 
--- with_dates puts the time in place of 'now' and its like where the server has taken it for one.
--- Where it was a text, the definition still has it; if it was both, that cannot be told apart.
-CREATE FUNCTION pgdist.with_dates(tag text, body text) RETURNS text
+-- with_dates puts the time in place of 'now' and its like where the server has taken it for one: the
+-- definition has the time instead. Where it was a text, the definition still has that; if it was both,
+-- they cannot be told apart.
+CREATE FUNCTION pgdist.with_dates(body text) RETURNS text
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET DateStyle = 'ISO, YMD' AS $$
 DECLARE
-    toks text[] := pgdist.tokens(body); t text; m text[]; n int; kept int; defs text;
+    toks text[] := pgdist.tokens(body); t text; m text[]; n int; kept int; defs text; day date;
 BEGIN
     FOR i IN 1 .. cardinality(toks) LOOP
         t := toks[i];
@@ -94,12 +96,13 @@ BEGIN
         defs := coalesce(defs, pgdist.definitions());
         n := (SELECT count(*) FROM unnest(toks) x WHERE x = t);
         kept := (length(defs) - length(replace(defs, t, ''))) / length(t);
-        CONTINUE WHEN kept >= n;
+        day := current_date + CASE lower(m[1]) WHEN 'tomorrow' THEN 1 WHEN 'yesterday' THEN -1 ELSE 0 END;
+        CONTINUE WHEN kept >= n OR strpos(defs, day::text) = 0 AND (lower(m[1]) <> 'now' OR strpos(defs, to_char(now(), 'HH24:MI:')) = 0);
         IF kept > 0 THEN
             RAISE EXCEPTION '% is the time of this moment in one place and a text in another', t
                 USING ERRCODE = '0A000', HINT = 'Use now(), or write the time.';
         END IF;
-        toks[i] := quote_literal(CASE lower(m[1]) WHEN 'now' THEN now()::text WHEN 'today' THEN current_date::text WHEN 'tomorrow' THEN (current_date + 1)::text ELSE (current_date - 1)::text END || m[2]);
+        toks[i] := quote_literal(CASE lower(m[1]) WHEN 'now' THEN now()::text ELSE day::text END || m[2]);
     END LOOP;
     RETURN array_to_string(toks, '');
 END $$;
