@@ -116,7 +116,7 @@ func (p *patroller) piece(ctx context.Context, t *checkTable, look func() (sight
 			case state == "42501":
 				p.once("a table cannot be compared in the background: the mirror's role may not read it: GRANT pg_read_all_data, or give a superuser as mirror_user", t, err)
 				return nil, nil
-			case state == "42P01" || state == "3F000": // it was dropped, or is called otherwise by now: the next round has it
+			case (state == "42P01" || state == "3F000") && p.gone(ctx, t): // the next round has it by its new name, if any
 				return nil, nil
 			case !errors.Is(err, errUnsure) && !isMoved(ctx, err) && state != "55P03":
 				return nil, err
@@ -145,6 +145,19 @@ func (p *patroller) piece(ctx context.Context, t *checkTable, look func() (sight
 			return nil, context.Cause(ctx)
 		}
 	}
+}
+
+// gone tells whether the leader has no table of that name and number any more.
+func (p *patroller) gone(ctx context.Context, t *checkTable) bool {
+	called, err := p.hold.one(ctx, `SELECT `+isCalled, t.identity()...)
+	return err == nil && called != "t"
+}
+
+// isCalled asks whether identity is still what a table is called by.
+const isCalled = `pgdist.is_called($1::int, $2::int, $3)`
+
+func (t *checkTable) identity() [][]byte {
+	return [][]byte{strconv.AppendInt(nil, int64(t.id), 10), strconv.AppendInt(nil, int64(t.gen), 10), text(t.name)}
 }
 
 // and keeps what differed the last time, too.
@@ -405,8 +418,7 @@ func (p *patroller) stands(ctx context.Context, c *conn, id health.MemberID, t *
 			return at, err
 		}
 	}
-	rows, err := c.call(ctx, `SELECT pgdist.office(), pgdist.sound(), pgdist.is_called($1::int, $2::int, $3)`,
-		strconv.AppendInt(nil, int64(t.id), 10), strconv.AppendInt(nil, int64(t.gen), 10), text(t.name))
+	rows, err := c.call(ctx, `SELECT pgdist.office(), pgdist.sound(), `+isCalled, t.identity()...)
 	if err != nil {
 		return at, err
 	}

@@ -132,7 +132,7 @@ func TestPrivilegesOnWhatIsTemporary(t *testing.T) {
 	r := newRig(t, 2, `CREATE TABLE "to" (a int, b int); CREATE TABLE kept (a int, b int); CREATE SEQUENCE kept_seq; CREATE ROLE one; CREATE SCHEMA s; CREATE TABLE s.deep (a int)`)
 	c := r.client()
 	for _, q := range []string{`CREATE TEMP TABLE passing (a int, b int)`, `CREATE TEMP SEQUENCE passing_seq`, `CREATE TEMP VIEW passing_view AS SELECT 1`, `CREATE TYPE pg_temp.passing_type AS (a int)`,
-		`CREATE TEMP TABLE "On ""odd"", from" (a int)`, `CREATE TEMP TABLE kept_too (a int)`, `CREATE FUNCTION pg_temp.passing(int, text) RETURNS int LANGUAGE sql AS 'SELECT 1'`} {
+		`CREATE TEMP TABLE "On ""odd"", from" (a int)`, `CREATE TEMP TABLE kept_too (a int)`, `CREATE TEMP TABLE pass$ing$ (a int)`, `CREATE FUNCTION pg_temp.passing(int, text) RETURNS int LANGUAGE sql AS 'SELECT 1'`} {
 		r.do(c, q)
 	}
 	for _, q := range []string{
@@ -150,7 +150,7 @@ func TestPrivilegesOnWhatIsTemporary(t *testing.T) {
 		`GRANT SELECT (b), /* on passing to */ INSERT (a) ON -- from
 			kept, passing /* to */ TO one`,
 		`GRANT DELETE ON kept, passing, s . deep TO one`,
-		`GRANT UPDATE ON public.kept TO one`,
+		`GRANT UPDATE ON public.kept TO one`, `GRANT INSERT /* /* to */ */ ON pass$ing$, kept TO one`,
 		`GRANT USAGE ON SEQUENCE passing_seq, kept_seq TO one`,
 		`DO $$ BEGIN GRANT DELETE ON passing, kept TO one; GRANT DELETE ON passing TO one; END $$`,
 		`REVOKE SELECT ON passing, "to" FROM one RESTRICT`,
@@ -212,9 +212,9 @@ func TestDropOfNothingAfterAnAlter(t *testing.T) {
 func TestDefinitionsByWhatIsTemporary(t *testing.T) {
 	r := newRig(t, 2, `CREATE TABLE kept (a int, b int); CREATE TABLE shadowed (a int); CREATE SCHEMA s; CREATE TABLE s.passing (z text)`)
 	c := r.client()
-	r.do(c, `CREATE TEMP TABLE passing (a int, "b c" text)`, `CREATE TEMP TABLE shadowed (a int, b int)`, `CREATE FUNCTION pg_temp.twice(int) RETURNS int LANGUAGE sql AS 'SELECT 2 * $1'`)
+	r.do(c, `CREATE TEMP TABLE passing (a int, "b c" text)`, `CREATE TEMP TABLE pass$ing (a int)`, `CREATE TEMP TABLE shadowed (a int, b int)`, `CREATE FUNCTION pg_temp.twice(int) RETURNS int LANGUAGE sql AS 'SELECT 2 * $1'`)
 	for _, q := range []string{
-		`CREATE TABLE bad (LIKE passing)`, `CREATE TABLE bad (x int, LIKE /* a */ shadowed INCLUDING ALL)`, `CREATE TABLE bad (LIKE pg_temp.passing)`,
+		`CREATE TABLE bad (LIKE passing)`, `CREATE TABLE bad (x int, LIKE /* a */ shadowed INCLUDING ALL)`, `CREATE TABLE bad (LIKE pg_temp.passing)`, `CREATE TABLE bad (LIKE pass$ing)`,
 		`ALTER TABLE kept ALTER a TYPE bigint USING pg_temp.twice(a)`, `CREATE FUNCTION bad(x passing.a%TYPE) RETURNS int LANGUAGE sql AS 'SELECT 1'`, `CREATE FUNCTION bad(x int) RETURNS pg_temp.passing."b c" % TYPE LANGUAGE sql AS 'SELECT ''x'''`,
 	} {
 		_, err := c.Exec(r.ctx(), `DO $do$ BEGIN `+q+`; END $do$`)

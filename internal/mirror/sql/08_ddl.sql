@@ -94,10 +94,10 @@ CREATE FUNCTION pgdist.lasting(body text, path text, caller name) RETURNS text
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     t text; depth int := 0; stage int := 0; head text := ''; kind text := ''; one text := ''; tail text := ''; kept text[] := '{}'; all_of boolean := true; mine boolean;
-    theirs text := (SELECT string_agg(quote_ident(p.n), ', ' ORDER BY p.o) FROM unnest(pgdist.path_names(path, caller)) WITH ORDINALITY p(n, o));
+    theirs text := pgdist.path_text(path, caller);
 BEGIN
-    FOR t IN SELECT m[1] FROM regexp_matches(body, '("(?:[^"]|"")*"|--[^\n]*|/\*(?:[^*]|\*+[^*/])*\*+/|[\w$]+|\S)', 'g') m LOOP
-        CONTINUE WHEN t ~ '^(--|/\*)';
+    FOREACH t IN ARRAY pgdist.tokens(body) LOOP
+        CONTINUE WHEN t !~ '\S' OR t ~ '^(--|/\*)';
         depth := depth + CASE t WHEN '(' THEN 1 WHEN ')' THEN -1 ELSE 0 END;
         IF stage = 0 THEN
             head := head || ' ' || t;
@@ -108,7 +108,7 @@ BEGIN
             mine := one ~* ('^ pg_temp(_[0-9]+)?' || CASE WHEN kind LIKE '% SCHEMA' THEN '$' ELSE ' \.' END);
             IF NOT mine AND kind IN ('', ' TABLE', ' SEQUENCE', ' TYPE', ' DOMAIN') AND pg_my_temp_schema() <> 0 THEN
                 BEGIN
-                    PERFORM set_config('search_path', coalesce(theirs, ''), true);
+                    PERFORM set_config('search_path', theirs, true);
                     mine := CASE WHEN kind IN (' TYPE', ' DOMAIN') THEN (SELECT y.typnamespace FROM pg_catalog.pg_type y WHERE y.oid = pg_catalog.to_regtype(one))
                                  ELSE (SELECT c.relnamespace FROM pg_catalog.pg_class c WHERE c.oid = pg_catalog.to_regclass(one)) END = pg_catalog.pg_my_temp_schema();
                     PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
@@ -143,7 +143,7 @@ BEGIN
         CASE WHEN before ~* '(?:^|[^\w$])e$' THEN substring(rest FROM '^''(?:[^''\\]|\\.|'''')*''') ELSE substring(rest FROM '^''(?:[^'']|'''')*''') END,
         substring(rest FROM '^"(?:[^"]|"")*"'),
         CASE WHEN before !~ '[\w$]$' THEN substring(rest FROM '^\$(?:[A-Za-z_\u0080-\uffff]\w*)?\$') END,
-        substring(rest FROM '^\w+'),
+        substring(rest FROM '^(?:[A-Za-z_\u0080-\uffff][\w$]*|\w+)'),
         left(rest, 1));
     IF m = '/*' THEN -- they nest
         deep := 1;

@@ -12,6 +12,13 @@ BEGIN
       FROM (SELECT coalesce(replace(r.m[1], '""', '"'), lower(r.m[2])) AS n, r.o FROM regexp_matches(path, '"((?:[^"]|"")*)"|([^\s,"]+)', 'g') WITH ORDINALITY r(m, o)) x);
 END $$;
 
+-- path_text is a search_path to be set, with the caller's name in place of "$user".
+CREATE FUNCTION pgdist.path_text(path text, caller name) RETURNS text
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN (SELECT coalesce(string_agg(quote_ident(p.n), ', ' ORDER BY p.o), '') FROM unnest(pgdist.path_names(path, caller)) WITH ORDINALITY p(n, o));
+END $$;
+
 -- hold_path keeps the schemas of a search_path from getting anything that would be found by
 -- a name of before (hold_names).
 CREATE FUNCTION pgdist.hold_path(path text, caller name) RETURNS void
@@ -25,13 +32,12 @@ END $$;
 CREATE FUNCTION pgdist.hold_models(body text, path text, caller name) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    names text[]; n text; rel regclass;
-    theirs text := (SELECT string_agg(quote_ident(p.n), ', ' ORDER BY p.o) FROM unnest(pgdist.path_names(path, caller)) WITH ORDINALITY p(n, o));
+    names text[]; n text; rel regclass; theirs text := pgdist.path_text(path, caller);
 BEGIN
     IF body !~* '\mLIKE\M' THEN RETURN; END IF;
     SELECT array_agg(m[1]) INTO names FROM regexp_matches(body, '\mLIKE\s+((?:"(?:[^"]|"")+"|[\w$]+)(?:\s*\.\s*(?:"(?:[^"]|"")+"|[\w$]+))?)', 'gi') m;
     FOREACH n IN ARRAY coalesce(names, '{}') LOOP
-        PERFORM set_config('search_path', coalesce(theirs, ''), true);
+        PERFORM set_config('search_path', theirs, true);
         rel := pg_catalog.to_regclass(n); -- nothing else is looked up by their path
         PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
         IF EXISTS (SELECT 1 FROM pg_class c WHERE c.oid = rel AND c.relkind IN ('r', 'p')) THEN

@@ -50,7 +50,7 @@ CREATE FUNCTION pgdist.with_bound(body text, path text) RETURNS text
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET DateStyle = 'ISO, YMD' SET IntervalStyle = postgres SET extra_float_digits = 1 SET bytea_output = hex AS $$
 DECLARE
     t text; head text := ''; clause text := ''; tail text := ''; depth int := 0; stage int := 0; last text := ''; fixed boolean := true; name text := ''; naming boolean := false;
-    part regclass; bound text; theirs text;
+    part regclass; bound text;
 BEGIN
     FOREACH t IN ARRAY pgdist.tokens(body) LOOP
         depth := depth + CASE t WHEN '(' THEN 1 WHEN ')' THEN -1 ELSE 0 END;
@@ -71,8 +71,7 @@ BEGIN
     IF name = '' THEN
         SELECT c.objid INTO part FROM pg_event_trigger_ddl_commands() c JOIN pg_class r ON c.classid = 'pg_class'::regclass AND r.oid = c.objid WHERE r.relispartition AND r.relkind IN ('r', 'p', 'f');
     ELSE
-        theirs := (SELECT string_agg(quote_ident(p.n), ', ' ORDER BY p.o) FROM unnest(pgdist.path_names(path, current_setting('pgdist.as', true))) WITH ORDINALITY p(n, o));
-        PERFORM set_config('search_path', coalesce(theirs, ''), true);
+        PERFORM set_config('search_path', pgdist.path_text(path, current_setting('pgdist.as', true)), true);
         part := pg_catalog.to_regclass(name);
         PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
     END IF;
@@ -140,7 +139,7 @@ END $$;
 CREATE FUNCTION pgdist.names_passing(body text, path text) RETURNS boolean
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    toks text[]; n int; names text[] := '{}'; name text; i int; found boolean := false; theirs text;
+    toks text[]; n int; names text[] := '{}'; name text; i int; found boolean := false;
 BEGIN
     IF body !~* '\m(LIKE|TYPE|pg_temp(_[0-9]+)?)\M' THEN RETURN false; END IF;
     toks := ARRAY(SELECT t FROM unnest(pgdist.tokens(body)) WITH ORDINALITY x(t, o) WHERE t ~ '\S' AND t !~ '^(--|/\*)' ORDER BY o);
@@ -156,8 +155,7 @@ BEGIN
         END IF;
     END LOOP;
     IF names = '{}' THEN RETURN false; END IF;
-    theirs := (SELECT string_agg(quote_ident(p.n), ', ' ORDER BY p.o) FROM unnest(pgdist.path_names(path, current_setting('pgdist.as', true))) WITH ORDINALITY p(n, o));
-    PERFORM set_config('search_path', coalesce(theirs, ''), true);
+    PERFORM set_config('search_path', pgdist.path_text(path, current_setting('pgdist.as', true)), true);
     FOREACH name IN ARRAY names LOOP
         BEGIN
             found := found OR coalesce((SELECT c.relnamespace FROM pg_catalog.pg_class c WHERE c.oid = pg_catalog.to_regclass(name)) OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema(), false);
